@@ -1,0 +1,16 @@
+import neostandard from 'neostandard'
+
+export default [
+  ...neostandard({
+    ts: true,
+    ignores: ['dist/', 'dist.*/', 'var/', 'node_modules/', '.tap/', 'src/client/openapi.d.ts']
+  }),
+  {
+    rules: {
+      // `export const Task = Type.Object(...)` and `export type Task = Static<typeof Task>` are one thing under one name.
+      '@typescript-eslint/no-redeclare': 'off',
+      // `void task()` says that nobody waits for it here, and that this is meant.
+      'no-void': ['error', { allowAsStatement: true }]
+    }
+  }
+]

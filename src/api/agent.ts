@@ -1,0 +1,21 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Strict, Time } from './schema.ts'
+
+export const Agent = Strict({
+  name: Type.Literal('vdsm-tasks'),
+  version: Type.String({ description: 'The version of the API, as semantic versioning has it.' }),
+  hostId: Type.String({ description: 'What this host is called in copy records.' }),
+  instance: Type.String({ description: 'Random for each start of the agent: another one means that all tasks were forgotten.' }),
+  startedAt: Time('When this instance began.'),
+  kinds: Type.Array(Type.String(), { description: 'The kinds of tasks it takes.' }),
+  limits: Strict({
+    maxActive: Type.Integer({ description: 'Active tasks.' }),
+    maxRetained: Type.Integer({ description: 'Tasks, active and finished.' }),
+    maxConcurrentCopies: Type.Integer({ description: 'Copies that run at the same time; others wait.' }),
+    retentionSeconds: Type.Number({ description: 'How long a finished task can be read.' }),
+    maxWaitSeconds: Type.Number({ description: 'The longest `Prefer: wait`.' }),
+    maxBodyBytes: Type.Integer()
+  }),
+  links: Type.Record(Type.String(), Type.String(), { description: 'Where else to look.' })
+}, { $id: 'Agent', description: 'This agent: who it is, what it takes, and its limits.' })
+export type Agent = Static<typeof Agent>

@@ -1,0 +1,16 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Bytes, Strict, Time, Words } from './schema.ts'
+import { DomainId } from './names.ts'
+
+export const DomainStatus = Strict({
+  domain: DomainId,
+  layout: Words(['directory']),
+  path: Type.String({ description: 'Where the domain is on this host.' }),
+  state: Words(['available', 'unavailable', 'unresponsive'], { description: '`unavailable`: not mounted, or not the domain it should be; `unresponsive`: its file system does not answer.' }),
+  detail: Type.Optional(Type.String({ description: 'Why it is not available.' })),
+  bytesTotal: Type.Optional(Bytes('Size of the file system.')),
+  bytesFree: Type.Optional(Bytes('Free space on it.')),
+  local: Type.Optional(Type.Boolean({ description: 'The file system belongs to this host alone.' })),
+  observedAt: Time('When the storage was looked at.')
+}, { $id: 'DomainStatus', description: 'A storage domain as this host sees it.' })
+export type DomainStatus = Static<typeof DomainStatus>

@@ -1,0 +1,96 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Strict, Words } from './schema.ts'
+import { BrickName, OperationId, OperationNode, OperationState, OperationTotals, VolumeName } from './operation.ts'
+
+const Bricks = Type.Array(BrickName, { minItems: 1, maxItems: 1000, uniqueItems: true, description: 'The bricks to remove; of a replicated or dispersed volume whole sets.' })
+const Replica = Type.Integer({ minimum: 1, maximum: 100, description: 'The new number of replicas, when that is to be reduced. Nothing is moved then, so it needs `commitRemoveBrick` with `force`.' })
+
+export const StartVolumeRebalance = Strict({
+  kind: Type.Literal('gluster.startVolumeRebalance'),
+  volume: VolumeName,
+  mode: Words(['rebalance', 'fix-layout'], { default: 'rebalance', description: '`rebalance` moves files to where they belong; `fix-layout` only lets new files go to new bricks.' }),
+  force: Type.Boolean({ default: false, description: 'Move files even to bricks that are fuller than the ones they are on.' })
+}, {
+  $id: 'StartVolumeRebalance',
+  description: 'Starts a rebalance. Succeeds when Gluster has registered it (GlusterFS 10 takes ten seconds for that); any host then tells how far it is. A rebalance that is in progress already is claimed, not an error.',
+  examples: [{ kind: 'gluster.startVolumeRebalance', volume: 'images', mode: 'rebalance' }]
+})
+export type StartVolumeRebalance = Static<typeof StartVolumeRebalance>
+
+export const StopVolumeRebalance = Strict({
+  kind: Type.Literal('gluster.stopVolumeRebalance'),
+  volume: VolumeName
+}, {
+  $id: 'StopVolumeRebalance',
+  description: 'Stops the rebalance, or puts a finished one on file. The result holds the final numbers: Gluster forgets them.',
+  examples: [{ kind: 'gluster.stopVolumeRebalance', volume: 'images' }]
+})
+export type StopVolumeRebalance = Static<typeof StopVolumeRebalance>
+
+export const StartRemoveBrick = Strict({
+  kind: Type.Literal('gluster.startRemoveBrick'),
+  volume: VolumeName,
+  bricks: Bricks,
+  replica: Type.Optional(Replica)
+}, {
+  $id: 'StartRemoveBrick',
+  description: 'Starts moving the data off bricks. Succeeds when Gluster has registered it. When it is completed, `commitRemoveBrick` takes the bricks out.',
+  examples: [{ kind: 'gluster.startRemoveBrick', volume: 'images', bricks: ['node3:/bricks/1/images'] }]
+})
+export type StartRemoveBrick = Static<typeof StartRemoveBrick>
+
+export const StopRemoveBrick = Strict({
+  kind: Type.Literal('gluster.stopRemoveBrick'),
+  volume: VolumeName,
+  bricks: Bricks
+}, {
+  $id: 'StopRemoveBrick',
+  description: 'Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them.',
+  examples: [{ kind: 'gluster.stopRemoveBrick', volume: 'images', bricks: ['node3:/bricks/1/images'] }]
+})
+export type StopRemoveBrick = Static<typeof StopRemoveBrick>
+
+export const CommitRemoveBrick = Strict({
+  kind: Type.Literal('gluster.commitRemoveBrick'),
+  volume: VolumeName,
+  bricks: Bricks,
+  replica: Type.Optional(Replica),
+  force: Type.Boolean({ default: false, description: 'Remove the bricks whatever is still on them: **files that were not moved are lost to the volume**.' })
+}, {
+  $id: 'CommitRemoveBrick',
+  description: 'Takes bricks out of the volume after their data has been moved. Refused while files are left on them. Sent again after that it succeeds with `alreadyDone`.',
+  examples: [{ kind: 'gluster.commitRemoveBrick', volume: 'images', bricks: ['node3:/bricks/1/images'] }]
+})
+export type CommitRemoveBrick = Static<typeof CommitRemoveBrick>
+
+export const glusterKinds = [
+  'gluster.startVolumeRebalance', 'gluster.stopVolumeRebalance', 'gluster.startRemoveBrick', 'gluster.stopRemoveBrick', 'gluster.commitRemoveBrick'
+] as const
+export type GlusterKind = (typeof glusterKinds)[number]
+
+export const StartOperationResult = Strict({
+  operationId: OperationId,
+  alreadyStarted: Type.Optional(Type.Boolean({ description: 'It was there before: this task started nothing.' }))
+})
+export type StartOperationResult = Static<typeof StartOperationResult>
+
+export const FinalNumbers = Strict({
+  state: OperationState,
+  nodes: Type.Array(OperationNode),
+  totals: OperationTotals,
+  complete: Type.Boolean({ description: 'Every host that takes part has told its numbers.' }),
+  missing: Type.Array(Type.String(), { description: 'The hosts that did not tell, by name.' })
+}, { $id: 'FinalNumbers', description: 'The last that Gluster told of the operation.' })
+export type FinalNumbers = Static<typeof FinalNumbers>
+
+export const StopOperationResult = Strict({ operationId: OperationId, final: FinalNumbers })
+export type StopOperationResult = Static<typeof StopOperationResult>
+
+export const CommitRemoveBrickResult = Strict({
+  operationId: Type.Optional(OperationId),
+  final: Type.Optional(FinalNumbers),
+  alreadyDone: Type.Optional(Type.Boolean({ description: 'The bricks had been removed before.' }))
+})
+export type CommitRemoveBrickResult = Static<typeof CommitRemoveBrickResult>
+
+export type GlusterResult = StartOperationResult | StopOperationResult | CommitRemoveBrickResult

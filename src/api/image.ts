@@ -1,0 +1,78 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Bytes, Ref, Strict, Time, Words } from './schema.ts'
+import { DomainId, ImageName, TaskId } from './names.ts'
+import { Format } from './format.ts'
+import { TaskSpec } from './kinds.ts'
+
+export const ImageState = Words(['ok', 'copying', 'interrupted', 'illegal'], {
+  description: '`ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`.'
+})
+export type ImageState = Static<typeof ImageState>
+
+export const ImageRef = Strict({ domain: DomainId, image: ImageName }, { description: 'An image.' })
+export type ImageRef = Static<typeof ImageRef>
+
+/** What the copy record on the storage says, the same from every host. */
+export const CopyProgress = Strict({
+  copyId: Type.String({ description: 'Names this copy for ever; a new copy to the same name has another.' }),
+  phase: Words(['creating', 'copying', 'finishing', 'done', 'deleting'], { description: 'How far the record says the copy is.' }),
+  source: Type.Optional(ImageRef),
+  host: Strict({ id: Type.String(), url: Type.Optional(Type.String()) }, { description: 'The host that wrote the record last.' }),
+  taskId: Type.Optional(TaskId),
+  bytesTotal: Bytes('The virtual size.'),
+  bytesDone: Bytes('Bytes of the virtual disk that are durable on the target.'),
+  bytesPerSecond: Type.Optional(Bytes('How fast data was moved lately.')),
+  createdAt: Time('When the copy was accepted.'),
+  checkpointAt: Time('When the record was last written, by the clock of that host. For people: nothing decides by it.'),
+  completedAt: Type.Optional(Time('When the copy was complete.')),
+  verified: Type.Optional(Type.Boolean({ description: 'The complete copy was compared with its source.' })),
+  epoch: Type.Integer({ minimum: 1, description: 'Counts the runs of this copy: each continuation adds one.' })
+}, { $id: 'CopyProgress', description: 'A copy as its record on the storage tells it.' })
+export type CopyProgress = Static<typeof CopyProgress>
+
+export const Copy = Strict({
+  domain: DomainId,
+  image: ImageName,
+  state: Words(['copying', 'interrupted', 'done', 'illegal']),
+  copy: Ref(CopyProgress)
+}, { $id: 'Copy', description: 'A copy record and whether somebody is working on it.' })
+export type Copy = Static<typeof Copy>
+
+/** A way out of a broken state: what it means, and the body of the task that does it. */
+export const Fix = Strict({
+  action: Words(['mend', 'clean'], { description: '`mend` finishes what was begun, `clean` removes it.' }),
+  description: Type.String(),
+  task: Ref(TaskSpec)
+}, { $id: 'Fix', description: 'A way out of a broken state: what it means, and the task body to send with PUT /tasks/{id}.' })
+export type Fix = Static<typeof Fix>
+
+export const ImageStatus = Strict({
+  domain: DomainId,
+  image: ImageName,
+  state: ImageState,
+  format: Type.Optional(Format),
+  virtualSize: Type.Optional(Bytes('The size of the disk that a guest sees.')),
+  actualSize: Bytes('Bytes that the image takes up on the storage.'),
+  detail: Type.Optional(Type.String({ description: 'Why the image is not `ok`, in words.' })),
+  copy: Type.Optional(Ref(CopyProgress)),
+  fixes: Type.Array(Ref(Fix)),
+  observedAt: Time('When the storage was looked at.')
+}, { $id: 'ImageStatus', description: 'What the storage says about an image.' })
+export type ImageStatus = Static<typeof ImageStatus>
+
+export const ImageEntry = Strict({
+  image: ImageName,
+  format: Type.Optional(Format),
+  fileSize: Bytes('The length of the file.'),
+  actualSize: Bytes('Bytes that the file takes up on the storage.'),
+  modifiedAt: Time('When the file was last written.')
+}, { $id: 'ImageEntry', description: 'An image as a look at the directory tells it, without opening it.' })
+export type ImageEntry = Static<typeof ImageEntry>
+
+export const BrokenImage = Strict({
+  image: ImageName,
+  state: ImageState,
+  detail: Type.String(),
+  fixes: Type.Array(Ref(Fix))
+}, { $id: 'BrokenImage', description: 'An image that needs attention, and what would help.' })
+export type BrokenImage = Static<typeof BrokenImage>

@@ -1,0 +1,97 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Bytes, Discriminated, Strict, Words } from './schema.ts'
+import { DomainId, ImageName } from './names.ts'
+import { Allocation, Format } from './format.ts'
+
+const Bandwidth = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'At most this many bytes per second.', examples: [104857600] })
+
+export const CopyImage = Strict({
+  kind: Type.Literal('storage.copyImage'),
+  source: Strict({ domain: DomainId, image: ImageName, format: Type.Optional(Format) }),
+  target: Strict({
+    domain: DomainId,
+    image: ImageName,
+    format: Type.Optional(Format),
+    allocation: Type.Optional(Allocation)
+  }),
+  bandwidth: Type.Optional(Bandwidth),
+  verify: Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' })
+}, {
+  $id: 'CopyImage',
+  description: 'Copies an image. Accepted when the target and its copy record are durable on the storage; from then on any host can continue it. Sent again, it continues an interrupted copy of the same, unchanged source, and succeeds at once when the copy is complete.',
+  examples: [{
+    kind: 'storage.copyImage',
+    source: { domain: 'local', image: 'sample.raw' },
+    target: { domain: 'local', image: 'copy.qcow2' },
+    bandwidth: 104857600,
+    verify: true
+  }]
+})
+export type CopyImage = Static<typeof CopyImage>
+
+export const MendImage = Strict({
+  kind: Type.Literal('storage.mendImage'),
+  domain: DomainId,
+  image: ImageName,
+  bandwidth: Type.Optional(Bandwidth)
+}, {
+  $id: 'MendImage',
+  description: 'Continues an interrupted copy from what is durable of it.',
+  examples: [{ kind: 'storage.mendImage', domain: 'local', image: 'copy.qcow2' }]
+})
+export type MendImage = Static<typeof MendImage>
+
+export const CreateImage = Strict({
+  kind: Type.Literal('storage.createImage'),
+  domain: DomainId,
+  image: ImageName,
+  format: Type.Optional(Format),
+  virtualSize: Bytes('The size of the disk that a guest sees.', { multipleOf: 512 }),
+  allocation: Type.Optional(Allocation)
+}, {
+  $id: 'CreateImage',
+  description: 'Creates an empty image.',
+  examples: [{ kind: 'storage.createImage', domain: 'local', image: 'disk.qcow2', virtualSize: 10737418240 }]
+})
+export type CreateImage = Static<typeof CreateImage>
+
+export const DeleteImage = Strict({
+  kind: Type.Literal('storage.deleteImage'),
+  domain: DomainId,
+  image: ImageName
+}, {
+  $id: 'DeleteImage',
+  description: 'Deletes an image, also an unfinished copy. Accepted when the intent is durable: from then on any host can finish it. Where a foreign file took the name of an unfinished copy, only the copy is removed.',
+  examples: [{ kind: 'storage.deleteImage', domain: 'local', image: 'copy.qcow2' }]
+})
+export type DeleteImage = Static<typeof DeleteImage>
+
+export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage], {
+  $id: 'TaskSpec',
+  description: 'What a task is to do: the kind, and its parameters.'
+})
+export type TaskSpec = Static<typeof TaskSpec>
+export type Kind = TaskSpec['kind']
+
+export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage'] as const satisfies readonly Kind[]
+export const Kinds = Words(kinds)
+
+export const CopyResult = Strict({
+  domain: DomainId,
+  image: ImageName,
+  bytesTotal: Bytes('The virtual size of the copy.'),
+  bytesCopied: Bytes('Bytes of the virtual disk that this run settled: copied, or found to be zero.'),
+  bytesMoved: Bytes('Bytes of data that this run read and wrote.'),
+  verified: Type.Optional(Type.Boolean()),
+  alreadyDone: Type.Optional(Type.Boolean({ description: 'The copy was complete before: nothing was copied.' })),
+  epoch: Type.Integer({ minimum: 1, description: 'How many runs the copy took.' })
+})
+export type CopyResult = Static<typeof CopyResult>
+
+export const CreateResult = Strict({ domain: DomainId, image: ImageName })
+export type CreateResult = Static<typeof CreateResult>
+
+export const DeleteResult = Strict({ domain: DomainId, image: ImageName, bytesFreed: Bytes('Bytes that the storage got back.') })
+export type DeleteResult = Static<typeof DeleteResult>
+
+export type TaskResult = CopyResult | CreateResult | DeleteResult

@@ -1,0 +1,59 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Bytes, Ref, Strict, Time, Words } from './schema.ts'
+import { TaskId } from './names.ts'
+import { TaskSpec } from './kinds.ts'
+import { Problem } from './problem.ts'
+
+export const taskStates = ['pending', 'running', 'canceling', 'succeeded', 'failed', 'canceled', 'rejected'] as const
+export const TaskState = Words(taskStates, {
+  description: '`pending`: accepting, nothing is durable yet; `running`: the object is durable; `canceling`: stopping; then `succeeded`, `failed`, `canceled`, or `rejected` when nothing was changed.'
+})
+export type TaskState = Static<typeof TaskState>
+
+export const Progress = Strict({
+  phase: Words(['queued', 'copying', 'verifying']),
+  queuePosition: Type.Optional(Type.Integer({ minimum: 1, description: 'How many wait before this one, itself included.' })),
+  bytesTotal: Type.Optional(Bytes('The virtual size.')),
+  bytesDone: Type.Optional(Bytes('Bytes of the virtual disk that are settled and durable; holes count when they are settled.')),
+  bytesPerSecond: Type.Optional(Bytes('Data moved per second, lately.')),
+  etaSeconds: Type.Optional(Type.Number({ minimum: 0, description: 'Estimated from the data left and the rate.' })),
+  bandwidth: Type.Optional(Bytes('The limit in force, bytes per second.'))
+}, { $id: 'Progress' })
+export type Progress = Static<typeof Progress>
+
+export const Task = Strict({
+  id: TaskId,
+  runId: Type.String({ description: 'Names this execution for ever; the id may be used again.' }),
+  kind: Type.String({ description: 'What the task does.' }),
+  spec: Ref(TaskSpec),
+  specDigest: Type.String({ description: 'SHA-256 over the RFC 8785 form of the accepted body, defaults applied.' }),
+  state: TaskState,
+  cancelable: Type.Boolean(),
+  progress: Type.Optional(Ref(Progress)),
+  result: Type.Optional(Type.Object({}, { additionalProperties: true, description: 'Depends on the kind.' })),
+  error: Type.Optional(Ref(Problem)),
+  createdAt: Time('When the task was created.'),
+  startedAt: Type.Optional(Time('When the object was durable.')),
+  endedAt: Type.Optional(Time('When the task finished.')),
+  expiresAt: Type.Optional(Time('When the finished task will be forgotten.')),
+  replaces: Type.Optional(Type.String({ description: 'The ETag of the finished run whose id this run took over.' })),
+  revision: Type.Integer({ minimum: 0, description: 'Counts transitions.' }),
+  tick: Type.Integer({ minimum: 0, description: 'Counts published progress.' }),
+  instance: Type.String({ description: 'The run of the agent that holds the task in memory.' })
+}, { $id: 'Task', description: 'A task. Tasks live in memory: a restart of the agent forgets them all; what they made stays.' })
+export type Task = Static<typeof Task>
+
+export const TaskList = Strict({
+  instance: Type.String({ description: 'The run of the agent that was asked.' }),
+  lastEventId: Type.String({ description: 'Follow /events from here, and nothing that happened since this list was made is missed.' }),
+  items: Type.Array(Ref(Task)),
+  next: Type.Optional(Type.String({ description: 'The cursor of the next page; absent on the last.' }))
+}, { $id: 'TaskList', description: 'A page of tasks, oldest first.' })
+export type TaskList = Static<typeof TaskList>
+
+export const Preview = Strict({
+  outcome: Words(['created', 'joined', 'stored'], { description: 'What a PUT would do: a new run, join the one under way, or answer with the stored result.' }),
+  task: Type.Optional(Ref(Task)),
+  plan: Type.Optional(Type.Object({}, { additionalProperties: true, description: 'What a new run would do; depends on the kind.' }))
+}, { $id: 'Preview', description: 'What accepting would answer. Nothing was recorded or changed.' })
+export type Preview = Static<typeof Preview>

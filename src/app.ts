@@ -1,0 +1,127 @@
+import { randomBytes } from 'node:crypto'
+import { setMaxListeners } from 'node:events'
+import type { Server } from 'node:net'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Agent } from './api/agent.ts'
+import { kinds } from './api/kinds.ts'
+import type { Config, ListenConfig } from './config.ts'
+import { Feed } from './events/feed.ts'
+import { agentRoutes } from './http/agent.ts'
+import { domainRoutes } from './http/domains.ts'
+import { eventRoutes } from './http/events.ts'
+import { maxWaitSeconds } from './http/prefer.ts'
+import { addSchemas } from './http/schemas.ts'
+import { createServer, listenAlso } from './http/server.ts'
+import { freeSocketPath } from './http/socket.ts'
+import { taskRoutes } from './http/tasks.ts'
+import type { App } from './http/types.ts'
+import { Domain } from './storage/domain.ts'
+import { Domains } from './storage/domains.ts'
+import { storageKinds } from './storage/tasks.ts'
+import { TaskRegistry } from './tasks/registry.ts'
+
+/** The version of the API. */
+export const version = '0.1.0'
+
+/** An accept step that takes longer is decided then. */
+const acceptDeadlineMs = 10_000
+
+/** The whole agent, made but not yet listening. */
+export interface Application {
+  readonly http: App
+  readonly instance: string
+  /** Starts the domains' processes and listens. Resolves with the addresses, as URLs or `unix:` paths. */
+  start (): Promise<string[]>
+  /** Resolves when every domain has been looked at and prepared, or cannot be. */
+  prepared (): Promise<void>
+  /** Answers whoever waits, ends streams and connections, and stops. Copies stay as they are on the storage. */
+  stop (): Promise<void>
+}
+
+/** Builds every object of the agent once and wires them. Nothing else constructs. */
+export function createApp (config: Config, log: FastifyBaseLogger): Application {
+  const instance = randomBytes(6).toString('hex')
+  const startedAt = new Date().toISOString()
+
+  const domains = new Domains(config.domains.map(domain => new Domain(domain, log)))
+  const host = { id: config.hostId, ...(config.publicUrl !== undefined && { url: config.publicUrl }) }
+  const feed: Feed = new Feed({
+    instance,
+    snapshot: function * () { for (const run of registry.runs()) yield run.wire() },
+    log
+  })
+  const registry: TaskRegistry = new TaskRegistry({
+    kinds: storageKinds(domains, host, config.copy),
+    instance,
+    observer: feed,
+    log,
+    retentionMs: config.tasks.retentionSeconds * 1000,
+    maxActive: config.tasks.maxActive,
+    maxRetained: config.tasks.maxRetained,
+    acceptDeadlineMs,
+    queues: { copy: config.copy.maxConcurrent }
+  })
+  // a thousand long polls are a thousand listeners, and no leak
+  setMaxListeners(0, registry.stopping)
+
+  const agent: Agent = {
+    name: 'vdsm-tasks',
+    version,
+    hostId: config.hostId,
+    instance,
+    startedAt,
+    kinds: [...kinds],
+    limits: {
+      maxActive: config.tasks.maxActive,
+      maxRetained: config.tasks.maxRetained,
+      maxConcurrentCopies: config.copy.maxConcurrent,
+      retentionSeconds: config.tasks.retentionSeconds,
+      maxWaitSeconds,
+      maxBodyBytes: config.http.maxBodyBytes
+    },
+    links: { tasks: '/tasks', domains: '/domains', events: '/events', health: '/healthz' }
+  }
+
+  const http = createServer({ log, instance, allowedHosts: config.http.allowedHosts, maxBodyBytes: config.http.maxBodyBytes })
+  addSchemas(http)
+  agentRoutes(http, { agent })
+  taskRoutes(http, { registry, startedAt, lastEventId: () => feed.lastEventId })
+  domainRoutes(http, { domains })
+  eventRoutes(http, { feed, tasks: { find: id => registry.find(id)?.wire() } })
+
+  const others: Server[] = []
+  http.addHook('preClose', async () => {
+    registry.stop()
+    for (const server of others) server.close()
+  })
+  http.addHook('onClose', async () => { domains.stop() })
+
+  return {
+    http,
+    instance,
+    start: async () => {
+      await http.ready()
+      domains.start()
+      const [first, ...more] = config.listen
+      if (first === undefined) throw new Error('a configuration always has a listener')
+      await http.listen({ ...await socketOptions(first), listenTextResolver: address => `listening on ${address}` })
+      for (const listener of more) others.push(await listenAlso(http, await socketOptions(listener)))
+      return [http.server, ...others].map(addressOf)
+    },
+    prepared: async () => { await domains.prepared() },
+    stop: async () => { await http.close() }
+  }
+}
+
+async function socketOptions (listener: ListenConfig): Promise<{ host: string, port: number } | { path: string }> {
+  // a copy: listen() writes into what it is given, and the configuration is frozen
+  if (!('unix' in listener)) return { ...listener }
+  await freeSocketPath(listener.unix)
+  return { path: listener.unix }
+}
+
+function addressOf (server: Pick<Server, 'address'>): string {
+  const address = server.address()
+  if (address === null || typeof address === 'string') return `unix:${address ?? ''}`
+  return `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
+}

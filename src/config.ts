@@ -1,0 +1,137 @@
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { dirname, resolve, sep } from 'node:path'
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { domainIdPattern } from './api/names.ts'
+
+/** Something in the configuration is wrong: the message names the key and says what it may be. */
+export class ConfigError extends Error {
+  constructor (message: string, cause?: unknown) {
+    super(message, { cause })
+    this.name = 'ConfigError'
+  }
+}
+
+const strict = { additionalProperties: false }
+
+/** A group of keys that may be left out as a whole. */
+function group<T extends Record<string, TSchema>> (properties: T) {
+  return Type.Object(properties, { ...strict, default: {} })
+}
+
+const Listener = Type.Union([
+  Type.Object({
+    host: Type.String({ default: '127.0.0.1', description: 'Loopback only: a host agent can overwrite disks.' }),
+    port: Type.Integer({ minimum: 0, maximum: 65535, default: 7480, description: '0 takes any free port.' })
+  }, strict),
+  Type.Object({ unix: Type.String({ minLength: 1, description: 'Path of a socket.' }) }, strict)
+])
+
+const DomainConfig = Type.Object({
+  id: Type.String({ pattern: domainIdPattern, description: 'The same on every host that shares the domain.' }),
+  layout: Type.Literal('directory', { default: 'directory' }),
+  path: Type.String({ minLength: 1, description: 'Absolute, or relative to the configuration file.' }),
+  create: Type.Boolean({ default: false, description: 'Make the domain in an empty directory. Never set it where a file system must be mounted first.' }),
+  sample: Type.Boolean({ default: false, description: 'Make a sample image in an empty domain.' })
+}, strict)
+
+const ConfigSchema = Type.Object({
+  listen: Type.Union([Listener, Type.Array(Listener, { minItems: 1 })], { default: { host: '127.0.0.1', port: 7480 } }),
+  hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, description: 'What this host is called in copy records; the host name by default.' })),
+  publicUrl: Type.Optional(Type.String({ maxLength: 2000, description: 'Where other hosts can reach this agent; stands in copy records.' })),
+  domains: Type.Array(DomainConfig, { default: [{ id: 'local', layout: 'directory', path: './var/images', create: true, sample: true }] }),
+  copy: group({
+    maxConcurrent: Type.Integer({ minimum: 1, default: 4, description: 'Copies that run at the same time; others wait in order.' }),
+    parallelWindows: Type.Integer({ minimum: 1, maximum: 16, default: 2, description: 'Windows of a raw target that are copied at the same time.' }),
+    windowSeconds: Type.Number({ minimum: 0.5, maximum: 60, default: 4, description: 'Seconds of work that a window is meant to be: what a crash costs.' })
+  }),
+  tasks: group({
+    retentionSeconds: Type.Number({ minimum: 1, maximum: 86400 * 30, default: 900, description: 'How long a finished task can be read.' }),
+    maxActive: Type.Integer({ minimum: 1, default: 1000 }),
+    maxRetained: Type.Integer({ minimum: 1, default: 100_000 })
+  }),
+  http: group({
+    allowedHosts: Type.Array(Type.String(), { default: [], description: 'Names that a Host header may have besides loopback ones.' }),
+    maxBodyBytes: Type.Integer({ minimum: 1024, default: 1024 * 1024 })
+  }),
+  log: group({
+    level: Type.Union(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map(level => Type.Literal(level)), { default: 'info' })
+  })
+}, strict)
+
+type Parsed = Static<typeof ConfigSchema>
+export type ListenConfig = { host: string, port: number } | { unix: string }
+
+/** Everything that can be configured, checked, with defaults, and with absolute paths. */
+export type Config = Readonly<Omit<Parsed, 'listen' | 'hostId'>> & { readonly listen: readonly ListenConfig[], readonly hostId: string }
+
+/** Checks a configuration and fills in the defaults. Relative paths start at `base`. Throws ConfigError. */
+export function parseConfig (value: unknown, base: string): Config {
+  const given = Value.Default(ConfigSchema, Value.Clone(value))
+  if (!Value.Check(ConfigSchema, given)) throw new ConfigError(explain(given))
+  const listen: ListenConfig[] = Array.isArray(given.listen) ? given.listen : [given.listen]
+  for (const listener of listen) checkListener(listener)
+  const domains = given.domains.map(domain => ({ ...domain, path: resolve(base, domain.path) }))
+  checkDomains(domains)
+  return deepFreeze({
+    ...given,
+    hostId: given.hostId ?? hostname(),
+    listen: listen.map(listener => 'unix' in listener ? { unix: resolve(base, listener.unix) } : listener),
+    domains
+  })
+}
+
+/** Reads the configuration from a file, or takes the embedded default when there is none. Throws ConfigError. */
+export function loadConfig (file: string | undefined, workingDirectory: string): Config {
+  if (file === undefined) return parseConfig({}, workingDirectory)
+  const path = resolve(workingDirectory, file)
+  let text
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new ConfigError(`The configuration ${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`, error)
+  }
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (error) {
+    throw new ConfigError(`The configuration ${path} is not JSON: ${error instanceof Error ? error.message : String(error)}`, error)
+  }
+  return parseConfig(value, dirname(path))
+}
+
+/** Words for the deepest thing that is wrong: of a union, what the branch says that came furthest. */
+function explain (value: unknown): string {
+  const errors = [...Value.Errors(ConfigSchema, value)].flatMap(error => [error, ...error.errors.flatMap(branch => [...branch])])
+  const unknown = errors.find(({ message }) => message === 'Unexpected property')
+  const deepest = unknown ?? errors.toSorted((a, b) => b.path.split('/').length - a.path.split('/').length)[0]
+  const path = deepest?.path.slice(1).replaceAll('/', '.') ?? ''
+  if (unknown !== undefined) return `Unknown key "${path}" in the configuration. --show-config shows the keys there are.`
+  return `The key "${path}" in the configuration is wrong: ${deepest?.message ?? 'invalid'}.`
+}
+
+function checkListener (listener: ListenConfig): void {
+  if ('unix' in listener) return
+  const { host } = listener
+  if (host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)) return
+  throw new ConfigError(`The agent does not listen on ${host}: it has no authentication yet, and a host agent can overwrite disks. Set "listen" to {"host": "127.0.0.1"} or to {"unix": "/run/vdsm-tasks.sock"}, and put a proxy that authenticates in front.`)
+}
+
+function checkDomains (domains: ReadonlyArray<{ id: string, path: string }>): void {
+  const ids = new Set<string>()
+  for (const { id, path } of domains) {
+    if (ids.has(id)) throw new ConfigError(`Two domains in the configuration have the id "${id}".`)
+    ids.add(id)
+    const outer = domains.find(other => other.id !== id && (path === other.path || path.startsWith(other.path.endsWith(sep) ? other.path : other.path + sep)))
+    if (outer !== undefined) throw new ConfigError(`Domain "${id}" (${path}) lies in domain "${outer.id}" (${outer.path}). Domains must not be nested.`)
+  }
+}
+
+function deepFreeze<T> (value: T): T {
+  if (typeof value === 'object' && value !== null) {
+    for (const member of Object.values(value)) deepFreeze(member)
+    Object.freeze(value)
+  }
+  return value
+}

@@ -1,0 +1,231 @@
+import type { ServerResponse } from 'node:http'
+import type { Task } from '../api/task.ts'
+import { Channel } from './channel.ts'
+import { compile, type Wanted } from './filter.ts'
+import { encode, encodeRetry } from './frame.ts'
+import type { Latest } from './latest.ts'
+import type { Ring } from './ring.ts'
+import { sendHead, Stream, type DropReason, type Headers, type Host } from './stream.ts'
+
+// ten thousand writes take a tenth of a second: other requests are served between
+const turnMs = 4
+
+const busyRetryMs = 30_000
+
+/** Where a stream that is cut off is written down. */
+export interface StreamLog {
+  warn (details: object, message: string): void
+}
+
+export interface StreamsOptions {
+  ring: Ring
+  latest: Latest
+  heartbeatMs: number
+  drainMs: number
+  backlogBytes: number
+  closeMs: number
+  maxStreams: number
+  maxStreamsPerAddress: number
+  log: StreamLog | undefined
+}
+
+export interface Subscription {
+  response: ServerResponse
+  headers: Headers
+  /** Where the subscriber is, for the limit per address. Behind a unix socket there is none. */
+  address: string | undefined
+  wanted: Wanted
+  /** Frames that come before everything else. */
+  greeting: readonly Buffer[]
+  after: number | undefined
+  tasks: () => Iterable<Task>
+  isOver?: () => boolean
+}
+
+/** Everybody who listens. Serves them in rounds, a part in each turn of the loop, with one timer for all. */
+export class Streams implements Host {
+  readonly ring: Ring
+  readonly latest: Latest
+  readonly heartbeatMs: number
+  readonly drainMs: number
+  readonly backlogBytes: number
+  readonly #options: StreamsOptions
+  readonly #streams = new Set<Stream>()
+  readonly #perAddress = new Map<string, number>()
+  readonly #channels = new Map<string, Channel>()
+  readonly #dropped: Record<DropReason, number> = { backlog: 0, stalled: 0 }
+  #opened = 0
+  #refused = 0
+  #ready = new Set<Stream>()
+  #round: IterableIterator<Stream> | undefined
+  #roundDue = false
+  #scheduled = false
+  #sweeper: NodeJS.Timeout | undefined
+  #bye: Buffer | undefined
+  #closed: Promise<void> | undefined
+  #emptied: (() => void) | undefined
+
+  constructor (options: StreamsOptions) {
+    this.#options = options
+    this.ring = options.ring
+    this.latest = options.latest
+    this.heartbeatMs = options.heartbeatMs
+    this.drainMs = options.drainMs
+    this.backlogBytes = options.backlogBytes
+  }
+
+  get size (): number { return this.#streams.size }
+  get opened (): number { return this.#opened }
+  get refused (): number { return this.#refused }
+  get dropped (): Readonly<Record<DropReason, number>> { return this.#dropped }
+
+  /** Answers a request with a stream; when there are too many, with a short one that says so. */
+  open (subscription: Subscription): void {
+    const { response, headers, address, wanted, greeting, after, tasks, isOver } = subscription
+    const { socket } = response
+    if (socket === null) {
+      // the answer to an earlier, pipelined request still goes first
+      response.once('socket', () => { this.open(subscription) })
+      return
+    }
+    // `close` has been or will be emitted before anybody could listen to it
+    if (socket.destroyed) return
+    const refusal = this.#bye ?? this.#refusal(address)
+    if (refusal !== undefined) {
+      answer(response, headers, [refusal])
+      return
+    }
+    const now = performance.now()
+    const stream = new Stream(this, { socket, response, address, channel: this.#join(wanted), after, tasks, isOver }, now)
+    this.#streams.add(stream)
+    this.#opened++
+    if (address !== undefined) this.#perAddress.set(address, (this.#perAddress.get(address) ?? 0) + 1)
+    socket.once('close', () => { this.#left(stream) })
+    socket.setKeepAlive(true, this.heartbeatMs)
+    this.#sweeper ??= setInterval(() => { this.#sweep() }, Math.max(10, Math.min(1000, this.heartbeatMs / 2, this.drainMs / 2))).unref()
+    // head, greeting and the first frames in one packet
+    socket.cork()
+    sendHead(response, headers)
+    // spread, so that the subscribers of a restarted agent do not all come back at the same moment
+    socket.write(Buffer.concat([encodeRetry(2000 + Math.random() * 3000), ...greeting]))
+    stream.advance(now)
+    socket.uncork()
+  }
+
+  /** There is something new: everybody gets a turn. */
+  wakeAll (): void {
+    if (this.#streams.size === 0) return
+    this.#roundDue = true
+    this.#schedule()
+  }
+
+  wake (stream: Stream): void {
+    this.#ready.add(stream)
+    this.#schedule()
+  }
+
+  drop (stream: Stream, reason: DropReason): void {
+    this.#dropped[reason]++
+    this.#options.log?.warn({ address: stream.address, reason }, reason === 'stalled'
+      ? `event stream cut off: it took nothing for ${this.drainMs} ms`
+      : `event stream cut off: more than ${this.backlogBytes} bytes were waiting for it`)
+    stream.destroy()
+  }
+
+  /** Says good-bye to everybody. Resolves when all are gone; those who are not by then are cut off. */
+  async close (): Promise<void> {
+    this.#closed ??= this.#sayBye()
+    await this.#closed
+  }
+
+  async #sayBye (): Promise<void> {
+    this.#bye = encode('bye', { reason: 'stopping' })
+    const now = performance.now()
+    for (const stream of this.#streams) stream.sayBye(this.#bye, now)
+    if (this.#streams.size === 0) return
+    await new Promise<void>(resolve => {
+      const deadline = setTimeout(() => {
+        for (const stream of this.#streams) stream.destroy()
+      }, this.#options.closeMs)
+      this.#emptied = () => {
+        clearTimeout(deadline)
+        resolve()
+      }
+    })
+  }
+
+  #refusal (address: string | undefined): Buffer | undefined {
+    const { maxStreams, maxStreamsPerAddress } = this.#options
+    const full = this.#streams.size >= maxStreams
+    if (!full && (address === undefined || (this.#perAddress.get(address) ?? 0) < maxStreamsPerAddress)) return undefined
+    this.#refused++
+    const data = full ? { limit: 'streams', maximum: maxStreams } : { limit: 'streamsPerAddress', maximum: maxStreamsPerAddress }
+    return Buffer.concat([encodeRetry(busyRetryMs), encode('busy', data)])
+  }
+
+  #join (wanted: Wanted): Channel {
+    const filter = compile(wanted)
+    const channel = this.#channels.get(filter.key) ?? new Channel(filter, this.ring, this.latest)
+    channel.readers++
+    this.#channels.set(filter.key, channel)
+    return channel
+  }
+
+  #left (stream: Stream): void {
+    this.#streams.delete(stream)
+    this.#ready.delete(stream)
+    const { address, channel } = stream
+    if (--channel.readers === 0) this.#channels.delete(channel.filter.key)
+    if (address !== undefined) {
+      const others = (this.#perAddress.get(address) ?? 1) - 1
+      if (others > 0) this.#perAddress.set(address, others)
+      else this.#perAddress.delete(address)
+    }
+    if (this.#streams.size > 0) return
+    clearInterval(this.#sweeper)
+    this.#sweeper = undefined
+    this.#emptied?.()
+  }
+
+  #schedule (): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => { this.#turn() })
+  }
+
+  /** Serves some of those who asked, and a part of the round that goes over everybody. */
+  #turn (): void {
+    this.#scheduled = false
+    serve(this.#ready.values(), stream => { this.#ready.delete(stream) })
+    if (this.#round === undefined && this.#roundDue) {
+      this.#roundDue = false
+      this.#round = this.#streams.values()
+    }
+    if (this.#round !== undefined && serve(this.#round)) this.#round = undefined
+    if (this.#ready.size > 0 || this.#roundDue || this.#round !== undefined) this.#schedule()
+  }
+
+  #sweep (): void {
+    const now = performance.now()
+    for (const stream of this.#streams) stream.sweep(now)
+  }
+}
+
+/** A short stream: it says something and ends. */
+export function answer (response: ServerResponse, headers: Headers, frames: readonly Buffer[]): void {
+  sendHead(response, headers)
+  response.end(Buffer.concat(frames))
+}
+
+/** Gives each stream its turn until the time is up; true if it sufficed. The iterator of a Set can be read on later, and sees who has left. */
+function serve (streams: IterableIterator<Stream>, begin?: (stream: Stream) => void): boolean {
+  let now = performance.now()
+  const until = now + turnMs
+  for (const stream of streams) {
+    begin?.(stream)
+    stream.advance(now)
+    now = performance.now()
+    if (now >= until) return false
+  }
+  return true
+}

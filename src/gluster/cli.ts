@@ -1,0 +1,171 @@
+import { AppError } from '../errors.ts'
+import { CommandError, run } from '../system/run.ts'
+import { parseAnswer, type Answer } from './answers.ts'
+import { pause } from './pause.ts'
+import { isUnavailable, refusalOf } from './refusal.ts'
+import { Turns } from './turns.ts'
+import { UnexpectedOutput } from './xml.ts'
+
+export interface GlusterOptions {
+  /** The program, by name or path. Default `gluster`. */
+  command?: string
+  /** Environment on top of the minimal one. */
+  env?: Readonly<Record<string, string>>
+  /** Milliseconds for a command that only looks. Default 20,000: while some host starts a rebalance (ten seconds with GlusterFS 10), glusterd does not answer. */
+  readTimeoutMs?: number
+  /** Milliseconds for a command that changes something. Default 60,000. */
+  changeTimeoutMs?: number
+  /** Milliseconds for which a command is repeated while Gluster is busy with another one. Default 30,000. */
+  patienceMs?: number
+}
+
+export interface AskOptions {
+  /** The volume the command locks; absent when it concerns all of them. */
+  volume?: string
+  /** Answered by glusterd from its own memory: needs no turn. */
+  lockFree?: boolean
+  /** The command changes something: when its end is not seen, what it did is unknown. */
+  changes?: boolean
+  /** The host whose glusterd is asked; only looking is allowed elsewhere. Default: this host's. */
+  remoteHost?: string
+  /** Instead of the usual ones. */
+  timeoutMs?: number
+  patienceMs?: number
+  signal?: AbortSignal
+}
+
+/** What the calls so far were like, for metrics. */
+export interface GlusterCounters {
+  calls: number
+  failures: number
+  timeouts: number
+  /** Repetitions because Gluster was busy. */
+  retries: number
+  secondsTotal: number
+  secondsMax: number
+}
+
+const firstPauseMs = 200
+const longestPauseMs = 2000
+
+/** The gluster command: one call at a time per volume, each with a deadline, repeated while Gluster is busy. */
+export class Gluster {
+  readonly #command: string
+  readonly #env: Readonly<Record<string, string>>
+  readonly #readTimeoutMs: number
+  readonly #changeTimeoutMs: number
+  readonly #patienceMs: number
+  // Glusterd locks a volume for each command and refuses the second one: better to wait here than to be refused there.
+  readonly #turns = new Turns()
+  readonly #counters: GlusterCounters = { calls: 0, failures: 0, timeouts: 0, retries: 0, secondsTotal: 0, secondsMax: 0 }
+
+  constructor (options: GlusterOptions = {}) {
+    this.#command = options.command ?? 'gluster'
+    this.#env = options.env ?? {}
+    this.#readTimeoutMs = options.readTimeoutMs ?? 20_000
+    this.#changeTimeoutMs = options.changeTimeoutMs ?? 60_000
+    this.#patienceMs = options.patienceMs ?? 30_000
+  }
+
+  get counters (): Readonly<GlusterCounters> {
+    return { ...this.#counters }
+  }
+
+  /** How long to go on while Gluster is busy, for those who repeat more than one command. */
+  get patienceMs (): number {
+    return this.#patienceMs
+  }
+
+  /**
+   * Runs `gluster --xml ARGS` and returns what `read` makes of the answer. Throws AppError when Gluster did not do it,
+   * and when the answer cannot be understood.
+   */
+  async ask<T> (args: readonly string[], read: (answer: Answer) => T, options: AskOptions = {}): Promise<T> {
+    const { volume, lockFree = false, patienceMs = this.#patienceMs, signal } = options
+    const end = performance.now() + patienceMs
+    for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, longestPauseMs)) {
+      const work = (): Promise<T> => this.#call(args, read, options)
+      try {
+        return await (lockFree ? work() : this.#turns.take(volume, this.#waiting(end, signal), work))
+      } catch (error) {
+        signal?.throwIfAborted()
+        if (isTimeout(error)) throw new AppError('gluster-busy', `${this.#describe(args)} was not run: another command on the volume has not ended for ${patienceMs} ms. Try again later.`, { cause: error })
+        if (!(error instanceof AppError) || error.code !== 'gluster-busy' || performance.now() + pauseMs > end) throw error
+      }
+      this.#counters.retries++
+      // Hosts that were refused at the same instant must not come back at the same instant.
+      await pause(pauseMs * (0.5 + Math.random()), signal)
+    }
+  }
+
+  #waiting (end: number, signal: AbortSignal | undefined): AbortSignal {
+    const patience = AbortSignal.timeout(Math.max(1, Math.ceil(end - performance.now())))
+    return signal === undefined ? patience : AbortSignal.any([signal, patience])
+  }
+
+  async #call<T> (args: readonly string[], read: (answer: Answer) => T, options: AskOptions): Promise<T> {
+    const { changes = false, remoteHost } = options
+    const argv: [string, ...string[]] = [this.#command, '--mode=script', '--xml', ...(remoteHost === undefined ? [] : [`--remote-host=${remoteHost}`]), ...args]
+    const start = performance.now()
+    this.#counters.calls++
+    try {
+      // The caller's signal does not kill a running command: glusterd would go on with it, and nobody would see the end.
+      const { stdout, stderr } = await run(argv, {
+        timeoutMs: options.timeoutMs ?? (changes ? this.#changeTimeoutMs : this.#readTimeoutMs),
+        maxOutput: 16 * 1024 * 1024,
+        env: this.#env
+      })
+      return read(this.#understand(args, stdout, stderr, changes))
+    } catch (error) {
+      this.#counters.failures++
+      if (error instanceof CommandError && error.timedOut) this.#counters.timeouts++
+      throw this.#explain(args, error, changes)
+    } finally {
+      const seconds = (performance.now() - start) / 1000
+      this.#counters.secondsTotal += seconds
+      this.#counters.secondsMax = Math.max(this.#counters.secondsMax, seconds)
+    }
+  }
+
+  // Never by the exit status: a start that was refused ends with 0, a status that was refused with 1, both with XML.
+  #understand (args: readonly string[], stdout: string, stderr: string, changes: boolean): Answer {
+    if (isUnavailable(stdout)) {
+      throw new AppError('gluster-unavailable', `glusterd on this host does not answer (${stdout.trim()}). Start glusterd and try again.`, { changed: changes })
+    }
+    try {
+      const answer = parseAnswer(stdout)
+      if (answer.ok) return answer
+      throw refusalOf(answer, this.#describe(args), changes)
+    } catch (error) {
+      // a syntax error goes to standard error, with nothing on standard output
+      if (error instanceof UnexpectedOutput && stdout.trim() === '') throw new UnexpectedOutput('it printed nothing', stderr, error)
+      throw error
+    }
+  }
+
+  #explain (args: readonly string[], error: unknown, changes: boolean): unknown {
+    if (error instanceof UnexpectedOutput) return unexpectedAnswer(this.#describe(args), error, changes)
+    if (!(error instanceof CommandError)) return error
+    if (error.notFound) return new AppError('gluster-unavailable', 'The gluster command is not installed on this host, or not in the PATH of the agent.', { cause: error })
+    if (error.timedOut) {
+      const advice = changes ? 'Gluster may still do it: look at the operations before you try again.' : 'Try again later.'
+      return new AppError('gluster-unresponsive', `${this.#describe(args)}: ${error.message}. ${advice}`, { changed: changes, cause: error })
+    }
+    return new AppError('gluster-unavailable', `${this.#describe(args)}: ${error.message}`, { changed: changes, cause: error })
+  }
+
+  #describe (args: readonly string[]): string {
+    return `gluster ${args.join(' ')}`
+  }
+}
+
+// With the excerpt that shows why.
+function unexpectedAnswer (command: string, error: UnexpectedOutput, changes: boolean): AppError {
+  return new AppError('gluster-unexpected', `${command}: the answer cannot be understood: ${error.message}. It reads: ${error.excerpt}`, {
+    members: { excerpt: error.excerpt }, changed: changes, cause: error
+  })
+}
+
+function isTimeout (error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError'
+}

@@ -1,0 +1,93 @@
+import { readDetail, readOperationId, readPool, readRebalance, readRemoveBrick, readTasks, readVolumes, type BrickDetail, type PoolHost, type StatusReport, type VolumeInfo, type VolumeTask } from './answers.ts'
+import type { Gluster } from './cli.ts'
+import { AppError } from '../errors.ts'
+
+/** A rebalance, or the emptying of these bricks. */
+export interface Target {
+  type: 'rebalance' | 'remove-brick'
+  volume: string
+  bricks: readonly string[]
+}
+
+/** All volumes as this host's glusterd remembers them. */
+export function listVolumes (gluster: Gluster): Promise<VolumeInfo[]> {
+  return gluster.ask(['volume', 'info'], readVolumes, { lockFree: true })
+}
+
+/** One volume. Throws `volume-not-found`. */
+export async function findVolume (gluster: Gluster, volume: string, signal?: AbortSignal): Promise<VolumeInfo> {
+  const found = await gluster.ask(['volume', 'info', volume], readVolumes, { volume, lockFree: true, ...(signal !== undefined && { signal }) })
+  const [info] = found
+  if (info === undefined) throw new AppError('volume-not-found', `There is no Gluster volume ${volume}.`)
+  return info
+}
+
+/** The hosts of the cluster. */
+export function listHosts (gluster: Gluster): Promise<PoolHost[]> {
+  return gluster.ask(['pool', 'list'], readPool, { lockFree: true })
+}
+
+/** What is running or waiting to be committed on every started volume, as this host's glusterd tells it. */
+export function listTasks (gluster: Gluster): Promise<Map<string, VolumeTask[]>> {
+  return gluster.ask(['volume', 'status', 'all', 'tasks'], readTasks)
+}
+
+/** The same, as another host's glusterd tells it: it lets itself be asked this from afar. Not worth a long wait. */
+export function listTasksOf (gluster: Gluster, remoteHost: string): Promise<Map<string, VolumeTask[]>> {
+  return gluster.ask(['volume', 'status', 'all', 'tasks'], readTasks, { remoteHost, timeoutMs: 5000, patienceMs: 2000 })
+}
+
+/** What is running or waiting to be committed on one volume. Throws `volume-not-started`. */
+export async function findTasks (gluster: Gluster, volume: string, signal?: AbortSignal): Promise<VolumeTask[]> {
+  const tasks = await gluster.ask(['volume', 'status', volume, 'tasks'], readTasks, { volume, ...(signal !== undefined && { signal }) })
+  return tasks.get(volume) ?? []
+}
+
+/** The bricks of every started volume, with their space. */
+export function listBricks (gluster: Gluster): Promise<Map<string, BrickDetail[]>> {
+  return gluster.ask(['volume', 'status', 'all', 'detail'], readDetail)
+}
+
+/** The bricks of one volume, with their space. */
+export async function findBricks (gluster: Gluster, volume: string): Promise<BrickDetail[]> {
+  return (await gluster.ask(['volume', 'status', volume, 'detail'], readDetail, { volume })).get(volume) ?? []
+}
+
+/** How far it is. Throws `operation-not-running` when Gluster knows of none. */
+export function readStatus (gluster: Gluster, target: Target): Promise<StatusReport> {
+  return gluster.ask([...commandOf(target), 'status'], readerOf(target), { volume: target.volume })
+}
+
+/** Stops it and returns the final numbers, which Gluster forgets with this answer. */
+export function stop (gluster: Gluster, target: Target, signal: AbortSignal): Promise<StatusReport> {
+  return gluster.ask([...commandOf(target), 'stop'], readerOf(target), { volume: target.volume, changes: true, signal })
+}
+
+/** Starts it and returns the id that Gluster gave it. */
+export function start (gluster: Gluster, target: Target, words: readonly string[], signal: AbortSignal): Promise<string> {
+  return gluster.ask([...commandOf(target), ...words], readOperationId, { volume: target.volume, changes: true, signal })
+}
+
+/** Takes the bricks out of the volume: `commit` after their data has been moved, `force` whatever is still on them. */
+export async function removeBricks (gluster: Gluster, volume: string, replica: number | undefined, bricks: readonly string[], word: 'commit' | 'force', signal: AbortSignal): Promise<void> {
+  const reduced = replica === undefined ? [] : ['replica', String(replica)]
+  await gluster.ask(['volume', 'remove-brick', volume, ...reduced, ...bricks, word], () => undefined, { volume, changes: true, signal })
+}
+
+/** Sets an option in the name space that Gluster leaves to its users; every host of the cluster can read it. */
+export async function setUserOption (gluster: Gluster, volume: string, option: string, value: string, signal?: AbortSignal): Promise<void> {
+  await gluster.ask(['volume', 'set', volume, option, value], () => undefined, { volume, changes: true, ...(signal !== undefined && { signal }) })
+}
+
+/** Takes an option of that kind away. */
+export async function resetUserOption (gluster: Gluster, volume: string, option: string): Promise<void> {
+  await gluster.ask(['volume', 'reset', volume, option], () => undefined, { volume, changes: true })
+}
+
+function commandOf ({ type, volume, bricks }: Target): string[] {
+  return ['volume', type, volume, ...bricks]
+}
+
+function readerOf ({ type }: Target): typeof readRebalance {
+  return type === 'rebalance' ? readRebalance : readRemoveBrick
+}

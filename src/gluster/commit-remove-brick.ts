@@ -1,0 +1,85 @@
+import type { CommitRemoveBrick, CommitRemoveBrickResult } from '../api/gluster-kinds.ts'
+import type { Operation } from '../api/operation.ts'
+import { AppError } from '../errors.ts'
+import type { VolumeInfo, VolumeTask } from './answers.ts'
+import { findRemoval, missingBricks, noRemoval, type Removal } from './brick-removal.ts'
+import { findBricks, findVolume, readStatus, removeBricks, setUserOption } from './commands.ts'
+import { fillsOf } from './estimate.ts'
+import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
+import { conclude, finalNumbers, verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
+
+/**
+ * `gluster.commitRemoveBrick`: takes the bricks out of the volume.
+ *
+ * Gluster itself commits a removal that skipped files, and they are lost to the volume then: here it takes `force`.
+ */
+export function commitRemoveBrick (workshop: Workshop): Verb<CommitRemoveBrick, CommitRemoveBrickResult> {
+  return verb(workshop, async (spec, context) => {
+    const { volume, bricks, replica, force } = spec
+    const info = await findVolume(workshop.gluster, volume, context.signal)
+    if (missingBricks(info, bricks).length === bricks.length) return alreadyDone(info, spec, context)
+    const { task } = await findRemoval(workshop, volume, bricks, context.signal)
+    if (task === undefined && !force) throw noRemoval(volume, bricks)
+    const last = task === undefined ? undefined : await lastNumbers(workshop, info, task)
+    if (last !== undefined && !force) await refuseUnfinished(workshop, { info }, last)
+    if (task !== undefined) await sign(workshop, spec, context, task.operationId)
+    await removeBricks(workshop.gluster, volume, replica, bricks, force ? 'force' : 'commit', context.signal)
+    context.accepted()
+    workshop.changed(last)
+    return { ...(last !== undefined && { operationId: last.operationId, final: finalNumbers(last) }) }
+  })
+}
+
+// Bricks that are gone and bricks that never were look the same; the mark tells them apart.
+function alreadyDone (info: VolumeInfo, { volume, bricks }: CommitRemoveBrick, context: VerbContext): CommitRemoveBrickResult {
+  const { started } = readMarks(info, 'remove-brick')
+  if (started?.what !== digestOf(bricks)) throw new AppError('brick-not-found', `The Gluster volume ${volume} has no brick ${bricks.join(', ')}, and its last brick removal was another.`)
+  context.accepted()
+  return { operationId: started.operationId, alreadyDone: true }
+}
+
+async function lastNumbers (workshop: Workshop, info: VolumeInfo, { operationId, bricks }: VolumeTask): Promise<Operation> {
+  const target = { type: 'remove-brick', volume: info.volume, bricks } as const
+  const report = await readStatus(workshop.gluster, target)
+  if (report.operationId !== operationId) throw new AppError('operation-conflict', `The brick removal on ${info.volume} was replaced by another while it was looked at. Look at the operations and try again.`)
+  return conclude(workshop, info, target, report)
+}
+
+async function refuseUnfinished (workshop: Workshop, { info }: Removal, last: Operation): Promise<void> {
+  const { operationId, state, totals, complete, missing } = last
+  const left = totals.failures + totals.skipped
+  if (state === 'completed' && complete && left === 0) return
+  const atMost = await filesAtMost(workshop, info, last.bricks ?? [])
+  const reason = missing.length > 0
+    ? `${missing.join(', ')} did not tell how far it is`
+    : state === 'completed' ? `${left} files could not be moved` : `it is ${state}`
+  const rest = atMost === undefined ? '' : ` The bricks hold at most ${atMost} files.`
+  throw new AppError('remove-brick-unfinished', `The removal of ${(last.bricks ?? []).join(', ')} from ${info.volume} cannot be committed: ${reason}. ${totals.files} files were moved, ${totals.failures} failed, ${totals.skipped} were skipped.${rest} Wait, or start it again, or commit with force and lose what is left.`, {
+    members: { operationId, filesMoved: totals.files, filesFailed: totals.failures, filesSkipped: totals.skipped, ...(atMost !== undefined && { filesLeftAtMost: atMost }) }
+  })
+}
+
+/** How many files the bricks can still hold, by the inodes in use: directories and Gluster's own files count as well. */
+async function filesAtMost ({ gluster }: Workshop, info: VolumeInfo, bricks: readonly string[]): Promise<number | undefined> {
+  try {
+    const details = await findBricks(gluster, info.volume)
+    // undefined when bricks share a file system: then the inodes in use say nothing
+    if (fillsOf(info, { bricks: new Map([[info.volume, details]]), at: '' }) === undefined) return undefined
+    const counts = info.bricks.filter(({ brick, arbiter }) => !arbiter && bricks.includes(brick))
+      .map(({ hostUuid, path }) => details.find(detail => detail.hostUuid === hostUuid && detail.path === path)?.space?.inodesUsed)
+    return counts.includes(undefined) ? undefined : counts.reduce<number>((all, count) => all + (count ?? 0), 0)
+  } catch (error) {
+    // the refusal stands without it
+    if (error instanceof AppError) return undefined
+    throw error
+  }
+}
+
+// Before the commit: a caller whose reply was lost finds the bricks gone, and by the mark that it was this removal.
+async function sign ({ gluster, hostId }: Workshop, { volume, bricks }: CommitRemoveBrick, { id, signal }: VerbContext, operationId: string): Promise<void> {
+  const info = await findVolume(gluster, volume, signal)
+  const { started } = readMarks(info, 'remove-brick')
+  if (started?.operationId === operationId && started.what === digestOf(bricks)) return
+  const mark = { taskId: id, hostId, at: new Date().toISOString(), what: digestOf(bricks), operationId }
+  await setUserOption(gluster, volume, optionOf('remove-brick', 'started'), formatMark(mark), signal)
+}

@@ -1,0 +1,198 @@
+import type { GlusterVolumeList, Operation, OperationList } from '../api/operation.ts'
+import { AppError } from '../errors.ts'
+import type { BrickDetail, PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
+import type { Gluster } from './cli.ts'
+import { listBricks, listHosts, listTasks, listVolumes, readStatus } from './commands.ts'
+import { remainderOf, type Usage } from './estimate.ts'
+import { describeOperation, namesOf, partakers } from './observe.ts'
+import { Rates } from './rates.ts'
+import { Snapshot } from './snapshot.ts'
+import { Peers, viewsOf, type Views } from './views.ts'
+import { describeVolume } from './volumes.ts'
+
+const maxAgeMs = 2000
+// The space in use only says where an estimate starts from; asking for it locks every volume.
+const usageAgeMs = 30_000
+
+interface Seen {
+  startedAt?: string
+  /** The space in use, and the bytes moved by then. */
+  usage?: Usage & { moved: number, until: number }
+}
+
+/** What runs on the Gluster volumes of this cluster. Everything is asked for anew; nothing is remembered but what rates and estimates need. */
+export class Operations {
+  readonly #gluster: Gluster
+  readonly #hostId: string
+  readonly #peers: Peers
+  readonly #rates = new Rates()
+  readonly #seen = new Map<string, Seen>()
+  readonly #operations: Snapshot<OperationList>
+  readonly #volumes: Snapshot<GlusterVolumeList>
+
+  /** `hostId` names this host if it has no bricks that would. */
+  constructor ({ gluster, hostId }: { gluster: Gluster, hostId: string }) {
+    this.#gluster = gluster
+    this.#hostId = hostId
+    this.#peers = new Peers(gluster)
+    this.#operations = new Snapshot(() => this.#look(), maxAgeMs)
+    this.#volumes = new Snapshot(() => this.#lookAtVolumes(), maxAgeMs)
+  }
+
+  /** Every operation that runs, has run last on its volume, or waits to be committed; seen at most 2 s ago. */
+  list (): Promise<OperationList> {
+    return this.#operations.read()
+  }
+
+  /** Throws `operation-not-found`. */
+  async find (operationId: string): Promise<Operation> {
+    const { items } = await this.list()
+    const found = items.find(item => item.operationId === operationId)
+    if (found !== undefined) return found
+    throw new AppError('operation-not-found', `Gluster knows of no operation ${operationId}. It forgets an operation that is stopped or committed, and when a newer one is started on the volume; the result of the task that stopped it holds the last numbers.`)
+  }
+
+  /** Every volume, seen at most 2 s ago. */
+  volumes (): Promise<GlusterVolumeList> {
+    return this.#volumes.read()
+  }
+
+  /** Something was changed: whoever asks next sees it. */
+  expire (): void {
+    this.#operations.expire()
+    this.#volumes.expire()
+  }
+
+  async #look (): Promise<OperationList> {
+    const observedAt = new Date().toISOString()
+    const volumes = await listVolumes(this.#gluster)
+    if (!volumes.some(volume => volume.state === 'started')) return { items: this.#forgetOthers([]), observedAt }
+    const hosts = await listHosts(this.#gluster)
+    const views = await this.#peers.look(await listTasks(this.#gluster), peersToAsk(volumes, hosts))
+    const items: Operation[] = []
+    for (const volume of volumes) {
+      for (const task of tasksOn(volume, views)) {
+        const operation = await this.#describe(volume, task, { volumes, hosts, views, observedAt })
+        if (operation !== undefined) items.push(operation)
+      }
+    }
+    return { items: this.#forgetOthers(items), observedAt }
+  }
+
+  async #describe (volume: VolumeInfo, task: VolumeTask, look: { volumes: VolumeInfo[], hosts: PoolHost[], views: Views, observedAt: string }): Promise<Operation | undefined> {
+    const { volumes, hosts, views, observedAt } = look
+    const isOwn = views.own.get(volume.volume)?.some(own => own.operationId === task.operationId) === true
+    const told = isOwn ? await this.#report(volume, task) : {}
+    if (told === undefined) return undefined
+    const disconnected = await this.#disconnected(volume, task, told.report, hosts)
+    const ownUuid = hosts.find(({ host }) => host === 'localhost')?.hostUuid ?? ''
+    const operation = describeOperation({
+      volume, task, ...told, views: viewsOf(views, ownUuid, volume.volume), disconnected, nameOf: namesOf(volumes, hosts, this.#hostId), observedAt
+    })
+    return { ...operation, ...this.#started(operation), ...await this.#prospects(volume, task, operation) }
+  }
+
+  /** Undefined when the operation was stopped, committed or replaced a moment ago. */
+  async #report (volume: VolumeInfo, task: VolumeTask): Promise<{ report?: StatusReport, problem?: { code: string, detail: string } } | undefined> {
+    try {
+      const report = await readStatus(this.#gluster, { ...task, volume: volume.volume })
+      return report.operationId === task.operationId ? { report } : undefined
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error
+      if (error.code === 'operation-not-running' || error.code === 'volume-not-found') return undefined
+      // One operation that cannot be told about must not hide the others.
+      return { problem: { code: error.code, detail: error.message } }
+    }
+  }
+
+  /** Hosts that were not connected before or after the report: in either case they may have been left out of it. */
+  async #disconnected (volume: VolumeInfo, task: VolumeTask, report: StatusReport | undefined, before: readonly PoolHost[]): Promise<Set<string>> {
+    const told = new Set(report?.nodes.map(node => node.hostUuid))
+    const someoneIsSilent = partakers(volume, task).some(host => !told.has(host))
+    const after = someoneIsSilent ? await listHosts(this.#gluster) : []
+    return new Set([...before, ...after].filter(host => !host.connected).map(host => host.hostUuid))
+  }
+
+  // Gluster does not tell when an operation was started. While it runs, its run time does, to the second.
+  #started ({ operationId, startedAt, state, totals, observedAt }: Operation): { startedAt?: string } {
+    const seen = this.#remember(operationId)
+    if (startedAt === undefined && seen.startedAt === undefined && state === 'running') {
+      seen.startedAt = new Date(Date.parse(observedAt) - totals.runtimeSeconds * 1000).toISOString()
+    }
+    const known = startedAt ?? seen.startedAt
+    return known === undefined ? {} : { startedAt: known }
+  }
+
+  async #prospects (volume: VolumeInfo, task: VolumeTask, operation: Operation): Promise<Pick<Operation, 'rate' | 'estimate'>> {
+    const rate = this.#rates.measure(operation, performance.now())
+    if (operation.state !== 'running' || operation.kind === 'fix-layout') return {}
+    const usage = await this.#usage(operation)
+    const remainder = usage === undefined ? undefined : remainderOf(volume, task, usage)
+    if (usage === undefined || remainder === undefined) return rate === undefined ? {} : { rate }
+    const bytesLeft = Math.max(0, remainder.bytesLeft - Math.max(0, operation.totals.bytes - usage.moved))
+    return {
+      ...(rate !== undefined && { rate }),
+      estimate: {
+        bytesLeft,
+        ...(rate !== undefined && rate.bytesPerSecond > 0 && { secondsLeft: Math.round(bytesLeft / rate.bytesPerSecond) }),
+        basis: remainder.basis,
+        usageAt: usage.at
+      }
+    }
+  }
+
+  async #usage ({ operationId, totals, observedAt }: Operation): Promise<(Usage & { moved: number }) | undefined> {
+    const seen = this.#remember(operationId)
+    if (seen.usage !== undefined && performance.now() < seen.usage.until) return seen.usage
+    const { bricks } = await this.#bricks()
+    // when the bricks cannot be asked there is no estimate, rather than one from old numbers
+    if (bricks === undefined) delete seen.usage
+    else seen.usage = { bricks, at: observedAt, moved: totals.bytes, until: performance.now() + usageAgeMs }
+    return seen.usage
+  }
+
+  async #bricks (): Promise<{ bricks?: Map<string, BrickDetail[]>, problem?: { code: string, detail: string } }> {
+    try {
+      return { bricks: await listBricks(this.#gluster) }
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error
+      return { problem: { code: error.code, detail: error.message } }
+    }
+  }
+
+  async #lookAtVolumes (): Promise<GlusterVolumeList> {
+    const observedAt = new Date().toISOString()
+    const volumes = await listVolumes(this.#gluster)
+    const { items: operations } = await this.list()
+    const { bricks, problem } = volumes.some(volume => volume.state === 'started') ? await this.#bricks() : { bricks: new Map<string, BrickDetail[]>() }
+    return {
+      items: volumes.map(volume => describeVolume(volume, bricks?.get(volume.volume), operations)),
+      ...(problem !== undefined && { problem }),
+      observedAt
+    }
+  }
+
+  #remember (operationId: string): Seen {
+    const seen = this.#seen.get(operationId) ?? {}
+    this.#seen.set(operationId, seen)
+    return seen
+  }
+
+  #forgetOthers (items: Operation[]): Operation[] {
+    const current = new Set(items.map(item => item.operationId))
+    this.#rates.keep(current)
+    for (const id of this.#seen.keys()) if (!current.has(id)) this.#seen.delete(id)
+    return items
+  }
+}
+
+/** The operations that any host tells of on this volume; this host's come first. */
+function tasksOn ({ volume }: VolumeInfo, { own, others }: Views): VolumeTask[] {
+  const told = [own, ...others.values()].flatMap(tasks => tasks.get(volume) ?? [])
+  return [...new Map(told.reverse().map(task => [task.operationId, task])).values()].reverse()
+}
+
+function peersToAsk (volumes: readonly VolumeInfo[], hosts: readonly PoolHost[]): PoolHost[] {
+  const holders = new Set(volumes.flatMap(volume => volume.bricks.map(brick => brick.hostUuid)))
+  return hosts.filter(({ host, hostUuid, connected }) => connected && host !== 'localhost' && holders.has(hostUuid))
+}

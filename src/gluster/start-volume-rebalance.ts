@@ -1,0 +1,159 @@
+import { randomUUID } from 'node:crypto'
+import type { StartOperationResult, StartVolumeRebalance } from '../api/gluster-kinds.ts'
+import { AppError } from '../errors.ts'
+import type { StatusReport, VolumeInfo } from './answers.ts'
+import type { Gluster } from './cli.ts'
+import { decide, earlierRun, recentAt, unsigned } from './claim.ts'
+import { findTasks, findVolume, readStatus, resetUserOption, setUserOption, start, type Target } from './commands.ts'
+import { formatMark, optionOf, readMarks, type Mark, type Marks } from './marks.ts'
+import { isFixLayout, nodeState } from './observe.ts'
+import { pause } from './pause.ts'
+import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
+
+// An agent signs right after the start it has announced; one that has not by then is gone.
+const signingMs = 5000
+const pauseMs = 500
+
+/** `gluster.startVolumeRebalance`: succeeds as soon as Gluster has registered the operation, or with the one in progress. */
+export function startVolumeRebalance (workshop: Workshop): Verb<StartVolumeRebalance, StartOperationResult> {
+  return verb(workshop, (spec, context) => run({ workshop, spec, context }))
+}
+
+interface Request {
+  workshop: Workshop
+  spec: StartVolumeRebalance
+  context: VerbContext
+}
+
+async function run (request: Request): Promise<StartOperationResult> {
+  const { workshop, spec: { volume, mode, force }, context: { id, signal, reused = false } } = request
+  if (force && mode === 'fix-layout') throw new AppError('bad-request', 'force is for the mode rebalance: fixing the layout moves no files.')
+  const command = { taskId: id, what: mode }
+  const firstMarks = readMarks(await startedVolume(request), 'rebalance')
+  const isRecent = recentAt(Date.now(), workshop.retentionSeconds)
+  const earlier = reused ? undefined : earlierRun(firstMarks, command, isRecent)
+  if (earlier !== undefined) return claim(request, earlier)
+
+  const end = performance.now() + workshop.gluster.patienceMs
+  let signingEnd: number | undefined
+  let firstLook: { id?: string } | undefined
+  while (true) {
+    const operation = await currentRebalance(request)
+    firstLook ??= operation ?? {}
+    const marks = readMarks(await startedVolume(request), 'rebalance')
+    if (operation?.runs === true) {
+      await settle(request, marks, operation.id)
+      return claim(request, operation.id)
+    }
+    const decision = decide({ request: command, firstMarks, firstOperation: firstLook.id, marks, operation: operation?.id }, isRecent)
+    if (decision === 'claim' && operation !== undefined) {
+      await settle(request, marks, operation.id)
+      return claim(request, operation.id)
+    }
+    if (decision === 'wait') signingEnd ??= performance.now() + signingMs
+    if (decision === 'start' || performance.now() > (signingEnd ?? 0)) {
+      const started = await tryStart(request, operation?.id)
+      if (started !== undefined) return { operationId: started }
+      if (performance.now() > end) {
+        throw new AppError('gluster-busy', `Gluster says that a rebalance of ${volume} is already started, but tells of none that is running: the last one is still coming to its end. Try again later.`)
+      }
+    }
+    await pause(pauseMs, signal)
+  }
+}
+
+/** The id of the new operation; undefined when Gluster says that there is one. */
+async function tryStart (request: Request, previous: string | undefined): Promise<string | undefined> {
+  const { workshop: { gluster, changed }, spec: { volume, mode, force }, context } = request
+  const startId = randomUUID()
+  const announcement = { ...markOf(request), startId, ...(previous !== undefined && { previous }) }
+  await setUserOption(gluster, volume, optionOf('rebalance', 'starting'), formatMark(announcement), context.signal)
+  let operationId: string
+  try {
+    operationId = await start(gluster, targetOf(request), mode === 'fix-layout' ? ['fix-layout', 'start'] : force ? ['start', 'force'] : ['start'], context.signal)
+  } catch (error) {
+    if (!(error instanceof AppError) || error.changed) throw error
+    // Also said for some seconds after a stop, until the last file that was on its way has arrived.
+    if (error.code === 'operation-conflict') return undefined
+    await withdraw(request)
+    throw error
+  }
+  context.accepted()
+  await sign(request, operationId, startId)
+  changed()
+  return operationId
+}
+
+async function startedVolume ({ workshop, spec, context }: Request): Promise<VolumeInfo> {
+  const info = await findVolume(workshop.gluster, spec.volume, context.signal)
+  if (info.state === 'started') return info
+  throw new AppError('volume-not-started', `The Gluster volume ${info.volume} is not started (${info.state}). Start it with: gluster volume start ${info.volume}`)
+}
+
+/** The rebalance that Gluster knows of. Throws when it runs and cannot stand for what is asked. */
+async function currentRebalance (request: Request): Promise<{ id: string, runs: boolean } | undefined> {
+  const { workshop: { gluster }, spec: { volume, mode }, context } = request
+  const tasks = await findTasks(gluster, volume, context.signal)
+  if (!tasks.some(({ type }) => type === 'rebalance')) return undefined
+  let report: StatusReport
+  try {
+    report = await readStatus(gluster, targetOf(request))
+  } catch (error) {
+    // stopped since the look at the tasks
+    if (error instanceof AppError && error.code === 'operation-not-running') return undefined
+    throw error
+  }
+  const { operationId, nodes } = report
+  const running = nodes.filter(node => nodeState(node.status) === 'running')
+  // A rebalance fixes the layout as well. The other way round the files would stay where they are.
+  if (mode === 'rebalance' && running.some(isFixLayout)) {
+    throw new AppError('operation-conflict', `On the volume ${volume} a fix-layout is in progress (${operationId}), which moves no files. Wait for its end, or stop it, and try again.`, { members: { operationId } })
+  }
+  return { id: operationId, runs: running.length > 0 }
+}
+
+function claim ({ workshop, context }: Request, operationId: string): StartOperationResult {
+  context.accepted()
+  workshop.changed()
+  return { operationId, alreadyStarted: true }
+}
+
+/** Leaves the marks as they are to be when an operation that is there is the answer. */
+async function settle (request: Request, marks: Marks, operationId: string): Promise<void> {
+  const { taskId, what } = { taskId: request.context.id, what: request.spec.mode }
+  const announced = unsigned(marks)
+  const isMine = announced?.taskId === taskId && announced.what === what
+  if (marks.started?.operationId === operationId) {
+    if (isMine) await withdraw(request)
+  } else if (announced === undefined || isMine || announced.previous === operationId) {
+    // started by other means, or by this task before the agent was restarted; else another agent is about to sign
+    await sign(request, operationId, announced?.startId ?? marks.started?.startId)
+  }
+}
+
+// The operation is there, whether or not its name tag is: that must not fail the task.
+async function sign (request: Request, operationId: string, startId: string | undefined): Promise<void> {
+  const mark = { ...markOf(request), operationId, ...(startId !== undefined && { startId }) }
+  await leave(request, 'started', gluster => setUserOption(gluster, request.spec.volume, optionOf('rebalance', 'started'), formatMark(mark)))
+}
+
+/** Takes the announcement back: an operation that comes later is none of this task's. */
+async function withdraw (request: Request): Promise<void> {
+  await leave(request, 'starting', gluster => resetUserOption(gluster, request.spec.volume, optionOf('rebalance', 'starting')))
+}
+
+async function leave ({ workshop, spec, context }: Request, step: keyof Marks, set: (gluster: Gluster) => Promise<void>): Promise<void> {
+  try {
+    await set(workshop.gluster)
+  } catch (error) {
+    context.log.warn({ err: error, volume: spec.volume, step }, 'the volume could not be marked with the task id')
+  }
+}
+
+function markOf ({ workshop, spec, context }: Request): Mark {
+  return { taskId: context.id, hostId: workshop.hostId, at: new Date().toISOString(), what: spec.mode }
+}
+
+function targetOf ({ spec }: Request): Target {
+  return { type: 'rebalance', volume: spec.volume, bricks: [] }
+}

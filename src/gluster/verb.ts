@@ -1,0 +1,73 @@
+import type { Operation, OperationState } from '../api/operation.ts'
+import type { FinalNumbers } from '../api/gluster-kinds.ts'
+import type { StatusReport, VolumeInfo } from './answers.ts'
+import type { Gluster } from './cli.ts'
+import { listHosts, listVolumes, type Target } from './commands.ts'
+import { describeOperation, namesOf } from './observe.ts'
+import type { Turns } from './turns.ts'
+
+/** What a task body is given, as far as the verbs here use it. */
+export interface VerbContext {
+  /** The caller's task id. */
+  id: string
+  signal: AbortSignal
+  accepted (): void
+  /** The caller has deliberately used the id of a finished task again: what that one did does not count. */
+  reused?: boolean
+  log: { warn (fields: object, message: string): void }
+}
+
+/** A kind of task. */
+export interface Verb<Spec, Result> {
+  /** Each is registered within seconds or not at all; what it starts is stopped by a verb of its own. */
+  cancelable: false
+  tunable: false
+  uses (spec: Spec): { shared: readonly string[], exclusive: readonly string[] }
+  run (spec: Spec, context: VerbContext): Promise<Result>
+}
+
+/** What the verbs work with. */
+export interface Workshop {
+  gluster: Gluster
+  hostId: string
+  /** For how long a task id stands for the operation that it started. */
+  retentionSeconds: number
+  /** Verbs on one volume take turns on this host, so that none acts on what another is about to change. */
+  turns: Turns
+  /** Something was started or stopped: whoever asks for the operations must see it. */
+  changed (ended?: Operation): void
+}
+
+/** A verb that runs alone on its volume, as far as this host is concerned. */
+export function verb<Spec extends { volume: string }, Result> ({ turns }: Workshop, run: (spec: Spec, context: VerbContext) => Promise<Result>): Verb<Spec, Result> {
+  return {
+    cancelable: false,
+    tunable: false,
+    // Shared: a start that comes while another is being registered is to claim that one, not to be told to come later.
+    uses: ({ volume }) => ({ shared: [`gluster:${volume}`], exclusive: [] }),
+    run: (spec, context) => turns.take(spec.volume, context.signal, () => run(spec, context))
+  }
+}
+
+/** The last that Gluster told of an operation that it has forgotten by now. */
+export async function conclude (workshop: Workshop, info: VolumeInfo, { type, bricks }: Target, report: StatusReport): Promise<Operation> {
+  const [hosts, volumes] = await Promise.all([listHosts(workshop.gluster), listVolumes(workshop.gluster)])
+  return describeOperation({
+    volume: info,
+    task: { type, operationId: report.operationId, bricks: [...bricks] },
+    report,
+    views: [],
+    disconnected: new Set(hosts.filter(host => !host.connected).map(host => host.hostUuid)),
+    nameOf: namesOf([info, ...volumes], hosts, workshop.hostId),
+    observedAt: new Date().toISOString()
+  })
+}
+
+export function finalNumbers ({ state, nodes, totals, complete, missing }: Operation): FinalNumbers {
+  return { state, nodes, totals, complete, missing }
+}
+
+/** Whether files are still being moved, or may be: a host that is silent may be at it. */
+export function mayRun (state: OperationState, complete: boolean): boolean {
+  return state === 'running' || !complete
+}

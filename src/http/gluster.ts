@@ -1,0 +1,52 @@
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import type { FastifyInstance } from 'fastify'
+import { GlusterVolumeList, Operation, OperationId, OperationList } from '../api/operation.ts'
+import { Problem } from '../api/problem.ts'
+import { Strict } from '../api/schema.ts'
+import type { Operations } from '../gluster/operations.ts'
+
+function problem (description: string) {
+  return { description, content: { 'application/problem+json': { schema: Problem } } }
+}
+
+const failures = {
+  502: problem('Gluster\'s answer cannot be understood; `excerpt` shows its beginning.'),
+  503: problem('Gluster is not installed, its daemon is down, or it is busy.'),
+  504: problem('Gluster does not answer.')
+}
+
+/** `GET /gluster/volumes` and `GET /gluster/operations`. What they answer was seen at most 2 s ago. */
+export function glusterRoutes (app: FastifyInstance, { operations }: { operations: Pick<Operations, 'list' | 'find' | 'volumes'> }): void {
+  const routes = app.withTypeProvider<TypeBoxTypeProvider>()
+
+  routes.get('/gluster/volumes', {
+    schema: {
+      operationId: 'getVolumes',
+      summary: 'Gluster volumes and their bricks',
+      description: 'Every volume of the cluster that this host belongs to, with the state and the space of its bricks and what runs on it.',
+      tags: ['gluster'],
+      response: { 200: GlusterVolumeList, ...failures }
+    }
+  }, () => operations.volumes())
+
+  routes.get('/gluster/operations', {
+    schema: {
+      operationId: 'getOperationStatuses',
+      summary: 'Rebalances and brick removals',
+      description: 'What runs on the volumes, has run last, or waits to be committed: the same from every host, whoever started it. Gluster keeps one operation for each volume.',
+      tags: ['gluster'],
+      response: { 200: OperationList, ...failures }
+    }
+  }, () => operations.list())
+
+  routes.get('/gluster/operations/:operationId', {
+    schema: {
+      operationId: 'getOperationStatus',
+      summary: 'One rebalance or brick removal',
+      description: 'How far it is, host by host. An operation that was stopped, committed or replaced by a newer one is not found: Gluster has forgotten it.',
+      tags: ['gluster'],
+      params: Strict({ operationId: OperationId }),
+      response: { 200: Operation, 404: problem('Gluster knows of no such operation.'), ...failures }
+    }
+  }, ({ params }) => operations.find(params.operationId))
+}

@@ -1,0 +1,240 @@
+import { Type } from '@sinclair/typebox'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { Kinds, TaskSpec } from '../api/kinds.ts'
+import { TaskId, taskIdPattern } from '../api/names.ts'
+import { Problem } from '../api/problem.ts'
+import { Ref, Strict } from '../api/schema.ts'
+import { Preview, Task, TaskList, taskStates } from '../api/task.ts'
+import { AppError, isErrorCode } from '../errors.ts'
+import { namesExactly, namesRevision, parseCondition } from '../tasks/etag.ts'
+import { listTasks } from '../tasks/list.ts'
+import { checkRun, retryAfter, type Claim, type TaskRegistry } from '../tasks/registry.ts'
+import type { Run } from '../tasks/run.ts'
+import { isFinished } from '../tasks/state.ts'
+import { applied, maxWaitSeconds, parsePrefer, single } from './prefer.ts'
+import type { App } from './types.ts'
+
+/** How long a PUT waits for the accept step unless the caller says otherwise. */
+const acceptWaitMs = 2000
+
+const ById = Strict({ id: TaskId })
+const problems = (descriptions: Record<number, string>) => Object.fromEntries(Object.entries(descriptions).map(([status, description]) =>
+  [status, { description, content: { 'application/problem+json': { schema: Ref(Problem) } } }]))
+
+const preferHeader = Type.Optional(Type.String({ description: `\`wait=N\`: wait up to N seconds (at most ${maxWaitSeconds}); \`respond-async\`: do not wait.` }))
+const ifMatchHeader = (description: string) => Type.Optional(Type.String({ description }))
+const runIdQuery = Type.Optional(Type.String({ description: 'Refuse with 412 if the id belongs to another run by now.' }))
+
+/** PUT, GET, DELETE, PATCH of tasks, and their list. */
+export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { registry: TaskRegistry, startedAt: string, lastEventId: () => string }): void {
+  const found = (id: string): Run => {
+    const run = registry.find(id)
+    if (run !== undefined) return run
+    throw new AppError('task-not-found', `No task ${id}. Either it expired, or the agent was restarted since (this instance started at ${startedAt}) and has forgotten it. What it made is on the storage: GET /domains/{domain}/images/{image} tells.`, { members: { instance: registry.instance, startedAt } })
+  }
+
+  app.put('/tasks/:id', {
+    schema: {
+      operationId: 'putTask',
+      tags: ['tasks'],
+      summary: 'Create a task, or claim the one that has this id',
+      description: 'The id is the caller\'s. A second PUT of the same command joins the task or is answered with its stored result; another command under the same id is a conflict. It is safe to send a PUT again whenever its reply was lost.',
+      params: ById,
+      querystring: Strict({ dryRun: Type.Optional(Type.Boolean({ description: 'Only say what would happen.' })) }),
+      headers: Type.Object({
+        prefer: preferHeader,
+        'if-match': ifMatchHeader('The ETag of a finished task whose id is to be used again, or `*`.'),
+        'if-none-match': Type.Optional(Type.String({ description: '`*`: only if no task has this id.' })),
+        'agent-instance': Type.Optional(Type.String({ description: 'Only if the agent has not been restarted since.' }))
+      }),
+      body: Ref(TaskSpec),
+      response: {
+        200: { description: 'The stored result of a finished task, or the answer to a dry run.', content: { 'application/json': { schema: Type.Union([Ref(Task), Ref(Preview)]) } } },
+        202: { description: 'Accepted, or (state `pending`) still waiting to be.', content: { 'application/json': { schema: Ref(Task) } } },
+        ...problems({
+          400: 'The request is malformed.',
+          403: 'Host or Origin are not allowed.',
+          404: 'A domain or image does not exist.',
+          409: 'The id is another command\'s, or the image is in use or exists.',
+          412: 'A precondition does not hold.',
+          413: 'The body is too large.',
+          415: 'The body is not JSON.',
+          422: 'The image or its record cannot be used.',
+          500: 'The agent or the storage failed.',
+          503: 'Too many active tasks, or the domain is not available.',
+          504: 'The storage does not answer.',
+          507: 'There is not enough space.'
+        })
+      }
+    }
+  }, async (request, reply) => {
+    const { id } = request.params
+    const conditions = {
+      ifMatch: parseCondition('If-Match', request.headers['if-match']),
+      ifNoneMatch: parseCondition('If-None-Match', request.headers['if-none-match']),
+      instance: single('Agent-Instance', request.headers['agent-instance'])
+    }
+    if (request.query.dryRun === true) {
+      const { how, run, preview } = await registry.preview(id, request.body, conditions)
+      return { outcome: how, ...(run !== undefined && { task: run.wire() }), ...(preview !== undefined && { plan: preview }) }
+    }
+    const preferences = parsePrefer(request.headers.prefer)
+    const claim = registry.claim(id, request.body, conditions)
+    const waitMs = preferences.respondAsync ? 0 : preferences.waitSeconds === undefined ? acceptWaitMs : preferences.waitSeconds * 1000
+    await waitFor(claim.run, ({ state }) => state !== 'pending', waitMs, request, registry)
+    tellPreference(reply, applied(preferences))
+    return answerClaim(reply, claim)
+  })
+
+  app.get('/tasks/:id', {
+    schema: {
+      operationId: 'getTask',
+      tags: ['tasks'],
+      summary: 'Read a task',
+      description: 'Reading consumes nothing. With `Prefer: wait=N` it waits until the task has finished; with `If-None-Match` as well, until it has changed its state.',
+      params: ById,
+      headers: Type.Object({ prefer: preferHeader, 'if-none-match': Type.Optional(Type.String({ description: 'The ETag that was read last.' })) }),
+      response: {
+        200: { description: 'The task.', content: { 'application/json': { schema: Ref(Task) } } },
+        304: { description: 'It is still as If-None-Match says.', type: 'null' },
+        ...problems({ 400: 'The request is malformed.', 403: 'Host or Origin are not allowed.', 404: 'The task has expired, was forgotten by a restart, or never was.' })
+      }
+    }
+  }, async (request, reply) => {
+    const run = found(request.params.id)
+    const known = parseCondition('If-None-Match', request.headers['if-none-match'])
+    const preferences = parsePrefer(request.headers.prefer)
+    if (preferences.waitSeconds !== undefined) {
+      const until = known === undefined ? ({ finished }: Run) => finished : (run: Run) => !namesRevision(known, run)
+      await waitFor(run, until, preferences.waitSeconds * 1000, request, registry)
+      tellPreference(reply, applied({ ...preferences, respondAsync: false }))
+    }
+    reply.header('vary', 'Prefer').header('cache-control', 'private, no-cache')
+    describe(reply, run)
+    if (known !== undefined && namesExactly(known, run)) return reply.code(304).send()
+    return run.wire()
+  })
+
+  app.delete('/tasks/:id', {
+    schema: {
+      operationId: 'cancelTask',
+      tags: ['tasks'],
+      summary: 'Cancel a task',
+      description: 'Asks an active task to stop; nothing is reverted: a half-done copy stays `interrupted`, to be mended or deleted. A finished task is left as it is, unless If-Match names it: then it is forgotten now.',
+      params: ById,
+      querystring: Strict({ runId: runIdQuery }),
+      headers: Type.Object({ 'if-match': ifMatchHeader('Only this run. Of a finished task: forget it.') }),
+      response: {
+        200: { description: 'It had finished before.', content: { 'application/json': { schema: Ref(Task) } } },
+        202: { description: 'It is stopping.', content: { 'application/json': { schema: Ref(Task) } } },
+        204: { description: 'It is forgotten.', type: 'null' },
+        ...problems({ 400: 'The request is malformed.', 403: 'Host or Origin are not allowed.', 404: 'No such task.', 409: 'This kind cannot be canceled.', 412: 'The id belongs to another run.' })
+      }
+    }
+  }, async (request, reply) => {
+    const run = found(request.params.id)
+    const ifMatch = parseCondition('If-Match', request.headers['if-match'])
+    checkRun(run, request.query.runId, ifMatch)
+    if (run.finished) {
+      if (ifMatch === undefined) return describe(reply, run).wire()
+      if (!namesRevision(ifMatch, run)) throw new AppError('precondition-failed', `Task ${run.id} has ${run.state} since If-Match was read.`, { members: { task: run.wire() } })
+      registry.forget(run)
+      return reply.code(204).send()
+    }
+    registry.cancel(run)
+    reply.code(202)
+    return describe(reply, run).wire()
+  })
+
+  app.patch('/tasks/:id', {
+    schema: {
+      operationId: 'tuneTask',
+      tags: ['tasks'],
+      summary: 'Change the bandwidth of a running copy',
+      description: 'From the next window on. It changes neither the command nor its digest.',
+      params: ById,
+      querystring: Strict({ runId: runIdQuery }),
+      headers: Type.Object({ 'if-match': ifMatchHeader('Only this run.') }),
+      body: Strict({ bandwidth: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()], { description: 'Bytes per second; null lifts the limit.' }) }),
+      response: {
+        200: { description: 'The task.', content: { 'application/json': { schema: Ref(Task) } } },
+        ...problems({ 400: 'The request is malformed.', 403: 'Host or Origin are not allowed.', 404: 'No such task.', 409: 'The task has finished.', 412: 'The id belongs to another run.', 413: 'The body is too large.', 415: 'The body is not JSON.' })
+      }
+    }
+  }, async (request, reply) => {
+    const run = found(request.params.id)
+    checkRun(run, request.query.runId, parseCondition('If-Match', request.headers['if-match']))
+    registry.tune(run, request.body)
+    return describe(reply, run).wire()
+  })
+
+  app.get('/tasks', {
+    schema: {
+      operationId: 'listTasks',
+      tags: ['tasks'],
+      summary: 'List tasks',
+      description: 'Oldest first, page by page. Follow /events from `lastEventId` of the first page and nothing is missed.',
+      querystring: Strict({
+        state: Type.Optional(Type.Array(Type.String(), { description: `States, also separated by commas: ${taskStates.join(', ')}, or \`active\`, \`finished\`.` })),
+        kind: Type.Optional(Type.Array(Kinds)),
+        idPrefix: Type.Optional(Type.String({ maxLength: 255, pattern: taskIdPattern })),
+        limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+        cursor: Type.Optional(Type.String({ maxLength: 1000, description: '`next` of the page before.' }))
+      }),
+      response: {
+        200: { description: 'A page of tasks.', content: { 'application/json': { schema: Ref(TaskList) } } },
+        ...problems({ 400: 'The request is malformed.', 403: 'Host or Origin are not allowed.', 410: 'The cursor is of another instance of the agent.' })
+      }
+    }
+  }, async request => {
+    const { state, kind, idPrefix, limit, cursor } = request.query
+    return listTasks(registry.runs(), { instance: registry.instance, lastEventId: lastEventId() }, {
+      states: state?.flatMap(list => list.split(',')).flatMap(expandState),
+      kinds: kind,
+      idPrefix,
+      limit,
+      cursor
+    })
+  })
+}
+
+/** Waits for a run, but no longer than its asker is there or the agent goes on. */
+async function waitFor (run: Run, until: (run: Run) => boolean, timeoutMs: number, request: FastifyRequest, registry: TaskRegistry): Promise<void> {
+  const gone = new AbortController()
+  const leave = () => { gone.abort() }
+  request.raw.socket.once('close', leave)
+  try {
+    await run.wait(until, timeoutMs, [registry.stopping, gone.signal])
+  } finally {
+    request.raw.socket.off('close', leave)
+  }
+}
+
+function answerClaim (reply: FastifyReply, { how, run }: Claim): Task {
+  if (how !== 'created') reply.header('idempotent-replayed', 'true')
+  if (run.state === 'rejected' && run.error !== undefined) {
+    const { code, detail, type: _, title: __, status: ___, ...members } = run.error
+    throw new AppError(isErrorCode(code) ? code : 'internal', detail, { members: { ...members, task: run.wire() } })
+  }
+  describe(reply, run)
+  reply.header('location', `/tasks/${encodeURIComponent(run.id)}`)
+  reply.code(how === 'stored' ? 200 : 202)
+  return run.wire()
+}
+
+function describe (reply: FastifyReply, run: Run): Run {
+  reply.header('etag', run.etag)
+  if (!run.finished) reply.header('retry-after', String(retryAfter(run)))
+  return run
+}
+
+function tellPreference (reply: FastifyReply, preference: string | undefined): void {
+  if (preference !== undefined) reply.header('preference-applied', preference)
+}
+
+function expandState (word: string): string[] {
+  if (word === 'active') return taskStates.filter(state => !isFinished(state))
+  if (word === 'finished') return taskStates.filter(isFinished)
+  if (!(taskStates as readonly string[]).includes(word)) throw new AppError('bad-request', `querystring.state: "${word}" is no state of a task. There are ${taskStates.join(', ')}, and the groups active and finished.`)
+  return [word]
+}

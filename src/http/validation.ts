@@ -1,0 +1,42 @@
+import { Ajv, type AnySchema, type ErrorObject } from 'ajv'
+import addFormats from 'ajv-formats'
+import type { FastifySchema, FastifySchemaCompiler } from 'fastify'
+import { AppError } from '../errors.ts'
+
+/**
+ * Fastify's own Ajv settings would corrupt what callers send: null becomes 0, unknown keys vanish, the first branch of
+ * a union takes away what the second needs. Bodies and headers are therefore checked as they are; only queries and
+ * parameters, which are all text, are converted.
+ */
+export function makeValidator (sharedSchemas: () => Record<string, unknown>): FastifySchemaCompiler<FastifySchema> {
+  const build = (coerceTypes: false | 'array') => {
+    const ajv = new Ajv({ removeAdditional: false, useDefaults: true, discriminator: true, strict: false, coerceTypes })
+    addFormats.default(ajv)
+    for (const schema of Object.values(sharedSchemas())) ajv.addSchema(schema as AnySchema)
+    return ajv
+  }
+  // made with the first route, when every shared schema is known
+  let exact: Ajv | undefined
+  let textual: Ajv | undefined
+  return ({ schema, httpPart }) => {
+    if (httpPart === 'querystring' || httpPart === 'params') return (textual ??= build('array')).compile(schema)
+    return (exact ??= build(false)).compile(schema)
+  }
+}
+
+/** Puts the first thing that is wrong with a request into words. */
+export function validationError (errors: readonly ErrorObject[] | undefined, part: string | undefined): AppError {
+  const [error] = errors ?? []
+  if (error === undefined) return new AppError('bad-request', `The ${part ?? 'request'} is not as documented.`)
+  const at = `${part ?? 'request'}${error.instancePath.replaceAll('/', '.')}`
+  return new AppError('bad-request', `${at} ${words(error)}. GET /openapi.json tells what is allowed.`, { members: { pointer: error.instancePath } })
+}
+
+function words ({ keyword, params, message }: ErrorObject): string {
+  switch (keyword) {
+    case 'additionalProperties': return `has an unknown field "${params['additionalProperty']}"`
+    case 'enum': return `must be one of ${(params['allowedValues'] as unknown[]).join(', ')}`
+    case 'discriminator': return params['error'] === 'tag' ? 'needs a "kind", a string' : `has an unknown kind "${String(params['tagValue'])}"`
+    default: return message ?? 'is wrong'
+  }
+}

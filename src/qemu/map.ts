@@ -1,0 +1,22 @@
+import { Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+
+/** A part of a disk: data, or known to read as zeros without looking. */
+export interface Extent {
+  start: number
+  length: number
+  zero: boolean
+}
+
+const validator = TypeCompiler.Compile(Type.Array(Type.Object({
+  start: Type.Integer({ minimum: 0 }),
+  length: Type.Integer({ minimum: 0 }),
+  zero: Type.Boolean()
+})))
+
+/** Parses what `qemu-img map --output=json` prints. Throws if it is anything else. */
+export function parseMap (text: string): Extent[] {
+  const value: unknown = JSON.parse(text)
+  if (!validator.Check(value)) throw new Error(`qemu-img map printed something else than extents: ${text.slice(0, 200)}`)
+  return value
+}

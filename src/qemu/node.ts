@@ -1,0 +1,48 @@
+import type { Format } from '../api/format.ts'
+
+/** A file of an image, by the number its descriptor has in the program that is started. */
+export interface NodeFile {
+  fd: number
+  format: Format
+}
+
+interface BlockNode {
+  driver: string
+  [option: string]: unknown
+}
+
+const fileNode = (fd: number): BlockNode => ({ driver: 'file', filename: `/proc/self/fd/${fd}` })
+
+/**
+ * The block graph of an image and its backing files, base last. Every node is named outright and the chain ends with
+ * `backing: null`: qemu opens what it is given and nothing that an image asks for.
+ */
+export function imageNode ([top, ...backing]: readonly [NodeFile, ...NodeFile[]]): BlockNode {
+  if (top.format === 'raw') return { driver: 'raw', file: fileNode(top.fd) }
+  const [first, ...rest] = backing
+  return { driver: 'qcow2', file: fileNode(top.fd), backing: first === undefined ? null : imageNode([first, ...rest]) }
+}
+
+/** A part of an image as if it were a raw disk of its own. */
+export function windowNode (node: BlockNode, offset: number, size: number): BlockNode {
+  return { driver: 'raw', offset, size, file: node }
+}
+
+/** A node as a file name, which every qemu-img command takes. */
+export function nodeName (node: BlockNode): string {
+  return `json:${JSON.stringify(node)}`
+}
+
+/**
+ * A window of a target as `--target-image-opts`, the one form that `convert` takes for a target with a graph.
+ * Preallocated targets must never be punched: a redone window would give back what was reserved.
+ */
+export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, preallocated: boolean): string {
+  const discard = (prefix: string) => preallocated ? [`${prefix}discard=off`] : []
+  const below = format === 'raw' ? 'file.' : 'file.file.'
+  return [
+    'driver=raw', `offset=${offset}`, `size=${size}`, ...discard(''),
+    ...(format === 'raw' ? [] : ['file.driver=qcow2', ...discard('file.')]),
+    `${below}driver=file`, `${below}filename=/proc/self/fd/${fd}`, ...discard(below)
+  ].join(',')
+}

@@ -1,0 +1,120 @@
+import { constants } from 'node:fs'
+import { mkdir, readdir, statfs } from 'node:fs/promises'
+import { AppError } from '../errors.ts'
+import { closeFd, entry, hasCode, NotAFileError, openDirectory, openFile, openSubdirectory, readStart, type Directory } from '../system/directory.ts'
+import { makeDirectory, replaceFile } from '../system/durable.ts'
+
+/** Where a domain is: what the processes that work on it are told. */
+export interface DomainPlace {
+  id: string
+  path: string
+}
+
+/** A domain whose directories are held open. */
+export interface Area {
+  readonly id: string
+  readonly root: Directory
+  readonly copies: Directory
+  readonly leases: Directory
+  readonly parts: Directory
+  /** The file system is this host's alone: what is read here cannot be a second old. */
+  readonly local: boolean
+  close (): Promise<void>
+}
+
+const home = '.vdsm-tasks'
+const marker = 'domain.json'
+const rooms = ['copies', 'leases', 'parts'] as const
+
+// statfs(2) magic numbers of file systems on this host's own disks or memory: ext2-4, XFS, Btrfs, tmpfs, ZFS, overlay, F2FS
+const localFileSystems = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x2fc12fc1, 0x794c7630, 0xf2f52010])
+
+/**
+ * Opens a domain and makes sure that it is the one it should be. A directory without our marker is refused: an
+ * unmounted file system is an empty directory, and nobody may fill it. Throws `domain-unavailable`.
+ */
+export async function openArea ({ id, path }: DomainPlace): Promise<Area> {
+  const opened: Directory[] = []
+  const keep = (directory: Directory) => { opened.push(directory); return directory }
+  const close = async () => { await Promise.all(opened.map(async ({ fd }) => { await closeFd(fd) })) }
+  try {
+    const root = keep(await openDirectory(path))
+    const own = keep(await openSubdirectory(root, home))
+    await checkMarker(own, id, path)
+    const copies = keep(await openSubdirectory(own, 'copies'))
+    const leases = keep(await openSubdirectory(own, 'leases'))
+    const parts = keep(await openSubdirectory(own, 'parts'))
+    const { type } = await statfs(entry(root, '.'))
+    return { id, root, copies, leases, parts, local: localFileSystems.has(type), close }
+  } catch (error) {
+    await close()
+    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'ENOTCONN', 'ESTALE', 'EHOSTDOWN')) {
+      throw new AppError('domain-unavailable', `Domain ${id} is not available: ${path} is not a directory with ${home}/${marker} in it. Is the file system mounted? "create": true in the configuration makes a new domain in an empty directory.`, { cause: error })
+    }
+    throw error
+  }
+}
+
+/** Runs `work` on an open domain and closes it, whatever happens. */
+export async function withArea<T> (place: DomainPlace, work: (area: Area) => Promise<T>): Promise<T> {
+  const area = await openArea(place)
+  try {
+    return await work(area)
+  } finally {
+    await area.close()
+  }
+}
+
+async function checkMarker (own: Directory, id: string, path: string): Promise<void> {
+  const unavailable = (what: string, cause?: unknown) =>
+    new AppError('domain-unavailable', `Domain ${id} is not available: ${path}/${home}/${marker} ${what}.`, { cause })
+  let fd
+  try {
+    fd = await openFile(own, marker, constants.O_RDONLY)
+  } catch (error) {
+    if (error instanceof NotAFileError) throw unavailable('is not a regular file', error)
+    throw error
+  }
+  let found: unknown
+  try {
+    found = JSON.parse((await readStart(fd, 64 * 1024)).toString())
+  } catch (error) {
+    throw unavailable('cannot be read as JSON', error)
+  } finally {
+    await closeFd(fd)
+  }
+  const foundId = typeof found === 'object' && found !== null && 'id' in found ? found.id : undefined
+  if (foundId !== id) throw unavailable(`belongs to domain ${JSON.stringify(foundId)}`)
+}
+
+/**
+ * Makes what is missing in a domain: its own directories, and with `create` the marker too, in an empty or missing
+ * directory. The marker comes last, so a crash in between leaves a directory that is not yet a domain.
+ */
+export async function prepareArea ({ id, path }: DomainPlace, create: boolean): Promise<void> {
+  if (create) await mkdir(path, { recursive: true })
+  const root = await openDirectory(path)
+  try {
+    const names = await readdir(entry(root, '.'))
+    if (!names.includes(home)) {
+      if (!create) return
+      // what a fresh file system has in its root
+      const foreign = names.filter(name => name !== 'lost+found')
+      if (foreign.length > 0) {
+        throw new AppError('domain-unavailable', `Domain ${id} is not created in ${path}: the directory is not empty (${foreign.slice(0, 3).join(', ')}). To use it as it is, put ${home}/${marker} with {"id":"${id}"} into it.`)
+      }
+      await makeDirectory(root, home)
+    }
+    const own = await openSubdirectory(root, home)
+    try {
+      const isMarked = (await readdir(entry(own, '.'))).includes(marker)
+      if (!isMarked && !create) return
+      for (const room of rooms) await makeDirectory(own, room)
+      if (!isMarked) await replaceFile(own, marker, `${marker}.new`, JSON.stringify({ id }) + '\n')
+    } finally {
+      await closeFd(own.fd)
+    }
+  } finally {
+    await closeFd(root.fd)
+  }
+}

@@ -1,0 +1,62 @@
+import { once } from 'node:events'
+import type { BirpcReturn } from 'birpc'
+import { AppError } from '../errors.ts'
+import { forkBound } from '../system/fork.ts'
+import { openChannel } from './channel.ts'
+import { resultOf, type Outcome } from './outcome.ts'
+
+/** A child process of ours and the calls to it. */
+export class Child<Remote extends object, Local extends object> {
+  readonly #process
+  readonly #rpc: BirpcReturn<Remote, Local>
+  readonly #died = new AbortController()
+  /** Resolves when the process is gone, and all its descriptors with it. */
+  readonly gone: Promise<void>
+
+  /** @param module URL of the child's main module, without its extension. */
+  constructor (module: URL, local: Local) {
+    this.#process = forkBound(module)
+    // a failed start is told by 'error', not by 'exit'
+    this.#process.on('error', () => { this.#died.abort() })
+    this.#rpc = openChannel<Remote, Local>(this.#process, local)
+    this.gone = once(this.#process, 'exit').then(() => {}, () => {})
+    void this.gone.then(() => {
+      this.#died.abort()
+      // without it, calls that are under way would wait for ever
+      this.#rpc.$close()
+    })
+  }
+
+  get alive (): boolean { return !this.#died.signal.aborted }
+  get remote (): BirpcReturn<Remote, Local> { return this.#rpc }
+
+  /**
+   * Makes a call and unpacks its outcome. Throws `storage-unresponsive` after the deadline, if there is one; the call
+   * itself goes on, a process is never killed for being slow: its lease must stay until the storage lets go of it.
+   */
+  async call<T> (what: string, call: () => Promise<Outcome<T>>, deadlineMs?: number): Promise<T> {
+    if (!this.alive) throw this.#death(what)
+    let timer: NodeJS.Timeout | undefined
+    const { signal } = this.#died
+    const settled = await new Promise<Outcome<T> | 'died' | 'late'>(resolve => {
+      const died = () => { resolve('died') }
+      signal.addEventListener('abort', died)
+      if (deadlineMs !== undefined) timer = setTimeout(() => { resolve('late') }, deadlineMs)
+      call().then(resolve, died).finally(() => { signal.removeEventListener('abort', died) })
+    })
+    clearTimeout(timer)
+    if (settled === 'late') throw new AppError('storage-unresponsive', `${what}: the storage did not answer within ${deadlineMs} ms. When it does, work goes on by itself.`)
+    if (settled === 'died') throw this.#death(what)
+    return resultOf(settled)
+  }
+
+  /** Ends the process. Only for one whose work is done, or that nobody can need any more. */
+  end (): void {
+    this.#process.kill('SIGKILL')
+  }
+
+  #death (what: string): AppError {
+    const { exitCode, signalCode } = this.#process
+    return new AppError('storage-process-died', `${what}: the process that worked on the storage died (${signalCode ?? `status ${exitCode}`}). Look at the image before you send the command again.`, { changed: true })
+  }
+}

@@ -1,0 +1,269 @@
+import { AppError } from '../../errors.ts'
+import { convertCommand, type CacheMode } from '../../qemu/commands.ts'
+import { classifyFailure } from '../../qemu/failure.ts'
+import { syncData } from '../../system/durable.ts'
+import { run } from '../../system/run.ts'
+import type { Progress } from '../../api/task.ts'
+import type { CopySettings } from '../protocol.ts'
+import { total, union, type Ranges } from '../ranges.ts'
+import { Plan } from './plan.ts'
+import { Rate } from './rate.ts'
+import type { Session } from './session.ts'
+import { sourceFds, sourceNodes } from './source.ts'
+import type { CopyWindow } from './windows.ts'
+
+const MiB = 1024 * 1024
+
+/** Bytes written but not flushed, all windows together: a killed qemu-img with 2 GiB of them takes 2 s to be gone. */
+const maxDirtyBytes = 512 * MiB
+const maxWindowBytes = 256 * MiB
+const firstWindowBytes = 64 * MiB
+
+/**
+ * Copies the windows of a plan until nothing is left.
+ *
+ * Three things overlap: lanes copy windows, one flush makes those durable that are written, and only then a
+ * checkpoint counts them as done. Every window stands in `begun` on the storage before it starts, so that a crash
+ * never leaves a half-written range that is taken for an untouched one.
+ */
+export class Copier {
+  readonly #session: Session
+  readonly #settings: CopySettings
+  readonly #plan: Plan
+  readonly #align: number
+  readonly #lanes: number
+  readonly #cache: CacheMode
+  readonly #report: (progress: Progress) => void
+  readonly #rate = new Rate()
+  readonly #failed = new AbortController()
+  readonly #signal: AbortSignal
+  #bandwidth: number | null
+  #windowBytes: number
+  /** Windows named in the record, to be started. */
+  #named: CopyWindow[] = []
+  #naming: Promise<void> | undefined
+  #exhausted = false
+  /** Copied, not yet flushed. */
+  #written: CopyWindow[] = []
+  #flushing: Promise<void> | undefined
+  #dirtyBytes = 0
+  #waitingForRoom: Array<() => void> = []
+  /** Bytes of data that this run has made durable. */
+  #movedBytes = 0
+  /** Bytes of the disk that this run has settled. */
+  #settledBytes = 0
+
+  constructor (session: Session, settings: CopySettings, bandwidth: number | null, clusterBytes: number, report: (progress: Progress) => void) {
+    const { record, source, area } = session
+    this.#session = session
+    this.#settings = settings
+    this.#bandwidth = bandwidth
+    this.#align = Math.max(clusterBytes, MiB)
+    this.#plan = new Plan(source, record.virtualSize, this.#align, record.done, record.begun)
+    this.#report = report
+    // raw has no metadata to put in order: our own flush is all it needs. qcow2 has, so its cache is never unsafe; on
+    // a shared file system late write-back of a killed run could even overwrite its successor's metadata.
+    this.#cache = record.format === 'raw' ? 'unsafe' : area.local ? 'writeback' : 'none'
+    // a second qemu-img on a qcow2 target is refused by qemu's own lock
+    this.#lanes = record.format === 'raw' ? settings.parallelWindows : 1
+    this.#windowBytes = this.#clampWindow(firstWindowBytes)
+    this.#signal = AbortSignal.any([session.signal, this.#failed.signal])
+  }
+
+  /** qemu-img limits each process; the limit is for the whole copy. */
+  get #laneBandwidth (): number | undefined {
+    return this.#bandwidth === null ? undefined : Math.max(1, Math.floor(this.#bandwidth / this.#lanes))
+  }
+
+  get settledBytes (): number { return this.#settledBytes }
+  get movedBytes (): number { return this.#movedBytes }
+
+  /** Takes effect with the next window. */
+  setBandwidth (bandwidth: number | null): void {
+    this.#bandwidth = bandwidth
+    this.#windowBytes = this.#clampWindow((this.#laneBandwidth ?? Infinity) * this.#settings.windowSeconds)
+    this.#tell()
+  }
+
+  /** Copies everything. Rejects with the first error, after every program it started is gone. */
+  async copy (): Promise<void> {
+    this.#tell()
+    await Promise.all(Array.from({ length: this.#lanes }, async () => {
+      await this.#lane().catch((error: unknown) => { this.#fail(error) })
+    }))
+    await Promise.allSettled([this.#flushing, this.#naming])
+    this.#session.signal.throwIfAborted()
+    this.#failed.signal.throwIfAborted()
+    await this.#settle([])
+  }
+
+  /** The first error stops everything and is the one that is told. */
+  #fail (error: unknown): void {
+    this.#failed.abort(error)
+    for (const go of this.#waitingForRoom.splice(0)) go()
+  }
+
+  async #lane (): Promise<void> {
+    for (;;) {
+      this.#signal.throwIfAborted()
+      const window = await this.#nextNamed()
+      if (window === undefined) break
+      await this.#room(window.dataBytes)
+      this.#signal.throwIfAborted()
+      await this.#session.assertOwnership()
+      await this.#copyWindow(window)
+      this.#written.push(window)
+      this.#startFlush()
+    }
+    while (this.#flushing !== undefined) await this.#flushing
+  }
+
+  async #nextNamed (): Promise<CopyWindow | undefined> {
+    while (this.#named.length === 0) {
+      if (this.#exhausted) return undefined
+      await this.#nameAhead()
+    }
+    const window = this.#named.shift()
+    // ahead of need, so that no lane waits for a record to be written
+    if (this.#named.length < this.#lanes && !this.#exhausted) this.#nameAhead().catch((error: unknown) => { this.#fail(error) })
+    return window
+  }
+
+  #nameAhead (): Promise<void> {
+    this.#naming ??= this.#name().finally(() => { this.#naming = undefined })
+    return this.#naming
+  }
+
+  /** Plans the next windows and names them in the record. */
+  async #name (): Promise<void> {
+    const windows: CopyWindow[] = []
+    while (!this.#exhausted && windows.length <= this.#lanes) {
+      const window = await this.#plan.next(this.#windowBytes)
+      if (window === undefined) this.#exhausted = true
+      else windows.push(window)
+    }
+    if (windows.length === 0) return
+    await this.#session.checkpoint(record => ({ begun: withWindows(record.begun, windows) }))
+    this.#named.push(...windows)
+  }
+
+  async #copyWindow (window: CopyWindow): Promise<void> {
+    const { source, lease, part, record } = this.#session
+    const startedAt = performance.now()
+    const { exitCode, stderr } = await run(convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
+      offset: window.start,
+      // qemu copies whole sectors; a raw target is cut to its exact size at the end
+      length: Math.ceil((window.end - window.start) / 512) * 512,
+      targetIsZero: window.fresh
+    }, {
+      cache: this.#cache,
+      preallocated: record.allocation === 'preallocated',
+      bytesPerSecond: this.#laneBandwidth
+    }), { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal: this.#signal })
+    // killed by our own signal: the reason is told by whoever aborted
+    this.#signal.throwIfAborted()
+    if (exitCode !== 0) throw copyFailure(record.image, stderr)
+    this.#adapt(window.dataBytes, performance.now() - startedAt)
+  }
+
+  /** Sizes the next windows after what the last one took: a window is what a crash costs, and how old a checkpoint may be. */
+  #adapt (bytes: number, elapsedMs: number): void {
+    const { windowSeconds } = this.#settings
+    this.#windowBytes = this.#clampWindow(bytes / Math.max(elapsedMs, 1) * 1000 * windowSeconds)
+  }
+
+  #clampWindow (bytes: number): number {
+    const aligned = Math.floor(bytes / this.#align) * this.#align
+    const least = Math.max(MiB, this.#align)
+    const slowest = Math.max((this.#laneBandwidth ?? Infinity) * this.#settings.windowSeconds, least)
+    return Math.max(least, Math.min(aligned, maxWindowBytes, slowest))
+  }
+
+  /** Waits until that much more may be written without a flush. */
+  async #room (bytes: number): Promise<void> {
+    while (this.#dirtyBytes > 0 && this.#dirtyBytes + bytes > maxDirtyBytes && !this.#signal.aborted) {
+      await new Promise<void>(resolve => { this.#waitingForRoom.push(resolve) })
+    }
+    this.#dirtyBytes += bytes
+  }
+
+  #startFlush (): void {
+    if (this.#flushing !== undefined || this.#written.length === 0) return
+    this.#flushing = this.#flush().finally(() => {
+      this.#flushing = undefined
+      for (const go of this.#waitingForRoom.splice(0)) go()
+      if (!this.#signal.aborted) this.#startFlush()
+    })
+    this.#flushing.catch((error: unknown) => { this.#fail(error) })
+  }
+
+  /**
+   * Makes what is written durable, then counts it. It runs while the next windows are copied. qemu-img's own exit
+   * status says nothing about that: it is 0 even when its last flush failed.
+   */
+  async #flush (): Promise<void> {
+    const windows = this.#written
+    this.#written = []
+    try {
+      await syncData(this.#session.part.fd)
+    } catch (error) {
+      throw new AppError('storage-failed', `What was written to ${this.#session.record.image} could not be made durable: ${error instanceof Error ? error.message : String(error)}. What was done before is kept; mend the image when the storage is well.`, { cause: error })
+    }
+    this.#signal.throwIfAborted()
+    await this.#settle(windows)
+  }
+
+  /** Counts windows, and zeros found on the way, as done. */
+  async #settle (windows: readonly CopyWindow[]): Promise<void> {
+    const moved = windows.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
+    const zero = this.#plan.takeZero()
+    if (zero.length === 0 && windows.length === 0) return
+    if (windows.length > 0) this.#rate.add(moved)
+    const before = total(this.#session.record.done)
+    await this.#session.checkpoint(record => ({
+      done: withWindows(union(record.done, zero), windows),
+      bytesMoved: record.bytesMoved + moved,
+      windowBytes: this.#windowBytes,
+      ...(this.#rate.bytesPerSecond !== undefined && { bytesPerSecond: this.#rate.bytesPerSecond })
+    }))
+    this.#dirtyBytes -= moved
+    this.#movedBytes += moved
+    // windows reach over gaps of zeros that were counted before
+    this.#settledBytes += total(this.#session.record.done) - before
+    this.#tell()
+  }
+
+  #tell (): void {
+    const { record, source } = this.#session
+    const bytesDone = total(record.done)
+    const bytesPerSecond = this.#rate.bytesPerSecond
+    // the data left is at most what the source takes up on disk less what was moved, and at most what is not done
+    const left = Math.min(Math.max(source.dataBytes - record.bytesMoved, 0), record.virtualSize - bytesDone)
+    this.#report({
+      phase: 'copying',
+      bytesTotal: record.virtualSize,
+      bytesDone,
+      ...(bytesPerSecond !== undefined && { bytesPerSecond }),
+      ...(bytesPerSecond !== undefined && bytesPerSecond > 0 && { etaSeconds: Math.round(left / bytesPerSecond) }),
+      ...(this.#bandwidth !== null && { bandwidth: this.#bandwidth })
+    })
+  }
+}
+
+type CopyRecordRanges = Array<[number, number]>
+
+function withWindows (ranges: Ranges, windows: readonly CopyWindow[]): CopyRecordRanges {
+  return union(ranges, windows.map(({ start, end }) => [start, end])).map(([start, end]) => [start, end])
+}
+
+function copyFailure (image: string, stderr: string): AppError {
+  const words = stderr.trim().split('\n').at(-1) ?? ''
+  switch (classifyFailure(stderr)) {
+    case 'no-space':
+      return new AppError('no-space', `There is no space left to copy ${image}. Make space, then mend the image: what is done of it is kept.`)
+    case 'in-use':
+      return new AppError('source-in-use', `Another program has opened the source or the target of ${image}: ${words}`)
+    case 'other':
+      return new AppError('copy-failed', `qemu-img failed on ${image}: ${words}. What is done of it is kept; mend the image to try again.`)
+  }
+}

@@ -1,0 +1,93 @@
+import { constants } from 'node:fs'
+import type { Allocation, Format } from '../../api/format.ts'
+import { AppError } from '../../errors.ts'
+import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
+import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
+import { closeFd, hasCode, openFile, readStart, statFd, truncateFd } from '../../system/directory.ts'
+import { removeFile, syncDirectory, syncFile } from '../../system/durable.ts'
+import { run, runOk } from '../../system/run.ts'
+import type { Area } from '../area.ts'
+import { lockFile } from '../lease.ts'
+
+/** The file that a copy is written to. It gets the image's name only when it is complete. */
+export interface Part {
+  fd: number
+  inode: string
+}
+
+export interface PartShape {
+  copyId: string
+  format: Format
+  allocation: Allocation
+  virtualSize: number
+}
+
+const qcow2ClusterBytes = 65536
+
+/** Windows are never cut inside a cluster of the target. */
+export function clusterBytesOf (format: Format): number {
+  return format === 'raw' ? 1 : qcow2ClusterBytes
+}
+
+/** Makes an empty part, durable with its name. It must not exist. */
+export async function createPart (area: Area, { copyId, format, allocation, virtualSize }: PartShape): Promise<Part> {
+  const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
+  const part = { fd, inode: String((await statFd(fd)).ino) }
+  await lockPart(fd, copyId)
+  if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
+  else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation), { fds: [fd], maxOutput: 0 })
+  await syncFile(fd)
+  await syncDirectory(area.parts)
+  return part
+}
+
+/** Removes a part, whatever it is. */
+export async function removePart (area: Area, copyId: string): Promise<void> {
+  await removeFile(area.parts, copyId)
+}
+
+/** Opens the part of an interrupted copy; undefined if it is missing or not what the record says. */
+export async function reopenPart (area: Area, shape: PartShape, inode: string | undefined): Promise<Part | undefined> {
+  let fd
+  try {
+    fd = await openFile(area.parts, shape.copyId, constants.O_RDWR)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined
+    throw error
+  }
+  const stats = await statFd(fd)
+  await lockPart(fd, shape.copyId)
+  const sound = String(stats.ino) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape.virtualSize) : await isSoundQcow2(fd, shape))
+  if (sound) return { fd, inode: String(stats.ino) }
+  await closeFd(fd)
+  return undefined
+}
+
+/** The last window is rounded up to whole sectors until the end step cuts the file to its size. */
+function fitsRaw (size: number, virtualSize: number): boolean {
+  return size >= virtualSize && size < virtualSize + 512
+}
+
+/**
+ * A killed writer leaks clusters, up to half the image: they are given back. Anything worse than leaks means that the
+ * part cannot be continued. The header is looked at first: on a shared storage it may have been made to name other files.
+ */
+async function isSoundQcow2 (fd: number, { copyId, virtualSize }: PartShape): Promise<boolean> {
+  try {
+    const header = parseQcow2Header(await readStart(fd, headerBytes), copyId)
+    if (header.virtualSize !== virtualSize || header.backing !== undefined) return false
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'image-invalid') return false
+    throw error
+  }
+  const { exitCode } = await run(repairLeaksCommand(3), { fds: [fd], maxOutput: 0 })
+  return exitCode === 0 || exitCode === 3
+}
+
+/**
+ * Locks the part itself, too: a lease file that somebody removed by hand must not let two writers in. An orphaned
+ * qemu-img of a killed worker has the descriptor; it is gone within moments.
+ */
+async function lockPart (fd: number, copyId: string): Promise<void> {
+  if (!await lockFile(fd)) throw new AppError('resource-busy', `The part ${copyId} is being written by another process.`)
+}

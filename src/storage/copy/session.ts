@@ -1,0 +1,55 @@
+import { AppError } from '../../errors.ts'
+import type { Area } from '../area.ts'
+import type { Lease } from '../lease.ts'
+import { readRecord, writeRecord, type CopyRecord } from '../record.ts'
+import type { Part } from './part.ts'
+import type { Source } from './source.ts'
+
+/** A copy that this process holds the lease of, from the accept step to the end. */
+export class Session {
+  readonly area: Area
+  readonly lease: Lease
+  readonly source: Source
+  readonly part: Part
+  /** Aborted by a cancel, or by the first error of any window. */
+  readonly signal: AbortSignal
+  #record: CopyRecord
+  #writing: Promise<void> = Promise.resolve()
+
+  constructor (of: { area: Area, lease: Lease, source: Source, part: Part, record: CopyRecord, signal: AbortSignal }) {
+    this.area = of.area
+    this.lease = of.lease
+    this.source = of.source
+    this.part = of.part
+    this.signal = of.signal
+    this.#record = of.record
+  }
+
+  /** The record as it was last written. */
+  get record (): CopyRecord { return this.#record }
+
+  /** Writes a changed record durably. Changes are made one after the other, each to what the one before left. */
+  async checkpoint (change: (record: CopyRecord) => Partial<CopyRecord>): Promise<void> {
+    const write = this.#writing.then(async () => {
+      await this.assertOwnership()
+      const next = { ...this.#record, ...change(this.#record), checkpointAt: new Date().toISOString() }
+      await writeRecord(this.area.copies, next)
+      this.#record = next
+    })
+    this.#writing = write.catch(() => { /* told to whoever asked for this write */ })
+    await write
+  }
+
+  /**
+   * Makes sure that the copy is still ours. A host that was cut off and comes back would otherwise write over what its
+   * successor has done: so before each window and each record write, the lock is taken again on the same descriptor
+   * and the record is compared.
+   */
+  async assertOwnership (): Promise<void> {
+    const { image, domain, copyId, epoch } = this.#record
+    const found = await this.lease.holds().catch(() => false) ? await readRecord(this.area.copies, domain, image) : undefined
+    if (found?.copyId !== copyId || found.epoch !== epoch) {
+      throw new AppError('lease-lost', `The copy of ${image} is no longer this host's: ${found === undefined ? 'its lease or record is gone' : `host ${found.host.id} has continued it (epoch ${found.epoch})`}. Nothing more was written.`)
+    }
+  }
+}

@@ -1,0 +1,49 @@
+import type { Extent } from '../../qemu/map.ts'
+import { intersect, normalize, subtract, total, union, type Ranges } from '../ranges.ts'
+
+/** A piece of the disk that one qemu-img run copies. */
+export interface CopyWindow {
+  start: number
+  /** At most the virtual size; not necessarily aligned there. */
+  end: number
+  /** How much of it is data. */
+  dataBytes: number
+  /** Nothing of it was ever begun: the target is known to be zero there. */
+  fresh: boolean
+}
+
+/** A gap of zeros this long ends a window; a shorter one is skipped by qemu-img itself, cheaper than a new process. */
+const longGapBytes = 256 * 1024 * 1024
+
+/**
+ * What is left to do in a part of the disk: the ranges to copy, and the ranges that read as zeros in the source and
+ * were never touched in the target, which are done as they are.
+ */
+export function planChunk (todo: Ranges, extents: readonly Extent[], begun: Ranges, align: number): { copy: Ranges, zero: Ranges } {
+  const data = normalize(extents.filter(({ zero }) => !zero).map(({ start, length }) => [
+    // a cluster is written as a whole, so a window must not end inside one
+    Math.floor(start / align) * align, Math.ceil((start + length) / align) * align
+  ]))
+  const copy = intersect(todo, union(data, begun))
+  return { copy, zero: subtract(todo, copy) }
+}
+
+/** Cuts the next window off the ranges to copy: about `windowBytes` of them, from the front. */
+export function cutWindow (copy: Ranges, begun: Ranges, windowBytes: number, align: number): { window: CopyWindow, rest: Ranges } | undefined {
+  const [first] = copy
+  if (first === undefined) return undefined
+  const start = first[0]
+  let end = start
+  let dataBytes = 0
+  for (const [from, to] of copy) {
+    if (end !== start && from - end >= longGapBytes) break
+    const room = Math.max(align, Math.floor((windowBytes - dataBytes) / align) * align)
+    // cut at a multiple of `align` of the disk, wherever the range starts
+    const cut = Math.min(to, Math.floor((from + room) / align) * align)
+    dataBytes += cut - from
+    end = cut
+    if (dataBytes >= windowBytes || cut < to) break
+  }
+  const fresh = total(intersect([[start, end]], begun)) === 0
+  return { window: { start, end, dataBytes, fresh }, rest: subtract(copy, [[start, end]]) }
+}

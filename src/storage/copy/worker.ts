@@ -1,0 +1,95 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AppError } from '../../errors.ts'
+import type { CopyResult } from '../../api/kinds.ts'
+import { look, statFd } from '../../system/directory.ts'
+import type { CopyAgentFunctions, CopyEnd, CopyJob } from '../protocol.ts'
+import type { CopyRecord } from '../record.ts'
+import { accept, type Accepted } from './accept.ts'
+import { Copier } from './copier.ts'
+import { complete, finish } from './finish.ts'
+import { clusterBytesOf } from './part.ts'
+import { Session } from './session.ts'
+import { recordedFiles, sourceChanges } from './source.ts'
+import { identityOf } from '../identity.ts'
+
+/** A source whose last write is younger than this may be written again without its time of modification changing. */
+const youngMs = 2000
+
+/** One copy, from the accept step to the end. */
+export class CopyWorker {
+  readonly #agent: Pick<CopyAgentFunctions, 'accepted' | 'progress'>
+  readonly #canceled = new AbortController()
+  #bandwidth: number | null | undefined
+  #copier: Copier | undefined
+
+  constructor (agent: Pick<CopyAgentFunctions, 'accepted' | 'progress'>) {
+    this.#agent = agent
+  }
+
+  cancel (): void {
+    this.#canceled.abort(new AppError('copy-failed', 'The copy was canceled.'))
+  }
+
+  setBandwidth (bandwidth: number | null): void {
+    this.#bandwidth = bandwidth
+    this.#copier?.setBandwidth(bandwidth)
+  }
+
+  /** Does the job. Every program it started is gone when this settles; the leases go with the process. */
+  async copy (job: CopyJob): Promise<CopyEnd> {
+    try {
+      this.#canceled.signal.throwIfAborted()
+      const acceptance = await accept(job)
+      this.#agent.accepted()
+      switch (acceptance.how) {
+        case 'done': return { result: { ...resultOf(acceptance.record, 0, 0), alreadyDone: true } }
+        case 'finish': return { result: resultOf(await complete(acceptance.area, acceptance.record), 0, 0) }
+        case 'run': return { result: await this.#run(job, acceptance.accepted) }
+      }
+    } catch (error) {
+      if (error === this.#canceled.signal.reason && this.#canceled.signal.aborted) return { canceled: true }
+      throw error
+    }
+  }
+
+  async #run (job: CopyJob, accepted: Accepted): Promise<CopyResult> {
+    const { signal } = this.#canceled
+    const session = new Session({ ...accepted, signal })
+    const report = this.#agent.progress.bind(this.#agent)
+    await this.#outlastYouth(session)
+    const copier = new Copier(session, job.settings, this.#bandwidth === undefined ? job.bandwidth : this.#bandwidth, clusterBytesOf(session.record.format), report)
+    this.#copier = copier
+    await copier.copy()
+    const record = await finish(session, report)
+    return resultOf(record, copier.settledBytes, copier.movedBytes)
+  }
+
+  /**
+   * Waits until the source is old enough for its time of modification to tell of every further write, by the clock of
+   * its own storage, and takes its identity again. Nothing has been copied by then, so a change is no harm.
+   */
+  async #outlastYouth (session: Session): Promise<void> {
+    const { area, record, source } = session
+    if (record.begun.length > 0 || record.source === undefined) return
+    const written = await look(area.copies, `${record.image}.json`)
+    if (written === undefined) return
+    const ages = await Promise.all(source.files.map(async ({ fd }) => Number((written.mtimeNs - (await statFd(fd)).mtimeNs) / 1_000_000n)))
+    const youngest = Math.min(...ages)
+    // another storage's clock may be ahead or behind: then the wait is for the whole time
+    if (youngest >= youngMs) return
+    await sleep(youngest < 0 ? youngMs : youngMs - youngest, undefined, { signal: session.signal }).catch(() => { session.signal.throwIfAborted() })
+    const changes = await sourceChanges(source, record.source.files)
+    if (changes.length === 0) return
+    for (const file of source.files) file.identity = identityOf(await statFd(file.fd))
+    if (source.files[0].format === 'raw' && source.files[0].identity.size !== source.virtualSize) {
+      throw new AppError('source-changed', `The source of ${record.image} changes its size at this moment. Copy it when its writer is done.`)
+    }
+    const { domain, virtualSize } = record.source
+    await session.checkpoint(() => ({ source: { domain, virtualSize, files: recordedFiles(source) } }))
+  }
+}
+
+function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number): CopyResult {
+  const { domain, image, virtualSize, verified, epoch } = record
+  return { domain, image, bytesTotal: virtualSize, bytesCopied, bytesMoved, ...(verified !== undefined && { verified }), epoch }
+}

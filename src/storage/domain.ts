@@ -1,0 +1,201 @@
+import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { DomainStatus } from '../api/domain.ts'
+import type { Format } from '../api/format.ts'
+import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../api/image.ts'
+import type { CreateResult, DeleteResult } from '../api/kinds.ts'
+import { AppError } from '../errors.ts'
+import type { DomainPlace } from './area.ts'
+import { Child } from './child.ts'
+import type { Outcome } from './outcome.ts'
+import type { CreateRequest, DomainAgentFunctions, DomainFunctions, Host } from './protocol.ts'
+import { Snapshots } from './snapshot.ts'
+
+export interface DomainOptions extends DomainPlace {
+  layout: 'directory'
+  /** Make the domain in an empty directory. */
+  create: boolean
+  /** Make a sample image in it if it has none. */
+  sample: boolean
+}
+
+interface Log {
+  info (fields: object, message: string): void
+  warn (fields: object, message: string): void
+  error (fields: object, message: string): void
+}
+
+type DomainChild = Child<DomainFunctions, DomainAgentFunctions>
+
+/** A read that takes longer is answered with 504. */
+const readDeadlineMs = 5000
+const snapshotMs = 1000
+const sweepIntervalMs = 60 * 60 * 1000
+/** Reads that got no answer in time and still have none. With so many, asking for more only makes the heap higher. */
+const maxLate = 4
+
+/** One storage domain, as the agent sees it: a child process that does all its file access, and deadlines. */
+export class Domain {
+  readonly place: DomainPlace
+  readonly layout: 'directory'
+  /** Resolves when the domain was prepared for the first time, or could not be. */
+  readonly prepared: Promise<void>
+  #settlePrepared: () => void = () => {}
+  readonly #options: DomainOptions
+  readonly #log: Log
+  readonly #statuses = new Snapshots<ImageStatus>(snapshotMs)
+  readonly #descriptions = new Snapshots<DomainStatus>(snapshotMs)
+  readonly #copies = new Snapshots<Copy[]>(snapshotMs)
+  readonly #fixes = new Snapshots<BrokenImage[]>(snapshotMs)
+  readonly #onAccepted = new Map<string, () => void>()
+  #child: DomainChild | undefined
+  #late = 0
+  #stopped = false
+  #sweeper: NodeJS.Timeout | undefined
+
+  constructor (options: DomainOptions, log: Log) {
+    this.place = { id: options.id, path: options.path }
+    this.layout = options.layout
+    this.#options = options
+    this.#log = log
+    this.prepared = new Promise(resolve => { this.#settlePrepared = resolve })
+  }
+
+  get id (): string { return this.place.id }
+
+  /** Starts the domain's process. It is started again whenever it dies, with a growing pause. */
+  start (): void {
+    void this.#keepAlive()
+    this.#sweeper = setInterval(() => { void this.#sweep() }, sweepIntervalMs).unref()
+  }
+
+  /** Ends the process without waiting for it: a storage that hangs must not keep the agent from stopping. */
+  stop (): void {
+    this.#stopped = true
+    clearInterval(this.#sweeper)
+    this.#child?.end()
+  }
+
+  /** State, size and free space; never throws. */
+  async status (): Promise<DomainStatus> {
+    return await this.#descriptions.get('', async () => {
+      const base = { domain: this.id, layout: this.layout, path: this.place.path, observedAt: new Date().toISOString() }
+      try {
+        return { ...base, state: 'available' as const, ...await this.#read(remote => remote.describe()) }
+      } catch (error) {
+        const state = error instanceof AppError && error.code === 'storage-unresponsive' ? 'unresponsive' as const : 'unavailable' as const
+        return { ...base, state, detail: error instanceof Error ? error.message : String(error) }
+      }
+    })
+  }
+
+  async images (after: string, limit: number): Promise<ImageEntry[]> {
+    return await this.#read(remote => remote.images(after, limit))
+  }
+
+  async image (image: string, format: Format | undefined): Promise<ImageStatus> {
+    // a space can be in neither part
+    return await this.#statuses.get(`${format ?? ''}/${image}`, async () => await this.#read(remote => remote.image(image, format)))
+  }
+
+  async copies (): Promise<Copy[]> {
+    return await this.#copies.get('', async () => await this.#read(remote => remote.copies()))
+  }
+
+  async fixes (): Promise<BrokenImage[]> {
+    return await this.#fixes.get('', async () => await this.#read(remote => remote.fixes()))
+  }
+
+  async create (request: CreateRequest): Promise<CreateResult> {
+    try {
+      return await this.#change(child => child.remote.create(request))
+    } finally {
+      this.changed()
+    }
+  }
+
+  /** `accepted` is called when the intent is durable. */
+  async delete (request: { image: string, host: Host, taskId: string }, accepted: () => void): Promise<DeleteResult> {
+    const call = randomUUID()
+    this.#onAccepted.set(call, accepted)
+    try {
+      return await this.#change(child => child.remote.delete({ ...request, call }))
+    } finally {
+      this.#onAccepted.delete(call)
+      this.changed()
+    }
+  }
+
+  /** Something on the storage was changed: the next read looks anew. */
+  changed (): void {
+    for (const snapshots of [this.#statuses, this.#descriptions, this.#copies, this.#fixes]) snapshots.forget()
+  }
+
+  async #keepAlive (): Promise<void> {
+    for (let pauseMs = 100; !this.#stopped; pauseMs = Math.min(pauseMs * 2, 30_000)) {
+      const startedAt = performance.now()
+      const child: DomainChild = new Child(new URL('./domain/main', import.meta.url), {
+        accepted: (call: string) => { this.#onAccepted.get(call)?.() }
+      })
+      this.#child = child
+      this.#late = 0
+      void this.#prepare(child)
+      await child.gone
+      if (this.#stopped) return
+      this.#log.error({ domain: this.id }, `the process of domain ${this.id} died; starting another`)
+      if (performance.now() - startedAt > 60_000) pauseMs = 100
+      await sleep(pauseMs, undefined, { ref: false })
+    }
+  }
+
+  async #prepare (child: DomainChild): Promise<void> {
+    const { create, sample } = this.#options
+    try {
+      const { sampleMade } = await child.call(`Domain ${this.id}`, () => child.remote.prepare({ place: this.place, create, sample }))
+      this.#log.info({ domain: this.id, path: this.place.path }, `domain ${this.id} is ready`)
+      if (sampleMade) this.#log.info({ domain: this.id }, 'made sample.raw, so that there is something to copy')
+    } catch (error) {
+      if (!this.#stopped) this.#log.warn({ domain: this.id, err: error }, `domain ${this.id} is not available`)
+    }
+    this.changed()
+    this.#settlePrepared()
+  }
+
+  async #sweep (): Promise<void> {
+    try {
+      const parts = await this.#read(remote => remote.sweep())
+      if (parts.length > 0) this.#log.warn({ domain: this.id, parts }, 'removed parts that no copy record speaks of')
+    } catch (error) {
+      this.#log.warn({ domain: this.id, err: error }, 'could not look for stray parts')
+    }
+  }
+
+  async #read<T> (call: (remote: DomainChild['remote']) => Promise<Outcome<T>>): Promise<T> {
+    const child = this.#running()
+    if (this.#late >= maxLate) throw new AppError('storage-unresponsive', `Domain ${this.id} does not answer; ${this.#late} reads are waiting for it. When it answers again, so does this.`)
+    let late = false
+    const pending = call(child.remote)
+    const settle = () => { if (late && this.#child === child) this.#late-- }
+    pending.then(settle, settle)
+    try {
+      return await child.call(`Domain ${this.id}`, async () => await pending, readDeadlineMs)
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'storage-unresponsive') {
+        late = true
+        this.#late++
+      }
+      throw error
+    }
+  }
+
+  /** A change has no deadline of its own: its task has one for the accept step. */
+  async #change<T> (call: (child: DomainChild) => Promise<Outcome<T>>): Promise<T> {
+    const child = this.#running()
+    return await child.call(`Domain ${this.id}`, async () => await call(child))
+  }
+
+  #running (): DomainChild {
+    if (this.#child?.alive !== true) throw new AppError('domain-unavailable', `The process of domain ${this.id} is being started. Try again in a moment.`)
+    return this.#child
+  }
+}

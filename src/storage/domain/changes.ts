@@ -1,0 +1,176 @@
+import { randomUUID } from 'node:crypto'
+import { constants } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import type { CreateResult, DeleteResult } from '../../api/kinds.ts'
+import { AppError } from '../../errors.ts'
+import { createCommand, lockProbeCommand } from '../../qemu/commands.ts'
+import { classifyFailure } from '../../qemu/failure.ts'
+import { closeFd, entry, hasCode, look, openFile, truncateFd } from '../../system/directory.ts'
+import { linkFile, removeFile, syncDirectory, syncFile } from '../../system/durable.ts'
+import { run, runOk } from '../../system/run.ts'
+import type { Area } from '../area.ts'
+import { isLeased, takeLease, type Lease } from '../lease.ts'
+import type { CreateRequest, Host } from '../protocol.ts'
+import { readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord } from '../record.ts'
+
+/** Makes an empty image. It gets its name when it is whole; a record explains what a crash leaves before that. */
+export async function createImage (area: Area, request: CreateRequest): Promise<CreateResult> {
+  const { image, format, virtualSize, allocation } = request
+  await underLease(area, image, async () => {
+    const record = await readRecord(area.copies, area.id, image)
+    if (await look(area.root, image) !== undefined) throw new AppError('image-exists', `There is an image ${image} in domain ${area.id}. Delete it first, or choose another name.`)
+    if (record !== undefined && record.phase !== 'done' && record.source !== undefined) {
+      throw new AppError('image-interrupted', `${image} in domain ${area.id} is an unfinished copy. Mend it or delete it first.`)
+    }
+    if (record !== undefined && record.phase !== 'done') await removeFile(area.parts, record.copyId)
+    const creating = openRecord(area, image, 'creating', request, { format, virtualSize, allocation })
+    try {
+      await writeRecord(area.copies, creating)
+      await makePart(area, creating)
+      await linkFile(area.parts, creating.copyId, area.root, image)
+    } finally {
+      // whole or not: from here on the part is of no use
+      await removeFile(area.parts, creating.copyId)
+      await removeRecord(area.copies, image)
+    }
+  })
+  return { domain: area.id, image }
+}
+
+async function makePart (area: Area, { copyId, format, virtualSize, allocation }: CopyRecord): Promise<void> {
+  const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
+  try {
+    if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
+    else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation), { fds: [fd], maxOutput: 0 })
+    await syncFile(fd)
+  } finally {
+    await closeFd(fd)
+  }
+  await syncDirectory(area.parts)
+}
+
+/**
+ * Deletes an image, or an unfinished copy, or what is left of either. The intent is made durable first: after a crash
+ * nobody takes a half-deleted image for a good one, and any host can finish it.
+ */
+export async function deleteImage (area: Area, request: { image: string, host: Host, taskId: string }, accepted: () => void): Promise<DeleteResult> {
+  const { image } = request
+  const bytesFreed = await underLease(area, image, async () => {
+    const { record, broken } = await readAnyRecord(area, image)
+    const stats = await look(area.root, image)
+    if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
+    const isOpen = record !== undefined && record.phase !== 'done' && record.phase !== 'deleting'
+    // the name was taken by a file that is not this copy: only the copy goes
+    const isForeign = isOpen && stats !== undefined && !(record.phase === 'finishing' && String(stats.ino) === record.inode)
+    const part = record === undefined ? undefined : await look(area.parts, record.copyId)
+    if (stats === undefined && record === undefined && !broken && await look(area.copies, `${image}.json.new`) === undefined) {
+      throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
+    }
+    if (stats !== undefined && !isForeign) await assertUnused(area, image)
+    if (!isForeign) await recordIntent(area, openRecord(area, image, 'deleting', request, record ?? { format: 'raw', virtualSize: 0, allocation: 'sparse' }), record)
+    accepted()
+    if (!isForeign) await removeFile(area.root, image)
+    if (record !== undefined) await removeFile(area.parts, record.copyId)
+    await removeRecord(area.copies, image)
+    const gone = isForeign ? [part] : stats?.ino === part?.ino ? [stats] : [stats, part]
+    return gone.reduce((sum, file) => sum + Number(file?.blocks ?? 0n) * 512, 0)
+  })
+  return { domain: area.id, image, bytesFreed }
+}
+
+/** Writes the intent; with no space left for it, the deletion goes on without, or nobody could ever make space. */
+async function recordIntent (area: Area, intent: CopyRecord, record: CopyRecord | undefined): Promise<void> {
+  try {
+    // the part keeps the name that it has
+    await writeRecord(area.copies, record === undefined ? intent : { ...intent, copyId: record.copyId })
+  } catch (error) {
+    if (!hasCode(error, 'ENOSPC', 'EDQUOT')) throw error
+    await removeRecord(area.copies, intent.image)
+  }
+}
+
+async function readAnyRecord (area: Area, image: string): Promise<{ record: CopyRecord | undefined, broken: boolean }> {
+  try {
+    return { record: await readRecord(area.copies, area.id, image), broken: false }
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== 'record-invalid') throw error
+    return { record: undefined, broken: true }
+  }
+}
+
+/** Refuses while a guest has the image open. Whether it is a sound image does not matter here. */
+async function assertUnused (area: Area, image: string): Promise<void> {
+  const fd = await openFile(area.root, image, constants.O_RDONLY)
+  try {
+    const { exitCode, stderr } = await run(lockProbeCommand(3), { fds: [fd], maxOutput: 0, timeoutMs: 60_000 })
+    if (exitCode !== 0 && classifyFailure(stderr) === 'in-use') {
+      throw new AppError('image-in-use', `Image ${image} is open in another program, most likely a guest. Nothing was deleted.`)
+    }
+  } finally {
+    await closeFd(fd)
+  }
+}
+
+async function underLease<T> (area: Area, image: string, work: () => Promise<T>): Promise<T> {
+  const lease: Lease | undefined = await takeLease(area.leases, image, 'exclusive')
+  if (lease === undefined) throw new AppError('resource-busy', `Image ${image} in domain ${area.id} is in use: it is being copied, or read by a copy.`)
+  try {
+    return await work()
+  } finally {
+    await lease.release()
+  }
+}
+
+function openRecord (area: Area, image: string, phase: 'creating' | 'deleting', { host, taskId }: { host: Host, taskId: string }, shape: Pick<CopyRecord, 'format' | 'virtualSize' | 'allocation'>): CopyRecord {
+  const now = new Date().toISOString()
+  const { format, virtualSize, allocation } = shape
+  return {
+    version: 1,
+    copyId: randomUUID(),
+    phase,
+    domain: area.id,
+    image,
+    format,
+    virtualSize,
+    allocation,
+    verify: false,
+    windowBytes: 0,
+    done: [],
+    begun: [],
+    bytesMoved: 0,
+    epoch: 1,
+    host,
+    taskId,
+    createdAt: now,
+    checkpointAt: now
+  }
+}
+
+const sweepAgeMs = 10 * 60 * 1000
+
+/**
+ * Removes parts that no record speaks of. There should be none: a record is always written before its part and removed
+ * after it. But records can be removed by hand. Young ones are left alone, their record may not be visible here yet.
+ */
+export async function sweep (area: Area): Promise<string[]> {
+  const swept: string[] = []
+  for (const part of await readdir(entry(area.parts, '.'))) {
+    const stats = await look(area.parts, part)
+    if (stats?.isFile() !== true || Date.now() - Number(stats.mtimeMs) < sweepAgeMs) continue
+    if (await isReferenced(area, part) || await isLeased(area.parts, part)) continue
+    if (await isReferenced(area, part)) continue
+    if (await removeFile(area.parts, part)) swept.push(part)
+  }
+  return swept
+}
+
+async function isReferenced (area: Area, part: string): Promise<boolean> {
+  for (const file of await readdir(entry(area.copies, '.'))) {
+    const recorded = recordedImage(file)
+    if (recorded === undefined) continue
+    const { record, broken } = await readAnyRecord(area, recorded.image)
+    // who knows what an unreadable record speaks of
+    if (broken || record?.copyId === part) return true
+  }
+  return false
+}

@@ -1,0 +1,144 @@
+import { constants } from 'node:fs'
+import { readdir, statfs } from 'node:fs/promises'
+import type { Format } from '../../api/format.ts'
+import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../../api/image.ts'
+import { AppError } from '../../errors.ts'
+import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
+import { closeFd, entry, look, openFile, readStart } from '../../system/directory.ts'
+import type { Area } from '../area.ts'
+import { isLeased } from '../lease.ts'
+import { formatOfName, isImageName } from '../names.ts'
+import type { DomainDescription } from '../protocol.ts'
+import { progressOf, readRecord, recordedImage, type CopyRecord } from '../record.ts'
+import { copyState, judge, type Found, type Verdict } from './state.ts'
+
+/** Size and free space of a domain. */
+export async function describe (area: Area): Promise<DomainDescription> {
+  const { blocks, bavail, bsize } = await statfs(entry(area.root, '.'))
+  return { bytesTotal: blocks * bsize, bytesFree: bavail * bsize, local: area.local }
+}
+
+/** A page of the images, by name, from stats alone. */
+export async function listImages (area: Area, after: string, limit: number): Promise<ImageEntry[]> {
+  const names = (await readdir(entry(area.root, '.'))).filter(name => isImageName(name) && name > after).sort()
+  const images: ImageEntry[] = []
+  for (const image of names) {
+    if (images.length === limit) break
+    const stats = await look(area.root, image)
+    // gone in the meantime, a directory, a link
+    if (stats?.isFile() !== true) continue
+    const format = formatOfName(image)
+    images.push({
+      image,
+      ...(format !== undefined && { format }),
+      fileSize: Number(stats.size),
+      actualSize: Number(stats.blocks) * 512,
+      modifiedAt: stats.mtime.toISOString()
+    })
+  }
+  return images
+}
+
+/** Everything the storage says about one image. Throws `image-not-found`. */
+export async function imageStatus (area: Area, image: string, given: Format | undefined): Promise<ImageStatus> {
+  const found = await find(area, image)
+  const verdict = judge(found)
+  if (verdict === undefined) throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
+  const { record } = found
+  const isOpen = record !== undefined && record.phase !== 'done'
+  // a foreign file that took the name of an unfinished copy is not what the record speaks of
+  const format = given ?? record?.format ?? formatOfName(image)
+  const base = {
+    domain: area.id,
+    image,
+    ...verdict,
+    ...(format !== undefined && { format }),
+    ...(record !== undefined && { copy: progressOf(record) }),
+    observedAt: new Date().toISOString()
+  }
+  if (isOpen && verdict.state !== 'ok') {
+    const part = await look(area.parts, record.copyId) ?? await look(area.root, image)
+    return { ...base, virtualSize: record.virtualSize, actualSize: Number(part?.blocks ?? 0n) * 512 }
+  }
+  return { ...base, ...await measure(area, image, format, verdict) }
+}
+
+async function measure (area: Area, image: string, format: Format | undefined, verdict: Verdict): Promise<Pick<ImageStatus, 'actualSize'> & Partial<ImageStatus>> {
+  const stats = await look(area.root, image)
+  const actualSize = Number(stats?.blocks ?? 0n) * 512
+  if (stats === undefined || format === undefined) return { actualSize }
+  if (format === 'raw') return { actualSize, virtualSize: Number(stats.size) }
+  const fd = await openFile(area.root, image, constants.O_RDONLY)
+  try {
+    return { actualSize, virtualSize: parseQcow2Header(await readStart(fd, headerBytes), image).virtualSize }
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    // a hostile or damaged image is a fact to be told, not a failure of the look
+    return { actualSize, ...(verdict.state === 'ok' && { state: 'illegal', detail: error.message }) }
+  } finally {
+    await closeFd(fd)
+  }
+}
+
+/** Every copy record of the domain, those of complete copies too. */
+export async function listCopies (area: Area): Promise<Copy[]> {
+  const copies: Copy[] = []
+  for (const image of await recordedImages(area)) {
+    const found = await find(area, image)
+    if (found.record === undefined) continue
+    copies.push({ domain: area.id, image, state: copyState(found.record, judge(found)), copy: progressOf(found.record) })
+  }
+  return copies
+}
+
+/** What is broken in the domain, and the way out of each. */
+export async function listFixes (area: Area): Promise<BrokenImage[]> {
+  const broken: BrokenImage[] = []
+  for (const image of await recordedImages(area)) {
+    const verdict = judge(await find(area, image))
+    if (verdict === undefined || verdict.fixes.length === 0) continue
+    broken.push({ image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes })
+  }
+  return broken
+}
+
+async function recordedImages (area: Area): Promise<string[]> {
+  const images = (await readdir(entry(area.copies, '.'))).flatMap(file => recordedImage(file)?.image ?? [])
+  return [...new Set(images)].filter(isImageName).sort()
+}
+
+/**
+ * Looks at everything there is about an image. The lease is asked before and the record after: the other way round, a
+ * copy that ends in between would look interrupted.
+ */
+async function find (area: Area, image: string): Promise<Found> {
+  const first = await readable(area, image)
+  if (first.record?.phase === 'done' || (first.record === undefined && first.problem === undefined && !first.abandonedWrite)) {
+    return await compose(area, image, first, false)
+  }
+  const leased = await isLeased(area.leases, image)
+  return await compose(area, image, await readable(area, image), leased)
+}
+
+async function compose (area: Area, image: string, { record, problem, abandonedWrite }: Readable, leased: boolean): Promise<Found> {
+  const stats = await look(area.root, image)
+  if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
+  return { domain: area.id, image, inode: stats === undefined ? undefined : String(stats.ino), record, leased, recordProblem: problem, abandonedWrite }
+}
+
+interface Readable {
+  record: CopyRecord | undefined
+  problem: string | undefined
+  abandonedWrite: boolean
+}
+
+async function readable (area: Area, image: string): Promise<Readable> {
+  try {
+    const record = await readRecord(area.copies, area.id, image)
+    const abandonedWrite = record === undefined && await look(area.copies, `${image}.json.new`) !== undefined
+    return { record, problem: undefined, abandonedWrite }
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    return { record: undefined, problem: error.message, abandonedWrite: false }
+  }
+}

@@ -1,0 +1,36 @@
+import { AppError } from '../errors.ts'
+import type { Domain } from './domain.ts'
+import type { DomainPlace } from './area.ts'
+
+/** The domains this agent works on. */
+export class Domains {
+  readonly #domains: ReadonlyMap<string, Domain>
+
+  constructor (domains: readonly Domain[]) {
+    this.#domains = new Map(domains.map(domain => [domain.id, domain]))
+  }
+
+  start (): void {
+    for (const domain of this.#domains.values()) domain.start()
+  }
+
+  stop (): void {
+    for (const domain of this.#domains.values()) domain.stop()
+  }
+
+  /** Resolves when every domain has been prepared, or could not be. */
+  async prepared (): Promise<void> {
+    await Promise.all(this.all().map(async domain => { await domain.prepared }))
+  }
+
+  all (): Domain[] { return [...this.#domains.values()] }
+
+  places (): DomainPlace[] { return this.all().map(({ place }) => place) }
+
+  /** Throws `domain-not-found`. */
+  get (id: string): Domain {
+    const domain = this.#domains.get(id)
+    if (domain === undefined) throw new AppError('domain-not-found', `This agent has no domain ${id}. GET /domains lists those it has.`)
+    return domain
+  }
+}

@@ -1,0 +1,78 @@
+import { constants } from 'node:fs'
+import { AppError } from '../errors.ts'
+import { closeFd, hasCode, openFile, type Directory } from '../system/directory.ts'
+import { run } from '../system/run.ts'
+
+/** flock(1) on a descriptor of ours, which it sees as 3. The lock belongs to the open file description, so it stays when flock exits. */
+async function flock (fd: number, ...options: string[]): Promise<boolean> {
+  const { exitCode, stderr } = await run(['flock', ...options, '3'], { fds: [fd], maxOutput: 0 })
+  if (exitCode === 0) return true
+  // 1 is flock's word for "taken by somebody else"; anything else is an error, e.g. EBADFD after a cut connection
+  if (exitCode === 1 && stderr === '') return false
+  throw new AppError('storage-failed', `A lease could not be locked: ${stderr.trim() || `flock ended with status ${exitCode}`}`)
+}
+
+/** A lock on an open file, held by everybody who has inherited the descriptor. */
+export interface Lease {
+  /** To be inherited by every program that writes under the lease: it is free only when the last of them is gone. */
+  readonly fd: number
+  /** Somebody may have held it before: its file was there. */
+  readonly existed: boolean
+  /** Whether the lock still holds. After a connection was cut and came back, it may not. */
+  holds (): Promise<boolean>
+  release (): Promise<void>
+}
+
+/**
+ * Takes the lease of an image: `exclusive` to write it, `shared` to read it. Waits up to 2 s, because a look at who
+ * holds it takes it for an instant; undefined if somebody has it. The file is made if need be and never removed:
+ * unlinking and making it again would give two holders of two files with one name.
+ */
+export async function takeLease (leases: Directory, image: string, mode: 'exclusive' | 'shared'): Promise<Lease | undefined> {
+  const { fd, existed } = await openLeaseFile(leases, image)
+  try {
+    if (await flock(fd, `--${mode}`, '--timeout', '2')) {
+      return {
+        fd,
+        existed,
+        holds: async () => await flock(fd, `--${mode}`, '--nonblock'),
+        release: async () => { await closeFd(fd) }
+      }
+    }
+  } catch (error) {
+    await closeFd(fd)
+    throw error
+  }
+  await closeFd(fd)
+  return undefined
+}
+
+async function openLeaseFile (leases: Directory, image: string): Promise<{ fd: number, existed: boolean }> {
+  try {
+    return { fd: await openFile(leases, image, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), existed: false }
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error
+    return { fd: await openFile(leases, image, constants.O_RDWR), existed: true }
+  }
+}
+
+/** Whether some host is writing this image now. Takes the lock for an instant, shared, so that two looks do not disturb each other. */
+export async function isLeased (leases: Directory, image: string): Promise<boolean> {
+  let fd
+  try {
+    fd = await openFile(leases, image, constants.O_RDWR)
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false
+    throw error
+  }
+  try {
+    return !await flock(fd, '--shared', '--nonblock')
+  } finally {
+    await closeFd(fd)
+  }
+}
+
+/** Locks a file itself, in addition to the lease. Returns whether it was free. */
+export async function lockFile (fd: number): Promise<boolean> {
+  return await flock(fd, '--exclusive', '--nonblock')
+}

@@ -1,0 +1,96 @@
+import type { Allocation, Format } from '../api/format.ts'
+import type { Copy, BrokenImage, ImageEntry, ImageStatus } from '../api/image.ts'
+import type { CopyResult, CreateResult, DeleteResult } from '../api/kinds.ts'
+import type { Progress } from '../api/task.ts'
+import type { DomainPlace } from './area.ts'
+import type { Outcome } from './outcome.ts'
+
+/** Who writes into copy records. */
+export interface Host {
+  id: string
+  url?: string
+}
+
+export interface CopyRequest {
+  what: 'copy'
+  source: { domain: string, image: string, format: Format }
+  target: { domain: string, image: string, format: Format, allocation: Allocation }
+  verify: boolean
+}
+
+export interface MendRequest {
+  what: 'mend'
+  domain: string
+  image: string
+}
+
+export interface CopySettings {
+  /** Windows of a raw target that are copied at the same time. */
+  parallelWindows: number
+  /** Seconds of work that a window is meant to be. */
+  windowSeconds: number
+}
+
+/** What a copy worker is told to do. */
+export interface CopyJob {
+  request: CopyRequest | MendRequest
+  bandwidth: number | null
+  /** The domains this agent knows: a mended copy names its source itself. */
+  places: readonly DomainPlace[]
+  host: Host
+  taskId: string
+  settings: CopySettings
+}
+
+/** How a copy worker ended without an error. */
+export type CopyEnd = { canceled: true } | { result: CopyResult }
+
+/** What the agent may ask a copy worker. One worker, one copy. */
+export interface CopyWorkerFunctions {
+  copy (job: CopyJob): Promise<Outcome<CopyEnd>>
+  cancel (): void
+  setBandwidth (bandwidth: number | null): void
+}
+
+/** What a copy worker tells the agent. */
+export interface CopyAgentFunctions {
+  accepted (): void
+  progress (progress: Progress): void
+}
+
+export interface DomainDescription {
+  bytesTotal: number
+  bytesFree: number
+  /** The file system is this host's alone. */
+  local: boolean
+}
+
+export interface CreateRequest {
+  image: string
+  format: Format
+  virtualSize: number
+  allocation: Allocation
+  host: Host
+  taskId: string
+}
+
+/** What the agent may ask a domain process. */
+export interface DomainFunctions {
+  /** Comes first: says which domain this process is for, and makes what is missing in it. */
+  prepare (options: { place: DomainPlace, create: boolean, sample: boolean }): Promise<Outcome<{ sampleMade: boolean }>>
+  describe (): Promise<Outcome<DomainDescription>>
+  images (after: string, limit: number): Promise<Outcome<ImageEntry[]>>
+  image (image: string, format: Format | undefined): Promise<Outcome<ImageStatus>>
+  copies (): Promise<Outcome<Copy[]>>
+  fixes (): Promise<Outcome<BrokenImage[]>>
+  sweep (): Promise<Outcome<string[]>>
+  create (request: CreateRequest): Promise<Outcome<CreateResult>>
+  /** `accept` is called on the agent when the intent is durable. */
+  delete (request: { image: string, host: Host, taskId: string, call: string }): Promise<Outcome<DeleteResult>>
+}
+
+/** What a domain process tells the agent. */
+export interface DomainAgentFunctions {
+  /** The step of the call of this name is durable. */
+  accepted (call: string): void
+}

@@ -1,0 +1,89 @@
+import { promisify } from 'node:util'
+import { close, constants, fstat, ftruncate, open, read, type BigIntStats } from 'node:fs'
+import { lstat } from 'node:fs/promises'
+
+// Plain numbers, not FileHandles: a handle that is garbage-collected closes its descriptor, and with it goes its lock.
+const openFd = promisify(open)
+export const closeFd = promisify(close)
+export const truncateFd = promisify(ftruncate)
+const readFd = promisify(read)
+
+/** Size, times and numbers of an open file. */
+export const statFd: (fd: number) => Promise<BigIntStats> =
+  fd => new Promise((resolve, reject) => { fstat(fd, { bigint: true }, (error, stats) => { if (error === null) resolve(stats); else reject(error) }) })
+
+/** A directory held open. What is below it is reached through the descriptor, so nobody can swap it in between. */
+export interface Directory {
+  readonly fd: number
+}
+
+/** Opens a directory by its path. Symbolic links in the path are followed: it is the administrator's. */
+export async function openDirectory (path: string): Promise<Directory> {
+  return { fd: await openFd(path, constants.O_RDONLY | constants.O_DIRECTORY) }
+}
+
+/** Opens a directory below another one; a symbolic link is refused. */
+export async function openSubdirectory (parent: Directory, name: string): Promise<Directory> {
+  return { fd: await openFd(entry(parent, name), constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW) }
+}
+
+/**
+ * The path of a name in an open directory. It leads through the descriptor like openat(2), which Node does not have.
+ * `name` must be a single, checked component.
+ */
+export function entry (directory: Directory, name: string): string {
+  return `/proc/self/fd/${directory.fd}/${name}`
+}
+
+/** A name that is there but is no regular file: a link, a directory, a device. */
+export class NotAFileError extends Error {
+  constructor (name: string) {
+    super(`${name} is not a regular file`)
+    this.name = 'NotAFileError'
+  }
+}
+
+/**
+ * Opens a regular file in a directory and returns its descriptor. Links are not followed, and nothing but a regular
+ * file is accepted; opening a FIFO must not hang, hence O_NONBLOCK.
+ */
+export async function openFile (directory: Directory, name: string, flags: number, mode = 0o660): Promise<number> {
+  let fd
+  try {
+    fd = await openFd(entry(directory, name), flags | constants.O_NOFOLLOW | constants.O_NONBLOCK, mode)
+  } catch (error) {
+    // ELOOP: a symbolic link; EISDIR: a directory, for writing; ENXIO: a FIFO or a socket
+    if (hasCode(error, 'ELOOP', 'EISDIR', 'ENXIO')) throw new NotAFileError(name)
+    throw error
+  }
+  if ((await statFd(fd)).isFile()) return fd
+  await closeFd(fd)
+  throw new NotAFileError(name)
+}
+
+/** The stats of a name in a directory, of a link itself; undefined when there is nothing. */
+export async function look (directory: Directory, name: string): Promise<BigIntStats | undefined> {
+  try {
+    return await lstat(entry(directory, name), { bigint: true })
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+/** Reads from the start of an open file, at most `limit` bytes. */
+export async function readStart (fd: number, limit: number): Promise<Buffer> {
+  const buffer = Buffer.alloc(limit)
+  let length = 0
+  while (length < limit) {
+    const { bytesRead } = await readFd(fd, buffer, length, limit - length, length)
+    if (bytesRead === 0) break
+    length += bytesRead
+  }
+  return buffer.subarray(0, length)
+}
+
+/** Whether an error is a system error with one of these codes. */
+export function hasCode (error: unknown, ...codes: string[]): boolean {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && codes.includes(error.code)
+}

@@ -1,0 +1,68 @@
+import { promisify } from 'node:util'
+import { constants, fdatasync, fsync, write } from 'node:fs'
+import { link, mkdir, rename, unlink } from 'node:fs/promises'
+import { closeFd, entry, hasCode, openFile, type Directory } from './directory.ts'
+
+const writeFd = promisify(write)
+
+/** Makes the content of an open file durable. An error is final: the kernel may have dropped the pages, so a second call proves nothing. */
+export const syncData = promisify(fdatasync)
+
+/** Makes an open file durable, its size and times included. */
+export const syncFile = promisify(fsync)
+
+/** Makes the names in a directory durable: what was created, linked, renamed or removed there. */
+export async function syncDirectory (directory: Directory): Promise<void> {
+  await syncFile(directory.fd)
+}
+
+/**
+ * Replaces a small file as a whole: after a crash at any instant there is the old content or the new, never half.
+ * The order is restic's and everybody's: write beside it, fsync, rename, fsync the directory.
+ * The name of the temporary file is fixed, so a crash leaves at most one, which the next write uses again.
+ */
+export async function replaceFile (directory: Directory, name: string, temporary: string, content: string): Promise<void> {
+  const fd = await openFile(directory, temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, 0o660)
+  try {
+    try {
+      const bytes = Buffer.from(content)
+      for (let at = 0; at < bytes.length;) at += (await writeFd(fd, bytes, at, bytes.length - at, at)).bytesWritten
+      await syncFile(fd)
+    } finally {
+      await closeFd(fd)
+    }
+    await rename(entry(directory, temporary), entry(directory, name))
+  } catch (error) {
+    await unlink(entry(directory, temporary)).catch(() => { /* the first error is the one to tell */ })
+    throw error
+  }
+  await syncDirectory(directory)
+}
+
+/** Gives a file a second name in another directory, durably. Never replaces one: EEXIST is thrown. */
+export async function linkFile (from: Directory, name: string, to: Directory, newName: string): Promise<void> {
+  await link(entry(from, name), entry(to, newName))
+  await syncDirectory(to)
+}
+
+/** Removes a name durably. Returns whether it was there. */
+export async function removeFile (directory: Directory, name: string): Promise<boolean> {
+  try {
+    await unlink(entry(directory, name))
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false
+    throw error
+  }
+  await syncDirectory(directory)
+  return true
+}
+
+/** Makes a directory below another one if it is not there, durably. */
+export async function makeDirectory (parent: Directory, name: string): Promise<void> {
+  try {
+    await mkdir(entry(parent, name), 0o770)
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error
+  }
+  await syncDirectory(parent)
+}

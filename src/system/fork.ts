@@ -1,0 +1,19 @@
+import { fork, type ChildProcess } from 'node:child_process'
+import { extname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/**
+ * Starts one of our own modules as a child process with a message channel, bound to this process's life:
+ * it gets SIGKILL when this one dies, however it dies.
+ *
+ * @param module URL of the module without its extension: the child is what this process is, sources or build.
+ */
+export function forkBound (module: URL): ChildProcess {
+  const file = fileURLToPath(module) + extname(import.meta.url)
+  return fork(file, [], {
+    execPath: 'setpriv',
+    execArgv: ['--pdeathsig', 'KILL', process.execPath, ...process.execArgv],
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'] }
+  })
+}

@@ -1,0 +1,117 @@
+import { execa } from 'execa'
+
+/** What an external program left behind. Exit codes are data here: whether one is an error is for the caller to say. */
+export interface RunResult {
+  argv: readonly string[]
+  /** Absent when the program was ended by a signal. */
+  exitCode?: number
+  signal?: string
+  stdout: string
+  /** The last 4,000 characters of standard error. */
+  stderr: string
+}
+
+export interface RunOptions {
+  /** Descriptors handed to the program as 3, 4, 5 ... in this order. Nothing else is inherited. */
+  fds?: readonly number[]
+  /** Aborting kills the program with SIGKILL; `run` then rejects after it is gone. */
+  signal?: AbortSignal
+  /** Milliseconds until the program is killed and `run` rejects, whether or not the kernel lets go of it by then. */
+  timeoutMs?: number
+  /** Characters of standard output that are accepted before the program is killed; 0 discards the output. Default 64 Mi. */
+  maxOutput?: number
+  /** Environment on top of the minimal one. */
+  env?: Readonly<Record<string, string>>
+  /** Called with each piece of standard output as it comes. */
+  onStdout?: (text: string) => void
+}
+
+/** An external program could not be run, was killed, or ended with a status its caller cannot use. */
+export class CommandError extends Error {
+  readonly argv: readonly string[]
+  readonly exitCode: number | undefined
+  readonly signal: string | undefined
+  readonly stderr: string
+  readonly timedOut: boolean
+  /** The program is not installed. */
+  readonly notFound: boolean
+
+  constructor (message: string, of: { argv: readonly string[], exitCode?: number | undefined, signal?: string | undefined, stderr?: string, timedOut?: boolean, notFound?: boolean, cause?: unknown }) {
+    super(message, { cause: of.cause })
+    this.name = 'CommandError'
+    this.argv = of.argv
+    this.exitCode = of.exitCode
+    this.signal = of.signal
+    this.stderr = of.stderr ?? ''
+    this.timedOut = of.timedOut ?? false
+    this.notFound = of.notFound ?? false
+  }
+}
+
+const stderrTail = 4000
+
+// Children see no more of the agent's environment than they need; messages are matched, so they stay in English.
+function minimalEnvironment (): Record<string, string> {
+  return { PATH: process.env['PATH'] ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' }
+}
+
+/**
+ * Runs a program without a shell and resolves when it has ended.
+ *
+ * The program dies with this process (`setpriv --pdeathsig KILL`, the last change of credentials in the chain: a
+ * later one would clear it). Rejects with CommandError when it cannot be started, is killed, or prints too much.
+ */
+export async function run (argv: readonly [string, ...string[]], options: RunOptions = {}): Promise<RunResult> {
+  const { fds = [], maxOutput = 64 * 1024 * 1024, timeoutMs, signal } = options
+  if (signal?.aborted === true) throw new CommandError(`${argv[0]} was not started: already aborted`, { argv, cause: signal.reason })
+
+  // execa's types know descriptors up to 9; it hands any number on to Node, which takes them all
+  const inherited = fds as ReadonlyArray<3>
+  const child = execa('setpriv', ['--pdeathsig', 'KILL', '--', ...argv], {
+    stdio: ['ignore', maxOutput === 0 ? 'ignore' : 'pipe', 'pipe', ...inherited],
+    extendEnv: false,
+    env: { ...minimalEnvironment(), ...options.env },
+    reject: false,
+    killSignal: 'SIGKILL',
+    // execa's first number is for every descriptor that is not named
+    maxBuffer: { stdout: Math.max(maxOutput, 1), stderr: 1024 * 1024 },
+    stripFinalNewline: false,
+    ...(signal === undefined ? {} : { cancelSignal: signal })
+  })
+  if (options.onStdout !== undefined) child.stdout?.setEncoding('utf8').on('data', options.onStdout)
+
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<'late'>(resolve => {
+    if (timeoutMs === undefined) return
+    timer = setTimeout(() => { child.kill('SIGKILL'); resolve('late') }, timeoutMs)
+  })
+  const result = await Promise.race([child, late]).finally(() => { clearTimeout(timer) })
+
+  if (result === 'late') {
+    throw new CommandError(`${argv[0]} gave no answer for ${timeoutMs} ms and was killed`, { argv, timedOut: true })
+  }
+  const stderr = String(result.stderr ?? '').slice(-stderrTail)
+  // 127 and this text are setpriv's: it is what was started
+  const notFound = result.code === 'ENOENT' || (result.exitCode === 127 && stderr.startsWith('setpriv: failed to execute'))
+  if (notFound) throw new CommandError(`${argv[0]} is not installed`, { argv, notFound: true, cause: result.cause })
+  if (result.isMaxBuffer) throw new CommandError(`${argv[0]} printed more than expected and was killed`, { argv, stderr })
+  if (result.exitCode === undefined && result.signal === undefined) {
+    throw new CommandError(`${argv[0]} could not be started: ${result.shortMessage}`, { argv, cause: result.cause })
+  }
+  return {
+    argv,
+    ...(result.exitCode === undefined ? {} : { exitCode: result.exitCode }),
+    ...(result.signal === undefined ? {} : { signal: result.signal }),
+    stdout: String(result.stdout ?? ''),
+    stderr
+  }
+}
+
+/** Like `run`, but any exit status other than 0 (or those in `accept`) is a CommandError. */
+export async function runOk (argv: readonly [string, ...string[]], options: RunOptions & { accept?: readonly number[] } = {}): Promise<RunResult> {
+  const result = await run(argv, options)
+  const { exitCode, signal, stderr } = result
+  if (exitCode === 0 || (exitCode !== undefined && options.accept?.includes(exitCode) === true)) return result
+  const how = exitCode === undefined ? `was ended by ${signal}` : `ended with status ${exitCode}`
+  throw new CommandError(`${argv[0]} ${how}: ${stderr.trim().split('\n').at(-1) ?? ''}`, { argv, exitCode, signal, stderr })
+}

@@ -1,0 +1,129 @@
+import { v7 as uuid } from 'uuid'
+import type { TaskSpec, TaskResult } from '../api/kinds.ts'
+import type { Problem } from '../api/problem.ts'
+import type { Progress, Task, TaskState } from '../api/task.ts'
+import { canMove, isFinished } from './state.ts'
+import { etagOf } from './etag.ts'
+import type { Tuning } from './kind.ts'
+
+/** What ended a run, or moved it. */
+export interface Move {
+  result?: TaskResult
+  error?: Problem
+}
+
+/** One execution of a task: the record, and who waits for it. Everything that changes it is synchronous. */
+export class Run {
+  readonly id: string
+  // version 7 sorts by time of creation, also within a millisecond
+  readonly runId = uuid()
+  readonly spec: TaskSpec
+  readonly specDigest: string
+  readonly cancelable: boolean
+  readonly instance: string
+  readonly replaces: string | undefined
+  readonly createdAt: number
+  /** Made with the run, before anything is awaited: a cancel can come at any time from here on. */
+  readonly controller = new AbortController()
+  tuning: Tuning | undefined
+  tuningListener: ((tuning: Tuning) => void) | undefined
+  expiresAt: number | undefined
+  #state: TaskState = 'pending'
+  #revision = 0
+  #tick = 0
+  #progress: Progress | undefined
+  #result: TaskResult | undefined
+  #error: Problem | undefined
+  #startedAt: number | undefined
+  #endedAt: number | undefined
+  readonly #waiters = new Set<() => void>()
+  #wire: Task | undefined
+
+  constructor (of: { id: string, spec: TaskSpec, specDigest: string, cancelable: boolean, instance: string, replaces: string | undefined, createdAt: number }) {
+    this.id = of.id
+    this.spec = of.spec
+    this.specDigest = of.specDigest
+    this.cancelable = of.cancelable
+    this.instance = of.instance
+    this.replaces = of.replaces
+    this.createdAt = of.createdAt
+  }
+
+  get state (): TaskState { return this.#state }
+  get revision (): number { return this.#revision }
+  get tick (): number { return this.#tick }
+  get error (): Problem | undefined { return this.#error }
+  get finished (): boolean { return isFinished(this.#state) }
+  get etag (): string { return etagOf(this) }
+  get startedAt (): number | undefined { return this.#startedAt }
+  get endedAt (): number | undefined { return this.#endedAt }
+
+  /**
+   * The one place where a state changes. There is no `await` between the check and the write, so no two ends of a
+   * run can both win. Returns whether the move was legal and made.
+   */
+  move (to: TaskState, now: number, { result, error }: Move = {}): boolean {
+    if (!canMove(this.#state, to)) return false
+    this.#state = to
+    this.#revision++
+    if (to === 'running') this.#startedAt = now
+    if (isFinished(to)) this.#endedAt = now
+    if (result !== undefined) this.#result = result
+    if (error !== undefined) this.#error = error
+    this.#wire = undefined
+    for (const wake of [...this.#waiters]) wake()
+    return true
+  }
+
+  /** What GET shows from now on. It wakes nobody: waiting is for transitions. */
+  publish (progress: Progress): void {
+    this.#progress = progress
+    this.#tick++
+    this.#wire = undefined
+  }
+
+  /**
+   * Resolves when `until` holds after a transition, when the time is up, or when one of the signals is aborted; at
+   * once if it holds already. Leaves neither a timer nor a listener behind.
+   */
+  async wait (until: (run: Run) => boolean, timeoutMs: number, signals: readonly AbortSignal[] = []): Promise<void> {
+    if (until(this) || timeoutMs <= 0 || signals.some(({ aborted }) => aborted)) return
+    await new Promise<void>(resolve => {
+      const end = () => {
+        clearTimeout(timer)
+        this.#waiters.delete(wake)
+        for (const signal of signals) signal.removeEventListener('abort', end)
+        resolve()
+      }
+      const wake = () => { if (until(this)) end() }
+      const timer = setTimeout(end, timeoutMs)
+      this.#waiters.add(wake)
+      for (const signal of signals) signal.addEventListener('abort', end)
+    })
+  }
+
+  /** The record as callers see it; fields that do not apply are absent. */
+  wire (): Task {
+    this.#wire ??= {
+      id: this.id,
+      runId: this.runId,
+      kind: this.spec.kind,
+      spec: this.spec,
+      specDigest: this.specDigest,
+      state: this.#state,
+      cancelable: this.cancelable,
+      ...(this.#progress !== undefined && { progress: this.#progress }),
+      ...(this.#result !== undefined && { result: this.#result }),
+      ...(this.#error !== undefined && { error: this.#error }),
+      createdAt: new Date(this.createdAt).toISOString(),
+      ...(this.#startedAt !== undefined && { startedAt: new Date(this.#startedAt).toISOString() }),
+      ...(this.#endedAt !== undefined && { endedAt: new Date(this.#endedAt).toISOString() }),
+      ...(this.expiresAt !== undefined && { expiresAt: new Date(this.expiresAt).toISOString() }),
+      ...(this.replaces !== undefined && { replaces: this.replaces }),
+      revision: this.#revision,
+      tick: this.#tick,
+      instance: this.instance
+    }
+    return this.#wire
+  }
+}

@@ -1,0 +1,137 @@
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+import type { Operation, OperationList, GlusterVolumeList } from '../../../src/api/operation.ts'
+import type { Call } from './agent.ts'
+
+const script = fileURLToPath(new URL('../../../scripts/gluster-cluster', import.meta.url))
+const agentFile = fileURLToPath(new URL('agent.ts', import.meta.url))
+
+export interface Output {
+  code: number | null
+  stdout: string
+  stderr: string
+}
+
+/** Three hosts with a glusterd each; they end with the test, also when it dies. */
+export interface Cluster {
+  /** Runs a command on a host (1 to 3). */
+  exec (host: number, ...command: string[]): Promise<Output>
+  /** Runs the gluster command on a host; its refusal is an error. */
+  gluster (host: number, ...args: string[]): Promise<string>
+  /** Starts what stands for the agent on a host. */
+  agent (host: number): Promise<Agent>
+  /** Limits what a host can send, so that moving data takes a while. */
+  slow (megabits: number): Promise<void>
+  fast (): Promise<void>
+}
+
+export interface Agent {
+  run (taskId: string, spec: Call['spec'], options?: { reused?: boolean }): Promise<Reply>
+  list (): Promise<OperationList>
+  volumes (): Promise<GlusterVolumeList>
+  /** What the poller told, in order. */
+  events: Array<{ event: string, operation: Operation }>
+  /** Ends the process the hard way. */
+  kill (): Promise<void>
+}
+
+export interface Reply {
+  result?: Record<string, unknown>
+  error?: { code: string, detail: string, changed: boolean } & Record<string, unknown>
+}
+
+export async function startCluster (t: Test): Promise<Cluster> {
+  const env = { ...process.env, GLUSTER_CLUSTER_DIR: join(await mkdtemp('/var/tmp/vdsm-tasks-test-'), 'cluster') }
+  const child = spawn(script, ['run'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+  t.teardown(async () => {
+    child.stdin.end()
+    if (child.exitCode === null) await once(child, 'exit')
+  })
+  await new Promise<void>((resolve, reject) => {
+    createInterface({ input: child.stdout }).on('line', line => { if (line.startsWith('up:')) resolve() })
+    child.once('exit', code => { reject(new Error(`gluster-cluster ended with ${code}`)) })
+  })
+
+  const exec: Cluster['exec'] = async (host, ...command) => finish(spawn(script, ['exec', String(host), ...command], { env, stdio: ['ignore', 'pipe', 'pipe'] }))
+  const onAll = async (...command: string[]): Promise<void> => {
+    await Promise.all([1, 2, 3].map(host => exec(host, ...command)))
+  }
+  return {
+    exec,
+    async gluster (host, ...args) {
+      const { code, stdout, stderr } = await exec(host, 'gluster', '--mode=script', ...args)
+      if (code !== 0) throw new Error(`gluster ${args.join(' ')}: ${stdout}${stderr}`)
+      return stdout
+    },
+    slow: megabits => onAll('tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', 'tbf', 'rate', `${megabits}mbit`, 'burst', '64k', 'latency', '400ms'),
+    fast: () => onAll('tc', 'qdisc', 'del', 'dev', 'eth0', 'root'),
+    async agent (host) {
+      const node = [process.execPath, '--import', import.meta.resolve('@tapjs/typescript/import'), agentFile, `host${host}`]
+      const agent = spawn(script, ['exec', String(host), ...node], { env: { ...env, NODE_OPTIONS: '' }, stdio: ['pipe', 'pipe', 'inherit'] })
+      t.teardown(() => { agent.stdin.end() })
+      return converse(agent)
+    }
+  }
+}
+
+async function converse (child: ChildProcessByStdio<Writable, Readable, null>): Promise<Agent> {
+  const waiting = new Map<number, (reply: Reply) => void>()
+  const events: Agent['events'] = []
+  let lastId = 0
+  let ready = (): void => {}
+  const isReady = new Promise<void>(resolve => { ready = resolve })
+  createInterface({ input: child.stdout }).on('line', line => {
+    const message = JSON.parse(line) as Reply & { id?: number, event?: string, operation: Operation }
+    if (message.event === 'ready') ready()
+    else if (message.event !== undefined) events.push({ event: message.event, operation: message.operation })
+    else if (message.id !== undefined) waiting.get(message.id)?.(message)
+  })
+  await isReady
+  const call = (what: Omit<Call, 'id'>): Promise<Reply> => new Promise(resolve => {
+    const id = ++lastId
+    waiting.set(id, resolve)
+    child.stdin.write(`${JSON.stringify({ ...what, id })}\n`)
+  })
+  const value = async (what: Call['call']): Promise<unknown> => {
+    const { result, error } = await call({ call: what })
+    if (error !== undefined) throw new Error(`${error.code}: ${error.detail}`)
+    return result
+  }
+  return {
+    events,
+    run: (taskId, spec, { reused = false } = {}) => call({ call: 'run', taskId, reused, ...(spec !== undefined && { spec }) }),
+    list: async () => await value('list') as OperationList,
+    volumes: async () => await value('volumes') as GlusterVolumeList,
+    async kill () {
+      child.kill('SIGKILL')
+      await once(child, 'exit')
+    }
+  }
+}
+
+async function finish (child: ChildProcessByStdio<null, Readable, Readable>): Promise<Output> {
+  const text = async (stream: Readable): Promise<string> => {
+    let all = ''
+    for await (const chunk of stream) all += String(chunk)
+    return all
+  }
+  const [stdout, stderr, [code]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
+  return { code: typeof code === 'number' ? code : null, stdout, stderr }
+}
+
+/** Asks again and again until `check` is satisfied with the answer. */
+export async function until<T> (ask: () => Promise<T>, check: (value: T) => boolean, seconds = 30): Promise<T> {
+  const end = Date.now() + seconds * 1000
+  while (true) {
+    const value = await ask()
+    if (check(value)) return value
+    if (Date.now() > end) throw new Error(`gave up after ${seconds} s; the last answer was ${JSON.stringify(value)}`)
+    await new Promise(resolve => { setTimeout(resolve, 200) })
+  }
+}

@@ -7,8 +7,10 @@ import { kinds } from './api/kinds.ts'
 import type { Config, ListenConfig } from './config.ts'
 import { Feed } from './events/feed.ts'
 import { agentRoutes } from './http/agent.ts'
+import { documentRoutes } from './http/document.ts'
 import { domainRoutes } from './http/domains.ts'
 import { eventRoutes } from './http/events.ts'
+import { pageRoutes } from './http/page.ts'
 import { maxWaitSeconds } from './http/prefer.ts'
 import { addSchemas } from './http/schemas.ts'
 import { createServer, listenAlso } from './http/server.ts'
@@ -51,7 +53,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     log
   })
   const registry: TaskRegistry = new TaskRegistry({
-    kinds: storageKinds(domains, host, config.copy),
+    kinds: storageKinds(domains, host, config.copy, news => { feed.image(news) }),
     instance,
     observer: feed,
     log,
@@ -79,15 +81,20 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       maxWaitSeconds,
       maxBodyBytes: config.http.maxBodyBytes
     },
-    links: { tasks: '/tasks', domains: '/domains', events: '/events', health: '/healthz' }
+    links: { tasks: '/tasks', domains: '/domains', events: '/events', health: '/healthz', document: '/openapi.json', reference: '/docs' }
   }
 
   const http = createServer({ log, instance, allowedHosts: config.http.allowedHosts, maxBodyBytes: config.http.maxBodyBytes })
   addSchemas(http)
-  agentRoutes(http, { agent })
-  taskRoutes(http, { registry, startedAt, lastEventId: () => feed.lastEventId })
-  domainRoutes(http, { domains })
-  eventRoutes(http, { feed, tasks: { find: id => registry.find(id)?.wire() } })
+  // the document is made from the routes that come after it
+  documentRoutes(http, { version })
+  http.register(async (app: App) => {
+    agentRoutes(app, { agent })
+    taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId })
+    domainRoutes(app, { domains })
+    eventRoutes(app, { feed, tasks: { find: id => registry.find(id)?.wire() } })
+    await pageRoutes(app)
+  })
 
   const others: Server[] = []
   http.addHook('preClose', async () => {

@@ -15,7 +15,7 @@ export const CopyImage = Strict({
     allocation: Type.Optional(Allocation)
   }),
   bandwidth: Type.Optional(Bandwidth),
-  verify: Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' })
+  verify: Type.Optional(Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' }))
 }, {
   $id: 'CopyImage',
   description: 'Copies an image. Accepted when the target and its copy record are durable on the storage; from then on any host can continue it. Sent again, it continues an interrupted copy of the same, unchanged source, and succeeds at once when the copy is complete.',

@@ -79,11 +79,6 @@ export async function setUserOption (gluster: Gluster, volume: string, option: s
   await gluster.ask(['volume', 'set', volume, option, value], () => undefined, { volume, changes: true, ...(signal !== undefined && { signal }) })
 }
 
-/** Takes an option of that kind away. */
-export async function resetUserOption (gluster: Gluster, volume: string, option: string): Promise<void> {
-  await gluster.ask(['volume', 'reset', volume, option], () => undefined, { volume, changes: true })
-}
-
 function commandOf ({ type, volume, bricks }: Target): string[] {
   return ['volume', type, volume, ...bricks]
 }

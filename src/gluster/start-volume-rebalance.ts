@@ -2,9 +2,8 @@ import { randomUUID } from 'node:crypto'
 import type { StartOperationResult, StartVolumeRebalance } from '../api/gluster-kinds.ts'
 import { AppError } from '../errors.ts'
 import type { StatusReport, VolumeInfo } from './answers.ts'
-import type { Gluster } from './cli.ts'
 import { decide, earlierRun, recentAt, unsigned } from './claim.ts'
-import { findTasks, findVolume, readStatus, resetUserOption, setUserOption, start, type Target } from './commands.ts'
+import { findTasks, findVolume, readStatus, setUserOption, start, type Target } from './commands.ts'
 import { formatMark, optionOf, readMarks, type Mark, type Marks } from './marks.ts'
 import { isFixLayout, nodeState } from './observe.ts'
 import { pause } from './pause.ts'
@@ -134,17 +133,17 @@ async function settle (request: Request, marks: Marks, operationId: string): Pro
 // The operation is there, whether or not its name tag is: that must not fail the task.
 async function sign (request: Request, operationId: string, startId: string | undefined): Promise<void> {
   const mark = { ...markOf(request), operationId, ...(startId !== undefined && { startId }) }
-  await leave(request, 'started', gluster => setUserOption(gluster, request.spec.volume, optionOf('rebalance', 'started'), formatMark(mark)))
+  await leave(request, 'started', formatMark(mark))
 }
 
-/** Takes the announcement back: an operation that comes later is none of this task's. */
+/** Takes the announcement back: an operation that comes later is none of this task's. Gluster cannot reset user options. */
 async function withdraw (request: Request): Promise<void> {
-  await leave(request, 'starting', gluster => resetUserOption(gluster, request.spec.volume, optionOf('rebalance', 'starting')))
+  await leave(request, 'starting', '-')
 }
 
-async function leave ({ workshop, spec, context }: Request, step: keyof Marks, set: (gluster: Gluster) => Promise<void>): Promise<void> {
+async function leave ({ workshop, spec, context }: Request, step: keyof Marks, value: string): Promise<void> {
   try {
-    await set(workshop.gluster)
+    await setUserOption(workshop.gluster, spec.volume, optionOf('rebalance', step), value)
   } catch (error) {
     context.log.warn({ err: error, volume: spec.volume, step }, 'the volume could not be marked with the task id')
   }

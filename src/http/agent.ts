@@ -1,6 +1,7 @@
 import { Agent } from '../api/agent.ts'
 import { Type } from '@sinclair/typebox'
 import { Ref, Strict } from '../api/schema.ts'
+import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
 /** Who the agent is, and that it lives. */
@@ -10,7 +11,7 @@ export function agentRoutes (app: App, { agent }: { agent: Agent }): void {
       operationId: 'getAgent',
       tags: ['agent'],
       summary: 'Read who the agent is and what its limits are',
-      response: { 200: { description: 'The agent.', content: { 'application/json': { schema: Ref(Agent) } } } }
+      response: { 200: json('The agent.', Ref(Agent)), ...problems({}) }
     }
   }, async () => agent)
 
@@ -20,7 +21,7 @@ export function agentRoutes (app: App, { agent }: { agent: Agent }): void {
       tags: ['agent'],
       summary: 'Ask whether the agent is alive',
       description: 'Says nothing about the storage: see /domains.',
-      response: { 200: { description: 'It is.', content: { 'application/json': { schema: Strict({ status: Type.Literal('alive') }) } } } }
+      response: { 200: json('It is.', Strict({ status: Type.Literal('alive') })), ...problems({}) }
     }
   }, async () => ({ status: 'alive' as const }))
 }

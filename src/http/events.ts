@@ -2,12 +2,12 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AgentEvent, eventTypes, type EventType } from '../api/event.ts'
 import { TaskId } from '../api/names.ts'
-import { Problem } from '../api/problem.ts'
 import { Ref, Strict } from '../api/schema.ts'
 import type { Task } from '../api/task.ts'
 import { AppError } from '../errors.ts'
 import type { Start } from '../events/cursor.ts'
 import type { Feed, Listener } from '../events/feed.ts'
+import { problems } from './responses.ts'
 import type { App } from './types.ts'
 
 /** What the routes need of the registry. */
@@ -57,7 +57,7 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
       description: 'A stream of events. Without a cursor it begins with every retained task; then comes `synced`, then what happens. With the cursor of an earlier stream it begins with what was missed; if that is not remembered, with `reset` and everything anew. `task`, `operation`, `image` and `forgotten` frames carry a cursor and are never left out; `progress` and `operationProgress` are, when newer ones take their place.',
       tags: ['events'],
       querystring: EventsQuery,
-      response: { 200: stream }
+      response: { 200: stream, ...problems({ 400: 'A filter is malformed. A cursor never is: whatever is wrong with it is answered with `reset`.' }) }
     }
   }, (request, reply) => {
     const { type, kind, idPrefix } = request.query
@@ -81,7 +81,7 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
       response: {
         200: stream,
         204: Type.Null({ description: 'The end of the task has been seen: there is nothing more to tell.' }),
-        404: { description: 'No task has this id.', content: { 'application/problem+json': { schema: Ref(Problem) } } }
+        ...problems({ 400: 'The id is malformed.', 404: 'No task has this id.' })
       }
     }
   }, (request, reply) => {

@@ -2,7 +2,6 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { Kinds, TaskSpec } from '../api/kinds.ts'
 import { TaskId, taskIdPattern } from '../api/names.ts'
-import { Problem } from '../api/problem.ts'
 import { Ref, Strict } from '../api/schema.ts'
 import { Preview, Task, TaskList, taskStates } from '../api/task.ts'
 import { AppError, isErrorCode } from '../errors.ts'
@@ -12,14 +11,13 @@ import { checkRun, retryAfter, type Claim, type TaskRegistry } from '../tasks/re
 import type { Run } from '../tasks/run.ts'
 import { isFinished } from '../tasks/state.ts'
 import { applied, maxWaitSeconds, parsePrefer, single } from './prefer.ts'
+import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
 /** How long a PUT waits for the accept step unless the caller says otherwise. */
 const acceptWaitMs = 2000
 
 const ById = Strict({ id: TaskId })
-const problems = (descriptions: Record<number, string>) => Object.fromEntries(Object.entries(descriptions).map(([status, description]) =>
-  [status, { description, content: { 'application/problem+json': { schema: Ref(Problem) } } }]))
 
 const preferHeader = Type.Optional(Type.String({ description: `\`wait=N\`: wait up to N seconds (at most ${maxWaitSeconds}); \`respond-async\`: do not wait.` }))
 const ifMatchHeader = (description: string) => Type.Optional(Type.String({ description }))
@@ -49,11 +47,10 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       }),
       body: Ref(TaskSpec),
       response: {
-        200: { description: 'The stored result of a finished task, or the answer to a dry run.', content: { 'application/json': { schema: Type.Union([Ref(Task), Ref(Preview)]) } } },
-        202: { description: 'Accepted, or (state `pending`) still waiting to be.', content: { 'application/json': { schema: Ref(Task) } } },
+        200: json('The stored result of a finished task, or the answer to a dry run.', Type.Union([Ref(Task), Ref(Preview)])),
+        202: json('Accepted, or (state `pending`) still waiting to be.', Ref(Task)),
         ...problems({
           400: 'The request is malformed.',
-          403: 'Host or Origin are not allowed.',
           404: 'A domain or image does not exist.',
           409: 'The id is another command\'s, or the image is in use or exists.',
           412: 'A precondition does not hold.',
@@ -95,9 +92,9 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       params: ById,
       headers: Type.Object({ prefer: preferHeader, 'if-none-match': Type.Optional(Type.String({ description: 'The ETag that was read last.' })) }),
       response: {
-        200: { description: 'The task.', content: { 'application/json': { schema: Ref(Task) } } },
+        200: json('The task.', Ref(Task)),
         304: { description: 'It is still as If-None-Match says.', type: 'null' },
-        ...problems({ 400: 'The request is malformed.', 403: 'Host or Origin are not allowed.', 404: 'The task has expired, was forgotten by a restart, or never was.' })
+        ...problems({ 400: 'The request is malformed.', 404: 'The task has expired, was forgotten by a restart, or never was.' })
       }
     }
   }, async (request, reply) => {
@@ -125,10 +122,10 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       querystring: Strict({ runId: runIdQuery }),
       headers: Type.Object({ 'if-match': ifMatchHeader('Only this run. Of a finished task: forget it.') }),
       response: {
-        200: { description: 'It had finished before.', content: { 'application/json': { schema: Ref(Task) } } },
-        202: { description: 'It is stopping.', content: { 'application/json': { schema: Ref(Task) } } },
+        200: json('It had finished before.', Ref(Task)),
+        202: json('It is stopping.', Ref(Task)),
         204: { description: 'It is forgotten.', type: 'null' },
-        ...problems({ 400: 'The request is malformed.', 403: 'Host or Origin are not allowed.', 404: 'No such task.', 409: 'This kind cannot be canceled.', 412: 'The id belongs to another run.' })
+        ...problems({ 400: 'The request is malformed.', 404: 'No such task.', 409: 'This kind cannot be canceled.', 412: 'The id belongs to another run.' })
       }
     }
   }, async (request, reply) => {
@@ -157,8 +154,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       headers: Type.Object({ 'if-match': ifMatchHeader('Only this run.') }),
       body: Strict({ bandwidth: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()], { description: 'Bytes per second; null lifts the limit.' }) }),
       response: {
-        200: { description: 'The task.', content: { 'application/json': { schema: Ref(Task) } } },
-        ...problems({ 400: 'The request is malformed.', 403: 'Host or Origin are not allowed.', 404: 'No such task.', 409: 'The task has finished.', 412: 'The id belongs to another run.', 413: 'The body is too large.', 415: 'The body is not JSON.' })
+        200: json('The task.', Ref(Task)),
+        ...problems({ 400: 'The request is malformed.', 404: 'No such task.', 409: 'The task has finished.', 412: 'The id belongs to another run.', 413: 'The body is too large.', 415: 'The body is not JSON.' })
       }
     }
   }, async (request, reply) => {
@@ -178,16 +175,16 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
         state: Type.Optional(Type.Array(Type.String(), { description: `States, also separated by commas: ${taskStates.join(', ')}, or \`active\`, \`finished\`.` })),
         kind: Type.Optional(Type.Array(Kinds)),
         idPrefix: Type.Optional(Type.String({ maxLength: 255, pattern: taskIdPattern })),
-        limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 }),
+        limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 })),
         cursor: Type.Optional(Type.String({ maxLength: 1000, description: '`next` of the page before.' }))
       }),
       response: {
-        200: { description: 'A page of tasks.', content: { 'application/json': { schema: Ref(TaskList) } } },
-        ...problems({ 400: 'The request is malformed.', 403: 'Host or Origin are not allowed.', 410: 'The cursor is of another instance of the agent.' })
+        200: json('A page of tasks.', Ref(TaskList)),
+        ...problems({ 400: 'The request is malformed.', 410: 'The cursor is of another instance of the agent.' })
       }
     }
   }, async request => {
-    const { state, kind, idPrefix, limit, cursor } = request.query
+    const { state, kind, idPrefix, limit = 100, cursor } = request.query
     return listTasks(registry.runs(), { instance: registry.instance, lastEventId: lastEventId() }, {
       states: state?.flatMap(list => list.split(',')).flatMap(expandState),
       kinds: kind,

@@ -1,3 +1,4 @@
+import type { ImageState } from '../api/image.ts'
 import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import { AppError } from '../errors.ts'
@@ -33,18 +34,50 @@ export interface StorageKinds {
   'storage.deleteImage': StorageKind<DeleteImage, DeleteResult>
 }
 
+/** A change of an image that this agent made. */
+export interface ImageNews {
+  domain: string
+  image: string
+  state: ImageState | 'absent'
+  taskId: string
+  observedAt: string
+}
+
 const name = ({ domain, image }: { domain: string, image: string }) => `${domain}/${image}`
 
-/** The task bodies that work on images. */
-export function storageKinds (domains: Domains, host: Host, settings: CopySettings): StorageKinds {
+/**
+ * The task bodies that work on images.
+ *
+ * @param tell told of every change that they make to an image, as the storage shows it afterwards.
+ */
+export function storageKinds (domains: Domains, host: Host, settings: CopySettings, tell: (news: ImageNews) => void): StorageKinds {
   const job = (taskId: string, request: CopyJob['request'], bandwidth: number | undefined): CopyJob =>
     ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
-  const copy = async (target: { domain: string }, work: CopyJob, context: Context) => {
-    const domain = domains.get(target.domain)
+  const announce = async (domain: string, image: string, taskId: string) => {
     try {
-      return await copyInWorker(work, { ...context, accepted: () => { domain.changed(); context.accepted() } })
+      const { state, observedAt } = await domains.get(domain).image(image, undefined)
+      tell({ domain, image, state, taskId, observedAt })
+    } catch (error) {
+      if (error instanceof AppError && error.code === 'image-not-found') tell({ domain, image, state: 'absent', taskId, observedAt: new Date().toISOString() })
+      // otherwise nothing is known of it, and there is nothing to tell
+    }
+  }
+  const copy = async ({ domain, image }: { domain: string, image: string }, work: CopyJob, context: Context) => {
+    const target = domains.get(domain)
+    let accepted = false
+    try {
+      return await copyInWorker(work, {
+        ...context,
+        accepted: () => {
+          accepted = true
+          target.changed()
+          void announce(domain, image, context.id)
+          context.accepted()
+        }
+      })
     } finally {
-      domain.changed()
+      target.changed()
+      if (accepted) void announce(domain, image, context.id)
     }
   }
 
@@ -65,7 +98,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
           what: 'copy',
           source: { ...source, format: sourceFormat(source.image, source.format) },
           target: { ...target, format: targetFormat(target.image, target.format), allocation: target.allocation ?? 'sparse' },
-          verify
+          verify: verify ?? false
         }, bandwidth), context)
       }
     },
@@ -76,23 +109,31 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       check: () => {},
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async ({ domain, image, bandwidth }, context) =>
-        await copy({ domain }, job(context.id, { what: 'mend', domain, image }, bandwidth), context)
+        await copy({ domain, image }, job(context.id, { what: 'mend', domain, image }, bandwidth), context)
     },
     'storage.createImage': {
       cancelable: false,
       tunable: false,
       check: ({ image, format }) => { targetFormat(image, format) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image, format, virtualSize, allocation }, { id }) => await domains.get(domain).create({
-        image, format: targetFormat(image, format), virtualSize, allocation: allocation ?? 'sparse', host, taskId: id
-      })
+      run: async ({ domain, image, format, virtualSize, allocation }, { id }) => {
+        const result = await domains.get(domain).create({
+          image, format: targetFormat(image, format), virtualSize, allocation: allocation ?? 'sparse', host, taskId: id
+        })
+        void announce(domain, image, id)
+        return result
+      }
     },
     'storage.deleteImage': {
       cancelable: false,
       tunable: false,
       check: () => {},
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image }, { id, accepted }) => await domains.get(domain).delete({ image, host, taskId: id }, accepted)
+      run: async ({ domain, image }, { id, accepted }) => {
+        const result = await domains.get(domain).delete({ image, host, taskId: id }, accepted)
+        void announce(domain, image, id)
+        return result
+      }
     }
   }
 }

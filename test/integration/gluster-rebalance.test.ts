@@ -13,7 +13,7 @@ if (one === undefined || two === undefined || three === undefined) throw new Err
 const rebalance = { kind: 'gluster.startVolumeRebalance', volume: 'v0', mode: 'rebalance', force: false } as const
 const fixLayout = { ...rebalance, mode: 'fix-layout' } as const
 
-/** A volume on hosts 1 and 2 with 120 files of a megabyte, and a new brick on host 3. */
+/** A volume on hosts 1 and 2 with 240 files of a megabyte, and a new brick on host 3. */
 async function fill (): Promise<void> {
   await cluster.gluster(1, 'volume', 'create', 'v0', 'node1:/srv/1/v0', 'node2:/srv/1/v0')
   await cluster.gluster(1, 'volume', 'start', 'v0')
@@ -22,7 +22,7 @@ async function fill (): Promise<void> {
     mount -t glusterfs node1:/v0 /srv/mnt
     for d in 1 2 3 4 5 6; do
       mkdir /srv/mnt/$d
-      for f in $(seq 20); do head -c 1000000 /dev/urandom > /srv/mnt/$d/$f; done
+      for f in $(seq 40); do head -c 1000000 /dev/urandom > /srv/mnt/$d/$f; done
     done
     cd /srv/mnt
     find . -type f | sort | xargs sha256sum > /run/sums`)
@@ -31,7 +31,7 @@ async function fill (): Promise<void> {
 }
 
 async function allFilesAreThere (): Promise<boolean> {
-  const { code } = await cluster.exec(1, 'sh', '-c', 'cd /srv/mnt && sha256sum --quiet -c /run/sums && test $(find . -type f | wc -l) = 120')
+  const { code } = await cluster.exec(1, 'sh', '-c', 'cd /srv/mnt && sha256sum --quiet -c /run/sums && test $(find [1-6] -type f | wc -l) = 240')
   return code === 0
 }
 
@@ -57,11 +57,11 @@ t.test('a volume that does not exist, is not distributed or not started is refus
   t.match(await one.run('a', { ...rebalance, volume: 'single' }), { error: { code: 'not-distributed', changed: false, detail: /is not a distribute volume or contains only 1 brick/ } })
   t.match(await one.run('a', { kind: 'gluster.stopVolumeRebalance', volume: 'v0' }), { error: { code: 'operation-not-running' } })
   const info = await cluster.gluster(1, 'volume', 'info', 'single')
-  t.notMatch(info, /vdsm-tasks/, 'a refused start leaves no mark')
+  t.notMatch(info, /taskId/, 'a refused start leaves no mark')
 })
 
 t.test('three hosts told to start at the same instant get one operation', async t => {
-  await cluster.slow(100)
+  await cluster.slow(16)
   const replies = await Promise.all(agents.map((agent, index) => agent.run(`start-${index}`, rebalance)))
   const ids = replies.map(reply => reply.result?.['operationId'])
   t.match(replies, [1, 2, 3].map(() => ({ result: { operationId: /^[0-9a-f-]{36}$/, accepted: true } })))
@@ -125,22 +125,21 @@ t.test('stop returns the final numbers, which nobody else can tell any more', as
   await cluster.gluster(1, 'volume', 'add-brick', 'v0', 'node1:/srv/3/v0', 'node2:/srv/3/v0')
   await cluster.slow(40)
   const { result } = await one.run('again', rebalance)
-  await until(() => two.list(), ({ items: [item] }) => item?.operationId === result?.['operationId'] && item.totals.files > 0)
+  await until(() => two.list(), ({ items: [item] }) => item !== undefined && item.operationId === result?.['operationId'] && item.totals.files > 0)
   const stopped = await three.run('stop', { kind: 'gluster.stopVolumeRebalance', volume: 'v0' })
   await cluster.fast()
   t.match(stopped, { result: { operationId: result?.['operationId'], final: { state: 'stopped', complete: true, missing: [] } } })
   const final = stopped.result?.['final'] as FinalNumbers
   t.ok(final.totals.files > 0)
   t.equal(final.totals.files, final.nodes.reduce((all, node) => all + node.files, 0))
-  const { stdout } = await cluster.exec(1, 'gluster', '--mode=script', 'volume', 'rebalance', 'v0', 'status')
-  t.match(stdout, /Rebalance not started/)
+  await t.rejects(cluster.gluster(1, 'volume', 'rebalance', 'v0', 'status'), /Rebalance not started/)
   t.same((await three.list()).items, [])
   t.match(await three.run('stop2', { kind: 'gluster.stopVolumeRebalance', volume: 'v0' }), { error: { code: 'operation-not-running' } })
   await until(async () => one.events, all => all.at(-1)?.operation.state === 'gone')
   t.equal(three.events.filter(({ event }) => event === 'operation').at(-1)?.operation.state, 'stopped', 'the host that stopped it tells the numbers')
 })
 
-t.test('an operation started by hand on another host is seen, told, and claimed with a task', async t => {
+t.test('an operation started by hand on another host is seen and told', async t => {
   const id = /ID: ([0-9a-f-]{36})/.exec(await cluster.gluster(2, 'volume', 'rebalance', 'v0', 'start'))?.[1]
   const { items: [operation] } = await until(() => one.list(), ({ items: [item] }) => item?.operationId === id)
   t.equal(operation?.task, undefined)
@@ -155,14 +154,13 @@ t.test('a fix-layout is never taken for completed while a host is at it', async 
   const { result } = await one.run('layout', fixLayout)
   const seen: string[] = []
   await until(async () => {
+    const { items: [operation] } = await two.list()
     const xml = await cluster.gluster(2, '--xml', 'volume', 'rebalance', 'v0', 'status')
-    const { items: [before] } = await two.list()
-    seen.push(`${before?.state}`)
     const statuses = [...xml.matchAll(/<node>.*?<status>(\d+)<\/status>/gs)].map(([, status]) => status)
-    // the snapshot is younger than 2 s: what was running then must not be completed in one that is older
-    const { items: [after] } = await two.list()
-    if (after?.state === 'completed') t.notOk(statuses.includes('5') && before?.state === 'completed')
-    return after
+    if (operation === undefined || operation.operationId !== result?.['operationId']) return undefined
+    seen.push(operation.state)
+    if (operation.state === 'completed') t.notOk(statuses.includes('5'), 'whoever was done then is not at it later')
+    return operation
   }, operation => operation?.state === 'completed', 90)
   await cluster.fast()
   t.match((await two.list()).items[0], { operationId: result?.['operationId'], kind: 'fix-layout', task: { taskId: 'layout' } })

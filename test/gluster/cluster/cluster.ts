@@ -65,7 +65,8 @@ export async function startCluster (t: Test): Promise<Cluster> {
   return {
     exec,
     async gluster (host, ...args) {
-      const { code, stdout, stderr } = await exec(host, 'gluster', '--mode=script', ...args)
+      // the agents' looks lock the volumes, too
+      const { code, stdout, stderr } = await until(() => exec(host, 'gluster', '--mode=script', ...args), ({ stdout, stderr }) => !/Another transaction is in progress/.test(stdout + stderr))
       if (code !== 0) throw new Error(`gluster ${args.join(' ')}: ${stdout}${stderr}`)
       return stdout
     },

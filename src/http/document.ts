@@ -1,0 +1,70 @@
+import { Type } from '@sinclair/typebox'
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import { json, problems } from './responses.ts'
+import type { App } from './types.ts'
+
+interface Schema {
+  discriminator?: { propertyName: string, mapping?: Record<string, string> }
+  oneOf?: Array<{ $ref?: string }>
+  properties?: Record<string, { const?: unknown, enum?: readonly unknown[] }>
+  [keyword: string]: unknown
+}
+
+/**
+ * The OpenAPI document, made from the routes' own schemas, and the reference at /docs that shows it. To be registered
+ * before the routes.
+ */
+export function documentRoutes (app: App, { version }: { version: string }): void {
+  app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'vdsm-tasks',
+        version,
+        summary: 'Copies disk images and starts Gluster rebalances on a virtualization host.',
+        description: 'Callers name their tasks: `PUT /tasks/{id}` creates one, or claims the one that has the id. A task is accepted when its object is durable on the storage; from then on any host reports it, and any host can continue it. Tasks are forgotten by a restart of the agent (a new `Agent-Instance`), objects are not.',
+        license: { name: 'Apache-2.0', identifier: 'Apache-2.0' }
+      },
+      servers: [{ url: '/', description: 'This agent.' }],
+      // nobody is asked who he is: the agent listens on loopback only
+      security: [],
+      tags: [
+        { name: 'tasks', description: 'What the agent was told to do. In memory only.' },
+        { name: 'domains', description: 'What is on the storage, whoever put it there.' },
+        { name: 'events', description: 'What happens, as it happens.' },
+        { name: 'agent', description: 'The agent itself.' }
+      ]
+    },
+    refResolver: { buildLocalReference: (json, _base, _fragment, index) => typeof json.$id === 'string' ? json.$id : `schema-${index}` },
+    transformObject: documentObject => 'openapiObject' in documentObject ? withMappings(documentObject.openapiObject) : documentObject.swaggerObject
+  })
+  app.register(async (routes: App) => {
+    routes.get('/openapi.json', {
+      schema: {
+        operationId: 'getDocument',
+        tags: ['agent'],
+        summary: 'Read the OpenAPI document',
+        response: { 200: json('This document.', Type.Object({}, { additionalProperties: true })), ...problems({}) }
+      }
+    }, async () => app.swagger())
+  })
+  app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { deepLinking: true, tryItOutEnabled: false } })
+}
+
+/**
+ * Ajv reads a discriminator without a mapping, generators of clients need one: without, they take the name of the
+ * schema for the value.
+ */
+function withMappings<T extends { components?: { schemas?: object } }> (document: T): T {
+  const schemas = (document.components?.schemas ?? {}) as Record<string, Schema>
+  for (const { discriminator, oneOf } of Object.values(schemas)) {
+    if (discriminator === undefined) continue
+    discriminator.mapping = Object.fromEntries((oneOf ?? []).flatMap(({ $ref }) => {
+      const tag = schemas[$ref?.split('/').at(-1) ?? '']?.properties?.[discriminator.propertyName]
+      const value = tag?.const ?? tag?.enum?.[0]
+      return typeof value === 'string' && $ref !== undefined ? [[value, $ref]] : []
+    }))
+  }
+  return document
+}

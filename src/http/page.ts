@@ -1,0 +1,22 @@
+import { fileURLToPath } from 'node:url'
+import files from '@fastify/static'
+import type { App } from './types.ts'
+
+/** Everything the page needs comes from here, and nothing else may run in it. */
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+/** The web page at `/`. */
+export async function pageRoutes (app: App): Promise<void> {
+  await app.register(files, {
+    root: fileURLToPath(new URL('../web/', import.meta.url)),
+    wildcard: false,
+    decorateReply: false,
+    cacheControl: false,
+    setHeaders: reply => {
+      reply.header('content-security-policy', policy)
+      reply.header('x-content-type-options', 'nosniff')
+      // an upgraded agent must not be shown by an old page
+      reply.header('cache-control', 'no-cache')
+    }
+  })
+}

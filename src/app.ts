@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { setMaxListeners } from 'node:events'
+import { lookup } from 'node:dns/promises'
+import { once } from 'node:events'
 import type { Server } from 'node:net'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Agent } from './api/agent.ts'
@@ -63,8 +64,6 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     acceptDeadlineMs,
     queues: { copy: config.copy.maxConcurrent }
   })
-  // a thousand long polls are a thousand listeners, and no leak
-  setMaxListeners(0, registry.stopping)
 
   const agent: Agent = {
     name: 'vdsm-tasks',
@@ -85,6 +84,16 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   }
 
   const http = createServer({ log, instance, allowedHosts: config.http.allowedHosts, maxBodyBytes: config.http.maxBodyBytes })
+  const others: Server[] = []
+  const closing: Array<Promise<unknown>> = []
+  // before the streams are waited for, so that long polls are answered and not cut off
+  http.addHook('preClose', async () => {
+    registry.stop()
+    for (const server of others) {
+      closing.push(once(server, 'close'))
+      server.close()
+    }
+  })
   addSchemas(http)
   // the document is made from the routes that come after it
   documentRoutes(http, { version })
@@ -96,12 +105,11 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     await pageRoutes(app)
   })
 
-  const others: Server[] = []
-  http.addHook('preClose', async () => {
-    registry.stop()
-    for (const server of others) server.close()
+  http.addHook('onClose', async () => {
+    // Fastify waits only for the listener that it knows
+    await Promise.all(closing)
+    domains.stop()
   })
-  http.addHook('onClose', async () => { domains.stop() })
 
   return {
     http,
@@ -121,8 +129,9 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
 }
 
 async function socketOptions (listener: ListenConfig): Promise<{ host: string, port: number } | { path: string }> {
-  // a copy: listen() writes into what it is given, and the configuration is frozen
-  if (!('unix' in listener)) return { ...listener }
+  // a copy: listen() writes into what it is given, and the configuration is frozen. For "localhost" itself Fastify would
+  // make a second server, and not wait for its replies
+  if (!('unix' in listener)) return { ...listener, host: (await lookup(listener.host)).address }
   await freeSocketPath(listener.unix)
   return { path: listener.unix }
 }

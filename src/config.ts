@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, resolve, sep } from 'node:path'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
+import { Value, type ValueError } from '@sinclair/typebox/value'
 import { domainIdPattern } from './api/names.ts'
 
 /** Something in the configuration is wrong: the message names the key and says what it may be. */
@@ -20,13 +20,12 @@ function group<T extends Record<string, TSchema>> (properties: T) {
   return Type.Object(properties, { ...strict, default: {} })
 }
 
-const Listener = Type.Union([
-  Type.Object({
-    host: Type.String({ default: '127.0.0.1', description: 'Loopback only: a host agent can overwrite disks.' }),
-    port: Type.Integer({ minimum: 0, maximum: 65535, default: 7480, description: '0 takes any free port.' })
-  }, strict),
-  Type.Object({ unix: Type.String({ minLength: 1, description: 'Path of a socket.' }) }, strict)
-])
+const TcpListener = Type.Object({
+  host: Type.String({ default: '127.0.0.1', description: 'Loopback only: a host agent can overwrite disks.' }),
+  port: Type.Integer({ minimum: 0, maximum: 65535, default: 7480, description: '0 takes any free port.' })
+}, strict)
+
+const UnixListener = Type.Object({ unix: Type.String({ minLength: 1, description: 'Path of a socket.' }) }, strict)
 
 const DomainConfig = Type.Object({
   id: Type.String({ pattern: domainIdPattern, description: 'The same on every host that shares the domain.' }),
@@ -37,7 +36,8 @@ const DomainConfig = Type.Object({
 }, strict)
 
 const ConfigSchema = Type.Object({
-  listen: Type.Union([Listener, Type.Array(Listener, { minItems: 1 })], { default: { host: '127.0.0.1', port: 7480 } }),
+  // one listener or a list of them; see parseListeners
+  listen: Type.Unknown({ default: {} }),
   hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, description: 'What this host is called in copy records; the host name by default.' })),
   publicUrl: Type.Optional(Type.String({ maxLength: 2000, description: 'Where other hosts can reach this agent; stands in copy records.' })),
   domains: Type.Array(DomainConfig, { default: [{ id: 'local', layout: 'directory', path: './var/images', create: true, sample: true }] }),
@@ -68,9 +68,9 @@ export type Config = Readonly<Omit<Parsed, 'listen' | 'hostId'>> & { readonly li
 
 /** Checks a configuration and fills in the defaults. Relative paths start at `base`. Throws ConfigError. */
 export function parseConfig (value: unknown, base: string): Config {
-  const given = Value.Default(ConfigSchema, Value.Clone(value))
-  if (!Value.Check(ConfigSchema, given)) throw new ConfigError(explain(given))
-  const listen: ListenConfig[] = Array.isArray(given.listen) ? given.listen : [given.listen]
+  // not TypeBox's own clone, which loses a key named __proto__
+  const given = complete(ConfigSchema, structuredClone(value), [])
+  const listen = parseListeners(given.listen)
   for (const listener of listen) checkListener(listener)
   const domains = given.domains.map(domain => ({ ...domain, path: resolve(base, domain.path) }))
   checkDomains(domains)
@@ -101,14 +101,33 @@ export function loadConfig (file: string | undefined, workingDirectory: string):
   return parseConfig(value, dirname(path))
 }
 
-/** Words for the deepest thing that is wrong: of a union, what the branch says that came furthest. */
-function explain (value: unknown): string {
-  const errors = [...Value.Errors(ConfigSchema, value)].flatMap(error => [error, ...error.errors.flatMap(branch => [...branch])])
+/** The value with its defaults. Throws ConfigError that names what is wrong; `at` is where the value stands. */
+function complete<T extends TSchema> (schema: T, value: unknown, at: readonly string[]): Static<T> {
+  const given = Value.Default(schema, value)
+  if (Value.Check(schema, given)) return given
+  const errors = [...Value.Errors(schema, given)]
   const unknown = errors.find(({ message }) => message === 'Unexpected property')
   const deepest = unknown ?? errors.toSorted((a, b) => b.path.split('/').length - a.path.split('/').length)[0]
-  const path = deepest?.path.slice(1).replaceAll('/', '.') ?? ''
-  if (unknown !== undefined) return `Unknown key "${path}" in the configuration. --show-config shows the keys there are.`
-  return `The key "${path}" in the configuration is wrong: ${deepest?.message ?? 'invalid'}.`
+  const key = [...at, ...(deepest?.path.split('/').slice(1) ?? [])].join('.')
+  if (unknown !== undefined) throw new ConfigError(`Unknown key "${key}" in the configuration. --show-config shows the keys there are.`)
+  const what = key === '' ? 'The configuration' : `The key "${key}" in the configuration`
+  throw new ConfigError(`${what} is wrong: ${deepest === undefined ? 'invalid' : words(deepest)}.`)
+}
+
+function words ({ schema, message }: ValueError): string {
+  const choices: unknown[] = schema['anyOf']?.map((branch: TSchema) => branch['const']) ?? []
+  return choices.length > 0 ? `Expected one of ${choices.join(', ')}` : message
+}
+
+/** Which kind of listener is meant is told by its keys: a union would complain about the other kind, too. */
+function parseListeners (value: unknown): ListenConfig[] {
+  const parse = (listener: unknown, at: string[]) => {
+    const isUnix = typeof listener === 'object' && listener !== null && 'unix' in listener
+    return isUnix ? complete(UnixListener, listener, at) : complete(TcpListener, listener, at)
+  }
+  if (!Array.isArray(value)) return [parse(value, ['listen'])]
+  if (value.length === 0) throw new ConfigError('The key "listen" in the configuration is wrong: Expected at least one listener.')
+  return value.map((listener, index) => parse(listener, ['listen', String(index)]))
 }
 
 function checkListener (listener: ListenConfig): void {

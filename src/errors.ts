@@ -19,6 +19,7 @@ export const catalogue = {
   'request-timeout': { status: 408, title: 'The request took too long to arrive' },
   'task-id-conflict': { status: 409, title: 'The id is taken by a task with another command' },
   'task-not-cancelable': { status: 409, title: 'The task cannot be canceled' },
+  'task-not-tunable': { status: 409, title: 'The task has nothing that could be changed' },
   'task-finished': { status: 409, title: 'The task has already finished' },
   'resource-busy': { status: 409, title: 'The image or volume is in use' },
   'target-exists': { status: 409, title: 'The target image exists' },

@@ -28,7 +28,7 @@ function readOptions (): Options {
     })
     if (values.help === true) return leave(0, usage)
     if (values.version === true) return leave(0, `${version}\n`)
-    return { config: values.config ?? process.env['VDSM_TASKS_CONFIG'], showConfig: values['show-config'] ?? false }
+    return { config: values.config ?? (process.env['VDSM_TASKS_CONFIG'] || undefined), showConfig: values['show-config'] ?? false }
   } catch (error) {
     return leave(2, `${error instanceof Error ? error.message : String(error)}\n\n${usage}`)
   }

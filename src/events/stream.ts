@@ -60,6 +60,7 @@ export class Stream {
   #heartbeatAt: number
   #heartbeatDue = false
   #bye: Buffer | undefined
+  #saidBye = false
 
   constructor (host: Host, { socket, response, address, channel, after, tasks, isOver }: StreamOptions, now: number) {
     this.#host = host
@@ -95,7 +96,7 @@ export class Stream {
       this.#writingSince = now
       this.#socket.write(bytes, this.#written)
     }
-    if (this.#bye !== undefined || this.#hasEnded()) this.#end(now)
+    if (this.#saidBye || this.#hasEnded()) this.#end(now)
   }
 
   /** Says good-bye behind what is queued, and ends. */
@@ -135,7 +136,10 @@ export class Stream {
   /** The next part of what comes before `synced`: the snapshot, then the ring. With a snapshot nothing carries an id: a client cut off in the middle must not come back with one. */
   #open (): Buffer[] {
     const { ring } = this.#host
-    if (this.#bye !== undefined) return [this.#bye]
+    if (this.#bye !== undefined) {
+      this.#saidBye = true
+      return [this.#bye]
+    }
     const frames: Buffer[] = []
     if (!ring.reaches(this.#position.seq)) {
       this.#begin()
@@ -163,8 +167,11 @@ export class Stream {
     const { ring } = this.#host
     const batch = this.channel.read(this.#position)
     this.#position = batch.to
-    if (this.#bye !== undefined) return join([batch.bytes, this.#bye])
-    if (!this.#heartbeatDue || batch.to.seq !== ring.newest) return batch.bytes
+    if (batch.to.seq !== ring.newest || (this.#bye === undefined && !this.#heartbeatDue)) return batch.bytes
+    if (this.#bye !== undefined) {
+      this.#saidBye = true
+      return join([batch.bytes, this.#bye])
+    }
     this.#heartbeatDue = false
     return join([batch.bytes, encodeHeartbeat(cursorOf(ring.instance, batch.to.seq))])
   }

@@ -1,5 +1,5 @@
 import type { GlusterVolumeList, Operation, OperationList } from '../api/operation.ts'
-import { AppError } from '../errors.ts'
+import { AppError, type ErrorCode } from '../errors.ts'
 import type { BrickDetail, PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
 import type { Gluster } from './cli.ts'
 import { listBricks, listHosts, listTasks, listVolumes, readStatus } from './commands.ts'
@@ -7,8 +7,11 @@ import { remainderOf, type Usage } from './estimate.ts'
 import { describeOperation, namesOf, partakers } from './observe.ts'
 import { Rates } from './rates.ts'
 import { Snapshot } from './snapshot.ts'
-import { Peers, viewsOf, type Views } from './views.ts'
+import { Peers, tasksOn, viewsOf, type Views } from './views.ts'
 import { describeVolume } from './volumes.ts'
+
+/** Whether Gluster can be asked at all. */
+export type Availability = { available: true } | { available: false, code: ErrorCode, detail: string }
 
 const maxAgeMs = 2000
 // The space in use only says where an estimate starts from; asking for it locks every volume.
@@ -29,14 +32,16 @@ export class Operations {
   readonly #seen = new Map<string, Seen>()
   readonly #operations: Snapshot<OperationList>
   readonly #volumes: Snapshot<GlusterVolumeList>
+  readonly #availability: Snapshot<Availability>
 
-  /** `hostId` names this host if it has no bricks that would. */
-  constructor ({ gluster, hostId }: { gluster: Gluster, hostId: string }) {
+  /** `hostId` names this host if it has no bricks that would; for `settleMs` see Peers. */
+  constructor ({ gluster, hostId, settleMs }: { gluster: Gluster, hostId: string, settleMs?: number }) {
     this.#gluster = gluster
     this.#hostId = hostId
-    this.#peers = new Peers(gluster)
+    this.#peers = new Peers(gluster, settleMs)
     this.#operations = new Snapshot(() => this.#look(), maxAgeMs)
     this.#volumes = new Snapshot(() => this.#lookAtVolumes(), maxAgeMs)
+    this.#availability = new Snapshot(() => this.#probe(), maxAgeMs)
   }
 
   /** Every operation that runs, has run last on its volume, or waits to be committed; seen at most 2 s ago. */
@@ -57,10 +62,25 @@ export class Operations {
     return this.#volumes.read()
   }
 
+  /** For readiness checks: quick, without a lock, and never an error. */
+  availability (): Promise<Availability> {
+    return this.#availability.read()
+  }
+
   /** Something was changed: whoever asks next sees it. */
   expire (): void {
     this.#operations.expire()
     this.#volumes.expire()
+  }
+
+  async #probe (): Promise<Availability> {
+    try {
+      await listHosts(this.#gluster)
+      return { available: true }
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error
+      return { available: false, code: error.code, detail: error.message }
+    }
   }
 
   async #look (): Promise<OperationList> {
@@ -71,7 +91,7 @@ export class Operations {
     const views = await this.#peers.look(await listTasks(this.#gluster), peersToAsk(volumes, hosts))
     const items: Operation[] = []
     for (const volume of volumes) {
-      for (const task of tasksOn(volume, views)) {
+      for (const task of tasksOn(views, volume.volume)) {
         const operation = await this.#describe(volume, task, { volumes, hosts, views, observedAt })
         if (operation !== undefined) items.push(operation)
       }
@@ -184,12 +204,6 @@ export class Operations {
     for (const id of this.#seen.keys()) if (!current.has(id)) this.#seen.delete(id)
     return items
   }
-}
-
-/** The operations that any host tells of on this volume; this host's come first. */
-function tasksOn ({ volume }: VolumeInfo, { own, others }: Views): VolumeTask[] {
-  const told = [own, ...others.values()].flatMap(tasks => tasks.get(volume) ?? [])
-  return [...new Map(told.reverse().map(task => [task.operationId, task])).values()].reverse()
 }
 
 function peersToAsk (volumes: readonly VolumeInfo[], hosts: readonly PoolHost[]): PoolHost[] {

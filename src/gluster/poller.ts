@@ -81,8 +81,8 @@ export class Poller {
 
   #tell (items: readonly Operation[], observedAt: string): void {
     const before = this.#known
-    // a look that could not tell about an operation takes nothing back
-    const seen = items.map(item => item.problem === undefined ? item : before?.get(item.operationId) ?? item)
+    // a look that could not tell about an operation is no news of it
+    const seen = items.flatMap(item => item.problem === undefined ? item : before?.get(item.operationId) ?? [])
     this.#known = new Map(seen.map(item => [item.operationId, item]))
     for (const item of seen) {
       const last = before?.get(item.operationId)

@@ -1,7 +1,7 @@
 import { AppError } from '../errors.ts'
 import type { PoolHost, VolumeTask } from './answers.ts'
 import type { Gluster } from './cli.ts'
-import { listTasks, listTasksOf } from './commands.ts'
+import { listTasksOf } from './commands.ts'
 import type { View } from './observe.ts'
 
 type Tasks = ReadonlyMap<string, readonly VolumeTask[]>
@@ -10,35 +10,39 @@ type Tasks = ReadonlyMap<string, readonly VolumeTask[]>
 export interface Views {
   own: Tasks
   others: ReadonlyMap<string, Tasks>
+  /** Volumes of which the hosts tell different operations, but not for long: one may just be starting or stopping. */
+  unsettled: ReadonlySet<string>
 }
 
 const freshMs = 10_000
+// The host that starts an operation knows of it ten seconds before the others do.
+const settleMs = 15_000
 
 /**
  * Asks the other hosts what they take for the current operations. A host that was down while one was started may tell
  * of an older one for as long as nothing newer is started.
  *
  * Each answer costs the host a lock on every volume for some 50 ms, so they are kept for ten seconds; whatever looks
- * like a disagreement is asked for again before it is told.
+ * like a disagreement is asked for again.
  */
 export class Peers {
-  readonly #gluster: Gluster
+  readonly #ask: (host: string) => Promise<Tasks>
+  readonly #settleMs: number
   #known: { at: number, hosts: string, others: Map<string, Tasks> } | undefined
+  /** By volume: what the hosts told of it, and since when they do. */
+  #disputes = new Map<string, { told: string, since: number }>()
 
-  constructor (gluster: Gluster) {
-    this.#gluster = gluster
+  constructor (gluster: Gluster, waitMs = settleMs) {
+    this.#ask = host => listTasksOf(gluster, host)
+    this.#settleMs = waitMs
   }
 
   /** `own` is what this host's glusterd has just told, `hosts` the other hosts that hold bricks and are connected. */
   async look (own: Tasks, hosts: readonly PoolHost[]): Promise<Views> {
-    const known = this.#recent(hosts)
-    const others = known ?? await this.#ask(hosts)
-    if (agree(own, others)) return { own, others }
-    const fresh = known === undefined ? others : await this.#ask(hosts)
-    if (agree(own, fresh)) return { own, others: fresh }
-    // If this host has told the same before and after, then it did so at the moment the others told something else.
-    const again = await listTasks(this.#gluster)
-    return { own: again, others: agree(own, new Map([['', again]])) ? fresh : new Map() }
+    const recent = this.#recent(hosts)
+    let others = recent ?? await this.#askAll(hosts)
+    if (recent !== undefined && disputesOf(own, others).size > 0) others = await this.#askAll(hosts)
+    return { own, others, unsettled: this.#unsettled(disputesOf(own, others)) }
   }
 
   #recent (hosts: readonly PoolHost[]): Map<string, Tasks> | undefined {
@@ -46,11 +50,11 @@ export class Peers {
     return known !== undefined && performance.now() - known.at < freshMs && known.hosts === setOf(hosts) ? known.others : undefined
   }
 
-  async #ask (hosts: readonly PoolHost[]): Promise<Map<string, Tasks>> {
+  async #askAll (hosts: readonly PoolHost[]): Promise<Map<string, Tasks>> {
     const others = new Map<string, Tasks>()
     for (const { hostUuid, host } of hosts) {
       try {
-        others.set(hostUuid, await listTasksOf(this.#gluster, host))
+        others.set(hostUuid, await this.#ask(host))
       } catch (error) {
         // A host that cannot be asked has no opinion; that it is down is told by `missing`.
         if (!(error instanceof AppError)) throw error
@@ -59,11 +63,20 @@ export class Peers {
     this.#known = { at: performance.now(), hosts: setOf(hosts), others }
     return others
   }
+
+  #unsettled (disputes: ReadonlyMap<string, string>): Set<string> {
+    const now = performance.now()
+    this.#disputes = new Map([...disputes].map(([volume, told]) => {
+      const before = this.#disputes.get(volume)
+      return [volume, before?.told === told ? before : { told, since: now }]
+    }))
+    return new Set([...this.#disputes].filter(([, { since }]) => now - since < this.#settleMs).map(([volume]) => volume))
+  }
 }
 
 /** The views on one volume. A volume that a host does not list is one it has no opinion on. */
-export function viewsOf ({ own, others }: Views, ownUuid: string, volume: string): View[] {
-  return [[ownUuid, own] as const, ...others].flatMap(([hostUuid, tasks]) => {
+export function viewsOf (views: Views, ownUuid: string, volume: string): View[] {
+  return [[ownUuid, views.own] as const, ...opinions(views, volume)].flatMap(([hostUuid, tasks]) => {
     const told = tasks.get(volume)
     if (told === undefined) return []
     const [task] = told
@@ -71,9 +84,23 @@ export function viewsOf ({ own, others }: Views, ownUuid: string, volume: string
   })
 }
 
-function agree (own: Tasks, others: ReadonlyMap<string, Tasks>): boolean {
-  return [...others.values()].every(tasks => [...tasks].every(([volume, told]) =>
-    !own.has(volume) || own.get(volume)?.[0]?.operationId === told[0]?.operationId))
+/** The operations that any host tells of on a volume; this host's come first. */
+export function tasksOn (views: Views, volume: string): VolumeTask[] {
+  const told = [views.own, ...opinions(views, volume).values()].flatMap(tasks => tasks.get(volume) ?? [])
+  return told.filter((task, index) => told.findIndex(({ operationId }) => operationId === task.operationId) === index)
+}
+
+function opinions ({ others, unsettled }: Views, volume: string): ReadonlyMap<string, Tasks> {
+  return unsettled.has(volume) ? new Map() : others
+}
+
+/** The volumes of which the hosts tell different operations, with what they tell. */
+function disputesOf (own: Tasks, others: ReadonlyMap<string, Tasks>): Map<string, string> {
+  return new Map([...own].flatMap(([volume, tasks]) => {
+    const told = [['', tasks] as const, ...[...others].map(([host, theirs]) => [host, theirs.get(volume)] as const)]
+      .flatMap(([host, theirs]) => theirs === undefined ? [] : [{ host, operationId: theirs[0]?.operationId ?? '' }])
+    return new Set(told.map(({ operationId }) => operationId)).size > 1 ? [[volume, JSON.stringify(told)]] : []
+  }))
 }
 
 function setOf (hosts: readonly PoolHost[]): string {

@@ -7,7 +7,7 @@ import type { App } from './types.ts'
 interface Schema {
   discriminator?: { propertyName: string, mapping?: Record<string, string> }
   oneOf?: Array<{ $ref?: string }>
-  properties?: Record<string, { const?: unknown, enum?: readonly unknown[] }>
+  properties?: Record<string, { const?: unknown, enum?: readonly unknown[], default?: unknown, description?: string }>
   [keyword: string]: unknown
 }
 
@@ -37,7 +37,7 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
       ]
     },
     refResolver: { buildLocalReference: (json, _base, _fragment, index) => typeof json.$id === 'string' ? json.$id : `schema-${index}` },
-    transformObject: documentObject => 'openapiObject' in documentObject ? withMappings(documentObject.openapiObject) : documentObject.swaggerObject
+    transformObject: documentObject => 'openapiObject' in documentObject ? forGenerators(documentObject.openapiObject) : documentObject.swaggerObject
   })
   app.register(async (routes: App) => {
     routes.get('/openapi.json', {
@@ -53,12 +53,18 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
 }
 
 /**
- * Ajv reads a discriminator without a mapping, generators of clients need one: without, they take the name of the
- * schema for the value.
+ * What generators of clients need and our own validation does not: the mapping of a discriminator, without which they
+ * take the name of the schema for the value; and no defaults in bodies, which they take for members that the caller
+ * must send.
  */
-function withMappings<T extends { components?: { schemas?: object } }> (document: T): T {
+function forGenerators<T extends { components?: { schemas?: object } }> (document: T): T {
   const schemas = (document.components?.schemas ?? {}) as Record<string, Schema>
-  for (const { discriminator, oneOf } of Object.values(schemas)) {
+  for (const { discriminator, oneOf, properties } of Object.values(schemas)) {
+    for (const property of Object.values(properties ?? {})) {
+      if (property.default === undefined) continue
+      property.description = `${property.description ?? ''} Default: ${JSON.stringify(property.default)}.`.trimStart()
+      delete property.default
+    }
     if (discriminator === undefined) continue
     discriminator.mapping = Object.fromEntries((oneOf ?? []).flatMap(({ $ref }) => {
       const tag = schemas[$ref?.split('/').at(-1) ?? '']?.properties?.[discriminator.propertyName]

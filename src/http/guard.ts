@@ -12,7 +12,8 @@ export function makeGuard (allowedHosts: readonly string[]): (request: FastifyRe
   const allowed = new Set(allowedHosts.map(name => name.toLowerCase()))
   return ({ headers, socket }) => {
     const { host, origin } = headers
-    const overUnixSocket = socket.remoteAddress === undefined
+    // not the remote address: a peer that has reset its connection has none any more, while its request is still served
+    const overUnixSocket = socket.localAddress === undefined
     if (!overUnixSocket && !isAllowed(hostName(host), allowed)) {
       throw new AppError('host-not-allowed', `The Host header ${JSON.stringify(host ?? '')} is not one this agent goes by. Use a loopback address, or add the name to "http.allowedHosts" in the configuration.`)
     }

@@ -1,6 +1,7 @@
-import { AppError } from '../errors.ts'
-
-/** What a Prefer header (RFC 7240) asks for, of what we know. Unknown and malformed preferences are ignored, as the RFC wants. */
+/**
+ * What a Prefer header (RFC 7240) asks for, of what we know. Unknown and malformed preferences are ignored, as the RFC
+ * wants. With both, `wait` says how long, and only then is the answer asynchronous (4.3 there).
+ */
 export interface Preferences {
   waitSeconds: number | undefined
   respondAsync: boolean
@@ -11,7 +12,7 @@ export const maxWaitSeconds = 60
 
 export function parsePrefer (header: string | readonly string[] | undefined): Preferences {
   const preferences = [header ?? []].flat().join(',').split(',').map(preference => preference.split(';', 1)[0]?.trim().toLowerCase() ?? '')
-  const wait = preferences.map(preference => /^wait\s*=\s*"?(\d{1,9})"?$/.exec(preference)?.[1]).find(value => value !== undefined)
+  const wait = preferences.map(preference => /^wait\s*=\s*"?(\d+)"?$/.exec(preference)?.[1]).find(value => value !== undefined)
   return {
     waitSeconds: wait === undefined ? undefined : Math.min(Number(wait), maxWaitSeconds),
     respondAsync: preferences.includes('respond-async')
@@ -20,12 +21,6 @@ export function parsePrefer (header: string | readonly string[] | undefined): Pr
 
 /** The value of Preference-Applied, if any preference was. */
 export function applied ({ waitSeconds, respondAsync }: Preferences): string | undefined {
-  if (respondAsync) return 'respond-async'
-  return waitSeconds === undefined ? undefined : `wait=${waitSeconds}`
-}
-
-/** Whole header values that callers may send once. */
-export function single (name: string, value: string | readonly string[] | undefined): string | undefined {
-  if (value === undefined || typeof value === 'string') return value
-  throw new AppError('bad-request', `The header ${name} was sent more than once.`)
+  const preferences = [...(respondAsync ? ['respond-async'] : []), ...(waitSeconds === undefined ? [] : [`wait=${waitSeconds}`])]
+  return preferences.length === 0 ? undefined : preferences.join(', ')
 }

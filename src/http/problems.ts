@@ -6,23 +6,24 @@ import type { Task } from '../api/task.ts'
 import { etagOf } from '../tasks/etag.ts'
 import { validationError } from './validation.ts'
 
-const byFastifyCode: Readonly<Record<string, ErrorCode>> = {
-  FST_ERR_CTP_BODY_TOO_LARGE: 'body-too-large',
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported-media-type',
-  FST_ERR_CTP_INVALID_JSON_BODY: 'bad-request',
-  FST_ERR_CTP_EMPTY_JSON_BODY: 'bad-request',
-  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'bad-request',
-  FST_ERR_BAD_URL: 'bad-request',
-  FST_ERR_MAX_PARAM_LENGTH: 'bad-request',
-  FST_ERR_ASYNC_CONSTRAINT: 'bad-request'
+/** Fastify's own refusals, in our words: some of its texts repeat the whole address, with its query. */
+const byFastifyCode: Readonly<Record<string, readonly [ErrorCode, string]>> = {
+  FST_ERR_CTP_BODY_TOO_LARGE: ['body-too-large', 'The body is larger than the agent accepts. GET /agent tells the limit.'],
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['unsupported-media-type', 'The body must be JSON. With curl: -H \'content-type: application/json\''],
+  FST_ERR_CTP_INVALID_JSON_BODY: ['bad-request', 'The body is not valid JSON.'],
+  FST_ERR_CTP_EMPTY_JSON_BODY: ['bad-request', 'The body is empty.'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['bad-request', 'The body is not as long as its Content-Length says.'],
+  FST_ERR_BAD_URL: ['bad-request', 'The address is too long, or wrongly percent-encoded.'],
+  FST_ERR_MAX_PARAM_LENGTH: ['bad-request', 'The address is too long.'],
+  FST_ERR_ASYNC_CONSTRAINT: ['bad-request', 'The request headers are not as documented.']
 }
 
 /** Whatever was thrown while a request was served, as one of our errors. */
 export function appErrorOf (error: FastifyError | Error): AppError {
   if (error instanceof AppError) return error
   if ('validation' in error && error.validation !== undefined) return validationError(error.validation, error.validationContext)
-  const code = 'code' in error ? byFastifyCode[error.code] : undefined
-  if (code !== undefined) return new AppError(code, error.message, { cause: error })
+  const known = 'code' in error ? byFastifyCode[error.code] : undefined
+  if (known !== undefined) return new AppError(...known, { cause: error })
   // the parsers throw plain errors with a status
   const status = 'statusCode' in error ? error.statusCode : undefined
   if (status !== undefined && status >= 400 && status < 500) return new AppError(status === 413 ? 'body-too-large' : status === 415 ? 'unsupported-media-type' : 'bad-request', error.message, { cause: error })
@@ -33,8 +34,9 @@ export function appErrorOf (error: FastifyError | Error): AppError {
 export function sendProblem (error: FastifyError | Error, request: FastifyRequest, reply: FastifyReply): void {
   const known = appErrorOf(error)
   const { status } = catalogue[known.code]
-  if (status >= 500) request.log.error({ err: known.code === 'internal' ? error : known, code: known.code }, 'request failed')
-  else request.log.info({ code: known.code, detail: known.message }, 'request refused')
+  const at = { method: request.method, path: pathOf(request), code: known.code }
+  if (status >= 500) request.log.error({ ...at, err: known.code === 'internal' ? error : known }, 'request failed')
+  else request.log.info({ ...at, detail: known.message }, 'request refused')
   const { retryAfter, ...problem } = problemOf(known) as ReturnType<typeof problemOf> & { retryAfter?: number, task?: Task }
   if (retryAfter !== undefined) reply.header('retry-after', String(retryAfter))
   else if (status === 503 || known.code === 'resource-busy') reply.header('retry-after', '5')
@@ -62,6 +64,13 @@ export function answerClientError (error: Error & { code?: string }, socket: Soc
     `agent-instance: ${instance}`,
     'connection: close', '', body
   ].join('\r\n'))
+  // not at once: what it still sends would be answered with a reset, which could overtake the reply
+  socket.setTimeout(1000, () => { socket.destroy() })
+}
+
+/** The address without its query, which is nobody else's business. */
+export function pathOf ({ url }: FastifyRequest): string {
+  return url.split('?', 1)[0] ?? ''
 }
 
 /** The methods that each route takes, to tell "no such address" from "not this method". */
@@ -76,7 +85,7 @@ export class RouteTable {
 
   /** Throws `method-not-allowed` or `not-found`. */
   refuse (request: FastifyRequest, reply: FastifyReply): never {
-    const path = request.url.split('?', 1)[0] ?? ''
+    const path = pathOf(request)
     const methods = [...this.#routes.values()].filter(({ pattern }) => pattern.test(path)).flatMap(({ methods }) => [...methods])
     if (methods.length === 0) throw new AppError('not-found', `There is nothing at ${path}. GET /openapi.json lists every address.`)
     const allowed = [...new Set(methods)].sort().join(', ')
@@ -86,6 +95,6 @@ export class RouteTable {
 }
 
 function patternOf (url: string): RegExp {
-  const source = url.split('/').map(part => part.startsWith(':') ? '[^/]+' : part === '*' ? '.*' : part.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('/')
+  const source = url.split('/').map(part => part.startsWith(':') ? '[^/]*' : part === '*' ? '.*' : part.replaceAll(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('/')
   return new RegExp(`^${source}$`)
 }

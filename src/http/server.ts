@@ -1,8 +1,9 @@
-import { createServer as createSocketServer, type Server as SocketServer } from 'node:net'
+import type { ServerOptions as HttpOptions } from 'node:http'
+import { createServer as createSocketServer, type Server as SocketServer, type Socket } from 'node:net'
 import Fastify, { LogController, type FastifyBaseLogger } from 'fastify'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { makeGuard } from './guard.ts'
-import { answerClientError, RouteTable, sendProblem } from './problems.ts'
+import { answerClientError, pathOf, RouteTable, sendProblem } from './problems.ts'
 import type { App } from './types.ts'
 import { makeValidator } from './validation.ts'
 
@@ -13,6 +14,9 @@ export interface ServerOptions {
   maxBodyBytes: number
 }
 
+/** Node would answer a missing Host header by itself, without a problem; ours is the better refusal. */
+const http: HttpOptions = { requireHostHeader: false }
+
 /** How long requests under way may still take when the agent stops. */
 const closeWithinMs = 500
 
@@ -20,11 +24,14 @@ const closeWithinMs = 500
 export function createServer ({ log, instance, allowedHosts, maxBodyBytes }: ServerOptions): App {
   const routes = new RouteTable()
   const guard = makeGuard(allowedHosts)
+  // how many replies each connection still owes
+  const owed = new WeakMap<Socket, number>()
   let closing = false
 
   const app: App = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
+    http,
     bodyLimit: maxBodyBytes,
     requestTimeout: 30_000,
     connectionTimeout: 0,
@@ -37,7 +44,11 @@ export function createServer ({ log, instance, allowedHosts, maxBodyBytes }: Ser
       reply.header('agent-instance', instance)
       sendProblem(error, request, reply)
     },
-    clientErrorHandler: (error, socket) => { answerClientError(error, socket, instance) }
+    clientErrorHandler: (error, socket) => {
+      // behind a reply that is still due, or in the middle of it, another would be taken for it
+      if ((owed.get(socket) ?? 0) > 0) socket.destroy()
+      else answerClientError(error, socket, instance)
+    }
   }).withTypeProvider<TypeBoxTypeProvider>()
 
   app.setValidatorCompiler(makeValidator(() => app.getSchemas()))
@@ -45,17 +56,31 @@ export function createServer ({ log, instance, allowedHosts, maxBodyBytes }: Ser
   app.setSerializerCompiler(() => JSON.stringify)
   app.setErrorHandler(sendProblem)
   app.setNotFoundHandler((request, reply) => { routes.refuse(request, reply) })
+  app.server.on('request', ({ socket }, response) => {
+    owed.set(socket, (owed.get(socket) ?? 0) + 1)
+    response.once('close', () => { owed.set(socket, (owed.get(socket) ?? 1) - 1) })
+  })
+  // an expectation may be ignored (RFC 9110, 10.1.1); Node's own answer would be no problem
+  app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
   app.addHook('onRoute', ({ url, method }) => { routes.add(url, method) })
   app.addHook('onRequest', async (request, reply) => {
     reply.header('agent-instance', instance)
     guard(request)
+    // before the body is read: nobody is told what is wrong with a body that nobody wants
+    if (request.is404) routes.refuse(request, reply)
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    request.log.debug({ method: request.method, path: pathOf(request), status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
   })
   app.addHook('onSend', async (_request, reply) => { if (closing) reply.header('connection', 'close') })
   app.addHook('preClose', async () => {
     closing = true
-    const timer = setInterval(() => { app.server.closeIdleConnections() }, 20)
-    setTimeout(() => { app.server.closeAllConnections() }, closeWithinMs).unref()
-    app.server.once('close', () => { clearInterval(timer) })
+    // also of connections that other listeners took; by the deadline it has nothing more to do
+    const sweep = setInterval(() => { app.server.closeIdleConnections() }, 20).unref()
+    setTimeout(() => {
+      clearInterval(sweep)
+      app.server.closeAllConnections()
+    }, closeWithinMs).unref()
   })
   acceptJson(app)
   return app

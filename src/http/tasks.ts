@@ -10,7 +10,7 @@ import { listTasks } from '../tasks/list.ts'
 import { checkRun, retryAfter, type Claim, type TaskRegistry } from '../tasks/registry.ts'
 import type { Run } from '../tasks/run.ts'
 import { isFinished } from '../tasks/state.ts'
-import { applied, maxWaitSeconds, parsePrefer, single } from './prefer.ts'
+import { applied, maxWaitSeconds, parsePrefer } from './prefer.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
@@ -69,7 +69,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     const conditions = {
       ifMatch: parseCondition('If-Match', request.headers['if-match']),
       ifNoneMatch: parseCondition('If-None-Match', request.headers['if-none-match']),
-      instance: single('Agent-Instance', request.headers['agent-instance'])
+      instance: request.headers['agent-instance']
     }
     if (request.query.dryRun === true) {
       const { how, run, preview } = await registry.preview(id, request.body, conditions)
@@ -77,7 +77,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     }
     const preferences = parsePrefer(request.headers.prefer)
     const claim = registry.claim(id, request.body, conditions)
-    const waitMs = preferences.respondAsync ? 0 : preferences.waitSeconds === undefined ? acceptWaitMs : preferences.waitSeconds * 1000
+    const waitMs = preferences.waitSeconds === undefined ? preferences.respondAsync ? 0 : acceptWaitMs : preferences.waitSeconds * 1000
     await waitFor(claim.run, ({ state }) => state !== 'pending', waitMs, request, registry)
     tellPreference(reply, applied(preferences))
     return answerClaim(reply, claim)
@@ -98,13 +98,15 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       }
     }
   }, async (request, reply) => {
-    const run = found(request.params.id)
     const known = parseCondition('If-None-Match', request.headers['if-none-match'])
     const preferences = parsePrefer(request.headers.prefer)
+    let run = found(request.params.id)
     if (preferences.waitSeconds !== undefined) {
-      const until = known === undefined ? ({ finished }: Run) => finished : (run: Run) => !namesRevision(known, run)
+      const until = known === undefined ? ({ finished }: Run) => finished : (run: Run) => run.retired || !namesRevision(known, run)
       await waitFor(run, until, preferences.waitSeconds * 1000, request, registry)
       tellPreference(reply, applied({ ...preferences, respondAsync: false }))
+      // by now the id may be another run's, or nobody's
+      run = found(request.params.id)
     }
     reply.header('vary', 'Prefer').header('cache-control', 'private, no-cache')
     describe(reply, run)
@@ -129,8 +131,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       }
     }
   }, async (request, reply) => {
-    const run = found(request.params.id)
     const ifMatch = parseCondition('If-Match', request.headers['if-match'])
+    const run = found(request.params.id)
     checkRun(run, request.query.runId, ifMatch)
     if (run.finished) {
       if (ifMatch === undefined) return describe(reply, run).wire()
@@ -159,8 +161,9 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       }
     }
   }, async (request, reply) => {
+    const ifMatch = parseCondition('If-Match', request.headers['if-match'])
     const run = found(request.params.id)
-    checkRun(run, request.query.runId, parseCondition('If-Match', request.headers['if-match']))
+    checkRun(run, request.query.runId, ifMatch)
     registry.tune(run, request.body)
     return describe(reply, run).wire()
   })
@@ -199,6 +202,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
 async function waitFor (run: Run, until: (run: Run) => boolean, timeoutMs: number, request: FastifyRequest, registry: TaskRegistry): Promise<void> {
   const gone = new AbortController()
   const leave = () => { gone.abort() }
+  if (request.raw.socket.destroyed) return
   request.raw.socket.once('close', leave)
   try {
     await run.wait(until, timeoutMs, [registry.stopping, gone.signal])

@@ -109,6 +109,8 @@ export async function prepareArea ({ id, path }: DomainPlace, create: boolean): 
     try {
       const isMarked = (await readdir(entry(own, '.'))).includes(marker)
       if (!isMarked && !create) return
+      // a domain of another id is not ours to put anything into
+      if (isMarked) await checkMarker(own, id, path)
       for (const room of rooms) await makeDirectory(own, room)
       if (!isMarked) await replaceFile(own, marker, `${marker}.new`, JSON.stringify({ id }) + '\n')
     } finally {

@@ -5,10 +5,14 @@ import { forkBound } from '../system/fork.ts'
 import { openChannel } from './channel.ts'
 import { resultOf, type Outcome } from './outcome.ts'
 
+/** Sent by a child when it listens. What is sent to it before may be lost: whatever else is loaded into it can take the message. */
+interface Greeting { ready (): void }
+
 /** A child process of ours and the calls to it. */
 export class Child<Remote extends object, Local extends object> {
   readonly #process
-  readonly #rpc: BirpcReturn<Remote, Local>
+  readonly #rpc: BirpcReturn<Remote, Local & Greeting>
+  readonly #ready: Promise<void>
   readonly #died = new AbortController()
   /** Resolves when the process is gone, and all its descriptors with it. */
   readonly gone: Promise<void>
@@ -18,7 +22,9 @@ export class Child<Remote extends object, Local extends object> {
     this.#process = forkBound(module)
     // a failed start is told by 'error', not by 'exit'
     this.#process.on('error', () => { this.#died.abort() })
-    this.#rpc = openChannel<Remote, Local>(this.#process, local)
+    let ready = () => {}
+    this.#ready = new Promise(resolve => { ready = resolve })
+    this.#rpc = openChannel<Remote, Local & Greeting>(this.#process, { ...local, ready: () => { ready() } })
     this.gone = once(this.#process, 'exit').then(() => {}, () => {})
     void this.gone.then(() => {
       this.#died.abort()
@@ -28,13 +34,17 @@ export class Child<Remote extends object, Local extends object> {
   }
 
   get alive (): boolean { return !this.#died.signal.aborted }
-  get remote (): BirpcReturn<Remote, Local> { return this.#rpc }
+
+  /** Tells the child something, without an answer. What is told and what is called arrives in order. */
+  tell (message: (remote: BirpcReturn<Remote, Local & Greeting>) => Promise<void>): void {
+    void this.#ready.then(async () => { await message(this.#rpc) }).catch(() => { /* it is gone: so be it */ })
+  }
 
   /**
    * Makes a call and unpacks its outcome. Throws `storage-unresponsive` after the deadline, if there is one; the call
    * itself goes on, a process is never killed for being slow: its lease must stay until the storage lets go of it.
    */
-  async call<T> (what: string, call: () => Promise<Outcome<T>>, deadlineMs?: number): Promise<T> {
+  async call<T> (what: string, call: (remote: BirpcReturn<Remote, Local & Greeting>) => Promise<Outcome<T>>, deadlineMs?: number): Promise<T> {
     if (!this.alive) throw this.#death(what)
     let timer: NodeJS.Timeout | undefined
     const { signal } = this.#died
@@ -42,7 +52,7 @@ export class Child<Remote extends object, Local extends object> {
       const died = () => { resolve('died') }
       signal.addEventListener('abort', died)
       if (deadlineMs !== undefined) timer = setTimeout(() => { resolve('late') }, deadlineMs)
-      call().then(resolve, died).finally(() => { signal.removeEventListener('abort', died) })
+      this.#ready.then(async () => await call(this.#rpc)).then(resolve, died).finally(() => { signal.removeEventListener('abort', died) })
     })
     clearTimeout(timer)
     if (settled === 'late') throw new AppError('storage-unresponsive', `${what}: the storage did not answer within ${deadlineMs} ms. When it does, work goes on by itself.`)

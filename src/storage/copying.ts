@@ -20,14 +20,14 @@ const goneWithinMs = 2000
  */
 export async function copyInWorker (job: CopyJob, { signal, accepted, progress, onTuning }: CopyContext): Promise<CopyResult> {
   signal.throwIfAborted()
-  const worker = new Child<CopyWorkerFunctions, CopyAgentFunctions>(new URL('./copy/main', import.meta.url), { accepted, progress })
-  const cancel = () => { worker.remote.cancel.asEvent().catch(() => { /* it is gone: so be it */ }) }
+  const worker = new Child<CopyWorkerFunctions, Omit<CopyAgentFunctions, 'ready'>>(new URL('./copy/main', import.meta.url), { accepted, progress })
+  const cancel = () => { worker.tell(async remote => { await remote.cancel.asEvent() }) }
   signal.addEventListener('abort', cancel)
   try {
     const { target } = job.request.what === 'copy' ? job.request : { target: job.request }
-    const ending = worker.call(`Copying ${target.domain}/${target.image}`, () => worker.remote.copy(job))
+    const ending = worker.call(`Copying ${target.domain}/${target.image}`, async remote => await remote.copy(job))
     // messages keep their order: whatever was changed before the start arrives after the job
-    onTuning(({ bandwidth }) => { worker.remote.setBandwidth.asEvent(bandwidth).catch(() => { /* it is gone: so be it */ }) })
+    onTuning(({ bandwidth }) => { worker.tell(async remote => { await remote.setBandwidth.asEvent(bandwidth) }) })
     const end = await ending
     if ('canceled' in end) throw signal.reason
     return end.result

@@ -25,7 +25,8 @@ interface Log {
   error (fields: object, message: string): void
 }
 
-type DomainChild = Child<DomainFunctions, DomainAgentFunctions>
+type DomainChild = Child<DomainFunctions, Omit<DomainAgentFunctions, 'ready'>>
+type Remote = Pick<DomainFunctions, keyof DomainFunctions>
 
 /** A read that takes longer is answered with 504. */
 const readDeadlineMs = 5000
@@ -108,7 +109,7 @@ export class Domain {
 
   async create (request: CreateRequest): Promise<CreateResult> {
     try {
-      return await this.#change(child => child.remote.create(request))
+      return await this.#change(remote => remote.create(request))
     } finally {
       this.changed()
     }
@@ -119,7 +120,7 @@ export class Domain {
     const call = randomUUID()
     this.#onAccepted.set(call, accepted)
     try {
-      return await this.#change(child => child.remote.delete({ ...request, call }))
+      return await this.#change(remote => remote.delete({ ...request, call }))
     } finally {
       this.#onAccepted.delete(call)
       this.changed()
@@ -151,7 +152,7 @@ export class Domain {
   async #prepare (child: DomainChild): Promise<void> {
     const { create, sample } = this.#options
     try {
-      const { sampleMade } = await child.call(`Domain ${this.id}`, () => child.remote.prepare({ place: this.place, create, sample }))
+      const { sampleMade } = await child.call(`Domain ${this.id}`, remote => remote.prepare({ place: this.place, create, sample }))
       this.#log.info({ domain: this.id, path: this.place.path }, `domain ${this.id} is ready`)
       if (sampleMade) this.#log.info({ domain: this.id }, 'made sample.raw, so that there is something to copy')
     } catch (error) {
@@ -170,15 +171,13 @@ export class Domain {
     }
   }
 
-  async #read<T> (call: (remote: DomainChild['remote']) => Promise<Outcome<T>>): Promise<T> {
+  async #read<T> (call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
     const child = this.#running()
     if (this.#late >= maxLate) throw new AppError('storage-unresponsive', `Domain ${this.id} does not answer; ${this.#late} reads are waiting for it. When it answers again, so does this.`)
     let late = false
-    const pending = call(child.remote)
     const settle = () => { if (late && this.#child === child) this.#late-- }
-    pending.then(settle, settle)
     try {
-      return await child.call(`Domain ${this.id}`, async () => await pending, readDeadlineMs)
+      return await child.call(`Domain ${this.id}`, async remote => await call(remote).finally(settle), readDeadlineMs)
     } catch (error) {
       if (error instanceof AppError && error.code === 'storage-unresponsive') {
         late = true
@@ -189,9 +188,8 @@ export class Domain {
   }
 
   /** A change has no deadline of its own: its task has one for the accept step. */
-  async #change<T> (call: (child: DomainChild) => Promise<Outcome<T>>): Promise<T> {
-    const child = this.#running()
-    return await child.call(`Domain ${this.id}`, async () => await call(child))
+  async #change<T> (call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
+    return await this.#running().call(`Domain ${this.id}`, call)
   }
 
   #running (): DomainChild {

@@ -4,7 +4,8 @@ import { AppError } from '../errors.ts'
 
 const imageName = new RegExp(imageNamePattern)
 
-const formatByExtension: Readonly<Record<string, Format>> = { qcow2: 'qcow2', raw: 'raw', img: 'raw', iso: 'raw' }
+// a Map, not an object: a file may well be called x.constructor
+const formatByExtension: ReadonlyMap<string, Format> = new Map([['qcow2', 'qcow2'], ['raw', 'raw'], ['img', 'raw'], ['iso', 'raw']])
 
 /** Whether a file name is one that an image may have. */
 export function isImageName (name: string): boolean {
@@ -14,7 +15,7 @@ export function isImageName (name: string): boolean {
 /** The format that the extension of an image name stands for, if it stands for one. */
 export function formatOfName (image: string): Format | undefined {
   const extension = /\.([^.]+)$/.exec(image)?.[1]?.toLowerCase()
-  return extension === undefined ? undefined : formatByExtension[extension]
+  return extension === undefined ? undefined : formatByExtension.get(extension)
 }
 
 /** The format to read an image in: what the request says, else what the name says. The content is never asked. */

@@ -54,6 +54,8 @@ export interface CopyWorkerFunctions {
 
 /** What a copy worker tells the agent. */
 export interface CopyAgentFunctions {
+  /** It listens: nothing is sent to it before. */
+  ready (): void
   accepted (): void
   progress (progress: Progress): void
 }
@@ -91,6 +93,8 @@ export interface DomainFunctions {
 
 /** What a domain process tells the agent. */
 export interface DomainAgentFunctions {
+  /** It listens: nothing is sent to it before. */
+  ready (): void
   /** The step of the call of this name is durable. */
   accepted (call: string): void
 }

@@ -14,7 +14,7 @@ export interface RunResult {
 export interface RunOptions {
   /** Descriptors handed to the program as 3, 4, 5 ... in this order. Nothing else is inherited. */
   fds?: readonly number[]
-  /** Aborting kills the program with SIGKILL; `run` then rejects after it is gone. */
+  /** Aborting kills the program with SIGKILL; `run` rejects with the signal's reason after it is gone. */
   signal?: AbortSignal
   /** Milliseconds until the program is killed and `run` rejects, whether or not the kernel lets go of it by then. */
   timeoutMs?: number
@@ -35,8 +35,10 @@ export class CommandError extends Error {
   readonly timedOut: boolean
   /** The program is not installed. */
   readonly notFound: boolean
+  /** It printed more than `maxOutput`. */
+  readonly tooMuchOutput: boolean
 
-  constructor (message: string, of: { argv: readonly string[], exitCode?: number | undefined, signal?: string | undefined, stderr?: string, timedOut?: boolean, notFound?: boolean, cause?: unknown }) {
+  constructor (message: string, of: { argv: readonly string[], exitCode?: number | undefined, signal?: string | undefined, stderr?: string, timedOut?: boolean, notFound?: boolean, tooMuchOutput?: boolean, cause?: unknown }) {
     super(message, { cause: of.cause })
     this.name = 'CommandError'
     this.argv = of.argv
@@ -45,6 +47,7 @@ export class CommandError extends Error {
     this.stderr = of.stderr ?? ''
     this.timedOut = of.timedOut ?? false
     this.notFound = of.notFound ?? false
+    this.tooMuchOutput = of.tooMuchOutput ?? false
   }
 }
 
@@ -59,11 +62,11 @@ function minimalEnvironment (): Record<string, string> {
  * Runs a program without a shell and resolves when it has ended.
  *
  * The program dies with this process (`setpriv --pdeathsig KILL`, the last change of credentials in the chain: a
- * later one would clear it). Rejects with CommandError when it cannot be started, is killed, or prints too much.
+ * later one would clear it). Rejects with CommandError when it cannot be started, takes too long, or prints too much.
  */
 export async function run (argv: readonly [string, ...string[]], options: RunOptions = {}): Promise<RunResult> {
   const { fds = [], maxOutput = 64 * 1024 * 1024, timeoutMs, signal } = options
-  if (signal?.aborted === true) throw new CommandError(`${argv[0]} was not started: already aborted`, { argv, cause: signal.reason })
+  signal?.throwIfAborted()
 
   // execa's types know descriptors up to 9; it hands any number on to Node, which takes them all
   const inherited = fds as ReadonlyArray<3>
@@ -90,11 +93,12 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
   if (result === 'late') {
     throw new CommandError(`${argv[0]} gave no answer for ${timeoutMs} ms and was killed`, { argv, timedOut: true })
   }
+  if (result.isCanceled) throw signal?.reason
   const stderr = String(result.stderr ?? '').slice(-stderrTail)
   // 127 and this text are setpriv's: it is what was started
   const notFound = result.code === 'ENOENT' || (result.exitCode === 127 && stderr.startsWith('setpriv: failed to execute'))
   if (notFound) throw new CommandError(`${argv[0]} is not installed`, { argv, notFound: true, cause: result.cause })
-  if (result.isMaxBuffer) throw new CommandError(`${argv[0]} printed more than expected and was killed`, { argv, stderr })
+  if (result.isMaxBuffer) throw new CommandError(`${argv[0]} printed more than expected and was killed`, { argv, stderr, tooMuchOutput: true })
   if (result.exitCode === undefined && result.signal === undefined) {
     throw new CommandError(`${argv[0]} could not be started: ${result.shortMessage}`, { argv, cause: result.cause })
   }

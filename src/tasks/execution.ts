@@ -28,7 +28,11 @@ export async function execute (execution: Execution): Promise<void> {
   if (queue === undefined) return await perform(execution)
   const isFirst = await turn(execution, queue)
   try {
-    if (isFirst) await perform(execution)
+    if (isFirst) {
+      // it waits no more
+      if (run.wire().progress !== undefined) run.publish(undefined)
+      await perform(execution)
+    }
   } finally {
     queue.leave(run)
     tellPositions(queue, execution.progressed)
@@ -40,7 +44,7 @@ async function turn ({ run, moved, progressed }: Execution, queue: Queue<Run>): 
   return await new Promise<boolean>(resolve => {
     const { signal } = run.controller
     const cancel = () => {
-      if (!queue.leave(run)) return
+      queue.leave(run)
       moved(run.move('canceled', Date.now()))
       tellPositions(queue, progressed)
       resolve(false)
@@ -52,7 +56,7 @@ async function turn ({ run, moved, progressed }: Execution, queue: Queue<Run>): 
       resolve(true)
     })
     if (begun) return
-    signal.addEventListener('abort', cancel)
+    signal.addEventListener('abort', cancel, { once: true })
     tellPositions(queue, progressed)
   })
 }
@@ -88,6 +92,7 @@ async function perform ({ run, definition, acceptDeadlineMs, log, moved, progres
   }, acceptDeadlineMs)
 
   try {
+    signal.throwIfAborted()
     const result = await definition.run(run.spec, {
       id: run.id,
       signal,
@@ -95,8 +100,7 @@ async function perform ({ run, definition, acceptDeadlineMs, log, moved, progres
       accepted: () => {
         accepted = true
         clearTimeout(deadline)
-        // a run that is already canceling stays so; that it was accepted shows in how its end is judged
-        if (run.state === 'pending') moved(run.move('running', Date.now()))
+        moved(run.accept(Date.now()))
       },
       progress: latest => { if (!run.finished) progress.push(latest) },
       onTuning: listener => {
@@ -106,13 +110,14 @@ async function perform ({ run, definition, acceptDeadlineMs, log, moved, progres
     })
     progress.flush()
     // a body that had nothing to do may end without having said that it was accepted
-    if (run.state === 'pending') moved(run.move('running', Date.now()))
+    moved(run.accept(Date.now()))
     finish('succeeded', { result })
   } catch (error) {
-    if (error === signal.reason && run.state === 'canceling') return finish('canceled')
+    progress.flush()
+    // after the deadline that is an answer which nobody waits for any more, and `finish` changes nothing
+    if (signal.aborted && error === signal.reason) return finish('canceled')
     const refused = error instanceof AppError && !accepted && !error.changed
     if (!(error instanceof AppError)) log.error({ err: error, task: run.id }, 'task body threw an unexpected error')
-    progress.flush()
     finish(refused ? 'rejected' : 'failed', { error })
   } finally {
     clearTimeout(deadline)

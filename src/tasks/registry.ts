@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Kind, TaskSpec, TaskResult } from '../api/kinds.ts'
 import type { Task } from '../api/task.ts'
 import { AppError } from '../errors.ts'
@@ -62,7 +63,9 @@ export class TaskRegistry {
   constructor (options: RegistryOptions) {
     this.#options = options
     this.#queues = new Map(Object.entries(options.queues).map(([name, limit]) => [name, new Queue<Run>(limit)]))
-    this.#retention = new Retention(options.retentionMs, run => { if (this.#runs.get(run.id) === run) this.#runs.delete(run.id) })
+    this.#retention = new Retention(options.retentionMs, run => { this.#remove(run) })
+    // a thousand long polls are a thousand listeners, and no leak
+    setMaxListeners(0, this.#stopping.signal)
   }
 
   get instance (): string { return this.#options.instance }
@@ -91,8 +94,10 @@ export class TaskRegistry {
       }
       return { how: existing.finished ? 'stored' : 'joined', run: existing }
     }
-    this.#checkRoom(definition, spec)
-    return { how: 'created', run: this.#insert(id, spec, specDigest, definition, existing, reused) }
+    const evicted = this.#makeRoom(definition, spec, existing)
+    if (evicted !== undefined) this.forget(evicted)
+    if (existing !== undefined) this.#remove(existing)
+    return { how: 'created', run: this.#insert(id, spec, specDigest, definition, reused) }
   }
 
   /** What a PUT would do, without doing it: the same checks in the same order, then the kind's own. */
@@ -102,7 +107,7 @@ export class TaskRegistry {
     const reused = this.#check(existing, conditions)
     if (existing !== undefined && existing.state !== 'rejected' && reused === undefined) return this.claim(id, spec, conditions)
     const definition = this.#definition(spec)
-    this.#checkRoom(definition, spec)
+    this.#makeRoom(definition, spec, existing)
     return { how: 'created', preview: await definition.preview?.(spec) ?? {} }
   }
 
@@ -116,15 +121,14 @@ export class TaskRegistry {
 
   /** Forgets a finished task before its time. */
   forget (run: Run): void {
-    this.#runs.delete(run.id)
-    this.#retention.remove(run)
+    this.#remove(run)
     this.#options.observer.forgotten(run.wire())
   }
 
   /** Changes a running task. Neither its spec nor its digest changes. */
   tune (run: Run, tuning: Tuning): void {
     if (run.finished) throw conflict('task-finished', `Task ${run.id} has ${run.state}: nothing is left to change.`, run)
-    if (!this.#definition(run.spec).tunable) throw conflict('not-supported', `A ${run.spec.kind} has no bandwidth to change.`, run)
+    if (!this.#definition(run.spec).tunable) throw conflict('task-not-tunable', `A ${run.spec.kind} has no bandwidth to change.`, run)
     run.tuning = tuning
     run.tuningListener?.(tuning)
   }
@@ -155,33 +159,28 @@ export class TaskRegistry {
     return existing.etag
   }
 
-  #checkRoom (definition: KindDefinition<TaskSpec, TaskResult>, spec: TaskSpec): void {
+  /** Throws what stands against one more run; returns the `rejected` record that has to go for it, if any has to. */
+  #makeRoom (definition: KindDefinition<TaskSpec, TaskResult>, spec: TaskSpec, existing: Run | undefined): Run | undefined {
     const busy = this.#usage.conflict(definition.uses(spec))
     if (busy !== undefined) {
       const { holder, name } = busy
-      throw new AppError('resource-busy', `${name} is in use by task ${holder.id} (${holder.spec.kind}, ${holder.state}).`, { members: { holder: holder.id, task: holder.wire(), retryAfter: retryAfter(holder) } })
+      throw new AppError('resource-busy', `${name} is in use by task ${holder.id} (${holder.spec.kind}, ${holder.state}).`, { members: { holder: holder.id, retryAfter: retryAfter(holder) } })
     }
-    const full = this.#active >= this.#options.maxActive
-    if (full || (this.#runs.size >= this.#options.maxRetained && !this.#evictRejected())) {
-      throw new AppError('agent-busy', full ? `The agent has ${this.#active} active tasks, as many as it may have.` : 'The agent retains as many finished tasks as it may. They expire by themselves.', { members: { retryAfter: 5 } })
-    }
+    if (this.stopping.aborted) throw new AppError('agent-stopping', 'The agent is stopping and begins nothing new. Send the command again when it is back.', { members: { retryAfter: 5 } })
+    if (this.#active >= this.#options.maxActive) throw new AppError('agent-busy', `The agent has ${this.#active} active tasks, as many as it may have.`, { members: { retryAfter: 5 } })
+    // a run that takes over the record of another needs no room
+    if (existing !== undefined || this.#runs.size < this.#options.maxRetained) return undefined
+    for (const run of this.#runs.values()) if (run.state === 'rejected') return run
+    throw new AppError('agent-busy', 'The agent retains as many finished tasks as it may. They expire by themselves.', { members: { retryAfter: 5 } })
   }
 
-  #evictRejected (): boolean {
-    for (const run of this.#runs.values()) {
-      if (run.state === 'rejected') {
-        this.forget(run)
-        return true
-      }
-    }
-    return false
+  #remove (run: Run): void {
+    if (this.#runs.get(run.id) === run) this.#runs.delete(run.id)
+    this.#retention.remove(run)
+    run.retire()
   }
 
-  #insert (id: string, spec: TaskSpec, specDigest: string, definition: KindDefinition<TaskSpec, TaskResult>, existing: Run | undefined, replaces: string | undefined): Run {
-    if (existing !== undefined) {
-      this.#runs.delete(id)
-      this.#retention.remove(existing)
-    }
+  #insert (id: string, spec: TaskSpec, specDigest: string, definition: KindDefinition<TaskSpec, TaskResult>, replaces: string | undefined): Run {
     // the wall clock may be set back; the order of the list must not be
     this.#lastCreatedAt = Math.max(this.#lastCreatedAt, Date.now())
     const run = new Run({ id, spec, specDigest, cancelable: definition.cancelable, instance: this.instance, replaces, createdAt: this.#lastCreatedAt })
@@ -242,7 +241,7 @@ export function checkRun (run: Run, runId: string | undefined, ifMatch: TagCondi
   }
 }
 
-function conflict (code: 'task-id-conflict' | 'task-not-cancelable' | 'task-finished' | 'not-supported' | 'precondition-failed', detail: string, run: Run): AppError {
+function conflict (code: 'task-id-conflict' | 'task-not-cancelable' | 'task-not-tunable' | 'task-finished' | 'precondition-failed', detail: string, run: Run): AppError {
   return new AppError(code, detail, { members: { task: run.wire() } })
 }
 

@@ -36,6 +36,7 @@ export class Run {
   #error: Problem | undefined
   #startedAt: number | undefined
   #endedAt: number | undefined
+  #retired = false
   readonly #waiters = new Set<() => void>()
   #wire: Task | undefined
 
@@ -57,6 +58,8 @@ export class Run {
   get etag (): string { return etagOf(this) }
   get startedAt (): number | undefined { return this.#startedAt }
   get endedAt (): number | undefined { return this.#endedAt }
+  /** Whether the id is no longer this run's: it was forgotten, or used again. */
+  get retired (): boolean { return this.#retired }
 
   /**
    * The one place where a state changes. There is no `await` between the check and the write, so no two ends of a
@@ -71,20 +74,35 @@ export class Run {
     if (result !== undefined) this.#result = result
     if (error !== undefined) this.#error = error
     this.#wire = undefined
-    for (const wake of [...this.#waiters]) wake()
+    this.#wake()
     return true
   }
 
-  /** What GET shows from now on. It wakes nobody: waiting is for transitions. */
-  publish (progress: Progress): void {
+  /**
+   * The object is durable. A run that is canceling stays so, but its end then tells by `startedAt` that something is
+   * left on the storage. It is shown from the next revision or tick on: what is shown never changes under one ETag.
+   */
+  accept (now: number): boolean {
+    if (this.#state === 'canceling') this.#startedAt ??= now
+    return this.#state === 'pending' && this.move('running', now)
+  }
+
+  /** The id is no longer this run's: whoever waits for it is to look again. */
+  retire (): void {
+    this.#retired = true
+    this.#wake()
+  }
+
+  /** What GET shows from now on; nothing, when what was shown no longer holds. It wakes nobody: waiting is for transitions. */
+  publish (progress: Progress | undefined): void {
     this.#progress = progress
     this.#tick++
     this.#wire = undefined
   }
 
   /**
-   * Resolves when `until` holds after a transition, when the time is up, or when one of the signals is aborted; at
-   * once if it holds already. Leaves neither a timer nor a listener behind.
+   * Resolves when `until` holds after a transition or the loss of the id, when the time is up, or when one of the
+   * signals is aborted; at once if it holds already. Leaves neither a timer nor a listener behind.
    */
   async wait (until: (run: Run) => boolean, timeoutMs: number, signals: readonly AbortSignal[] = []): Promise<void> {
     if (until(this) || timeoutMs <= 0 || signals.some(({ aborted }) => aborted)) return
@@ -100,6 +118,10 @@ export class Run {
       this.#waiters.add(wake)
       for (const signal of signals) signal.addEventListener('abort', end)
     })
+  }
+
+  #wake (): void {
+    for (const wake of [...this.#waiters]) wake()
   }
 
   /** The record as callers see it; fields that do not apply are absent. */

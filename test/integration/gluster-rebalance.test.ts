@@ -13,7 +13,7 @@ if (one === undefined || two === undefined || three === undefined) throw new Err
 const rebalance = { kind: 'gluster.startVolumeRebalance', volume: 'v0', mode: 'rebalance', force: false } as const
 const fixLayout = { ...rebalance, mode: 'fix-layout' } as const
 
-/** A volume on hosts 1 and 2 with 240 files of a megabyte, and a new brick on host 3. */
+/** A volume on hosts 1 and 2 with 240 files of two megabytes, and a new brick on host 3. */
 async function fill (): Promise<void> {
   await cluster.gluster(1, 'volume', 'create', 'v0', 'node1:/srv/1/v0', 'node2:/srv/1/v0')
   await cluster.gluster(1, 'volume', 'start', 'v0')
@@ -22,7 +22,7 @@ async function fill (): Promise<void> {
     mount -t glusterfs node1:/v0 /srv/mnt
     for d in 1 2 3 4 5 6; do
       mkdir /srv/mnt/$d
-      for f in $(seq 40); do head -c 1000000 /dev/urandom > /srv/mnt/$d/$f; done
+      for f in $(seq 40); do head -c 2000000 /dev/urandom > /srv/mnt/$d/$f; done
     done
     cd /srv/mnt
     find . -type f | sort | xargs sha256sum > /run/sums`)
@@ -70,21 +70,24 @@ t.test('three hosts told to start at the same instant get one operation', async 
 
   const started = replies.findIndex(reply => reply.result?.['alreadyStarted'] !== true)
   for (const agent of agents) {
-    const { items: [operation] } = await until(() => agent.list(), list => list.items[0]?.task !== undefined)
+    const { items: [operation] } = await until(() => agent.list(), ({ items: [item] }) => {
+      if (item?.problem !== undefined) t.comment(item.problem)
+      return item?.task !== undefined && item.problem === undefined
+    })
     t.match(operation, { operationId: ids[0], kind: 'rebalance', volume: 'v0', task: { taskId: `start-${started}`, hostId: `host${started + 1}` }, complete: true, missing: [] })
     t.same(operation?.nodes.map(node => node.host).sort(), ['node1', 'node2', 'node3'])
   }
 })
 
 t.test('a start while it runs claims it', async t => {
-  const { items: [running] } = await two.list()
+  const { items: [running] } = await until(() => two.list(), ({ items: [item] }) => item?.problem === undefined)
   t.equal(running?.state, 'running')
   t.match(await three.run('later', rebalance), { result: { operationId: running?.operationId, alreadyStarted: true } })
   t.match(await three.run('later', fixLayout), { result: { operationId: running?.operationId, alreadyStarted: true } }, 'which fixes the layout as well')
 })
 
 t.test('while it runs there is a rate, and an estimate that says how it was made', async t => {
-  const { items: [operation] } = await until(() => three.list(), ({ items: [item] }) => (item?.state === 'running' && item.rate !== undefined && item.totals.bytes > 0) || item?.state === 'completed')
+  const { items: [operation] } = await until(() => three.list(), ({ items: [item] }) => (item?.state === 'running' && item.rate !== undefined && item.estimate !== undefined && item.totals.bytes > 0) || item?.state === 'completed')
   t.match(operation, { state: 'running', rate: { basis: /recent|whole-run/ }, estimate: { basis: 'even-fill-of-bricks' } })
 })
 

@@ -170,14 +170,16 @@ async function resume (job: CopyJob, area: Area, lease: Lease, record: CopyRecor
     throw new AppError('source-changed', `The source ${top.image} has changed since the copy began (${changes.join(', ')}): what is done of ${record.image} is of no use. Delete it and copy again.`, { members: { differs: changes } })
   }
   await probeSource(source)
+  // what a run before found out about its own end says nothing about the end of this one
+  const { verified: _, ...unverified } = record
   const part = record.phase === 'creating' ? undefined : await reopenPart(area, record, record.inode)
   if (part !== undefined) {
     const phase = record.phase === 'finishing' ? 'copying' : record.phase
-    return { how: 'run', accepted: { area, lease, source, part, record: await takeOver(job, area, record, { phase }) } }
+    return { how: 'run', accepted: { area, lease, source, part, record: await takeOver(job, area, unverified, { phase }) } }
   }
   await removePart(area, record.copyId)
   // a fresh part has a fresh name: on a shared file system the old name may still be seen
-  const fresh = await takeOver(job, area, record, { phase: 'creating', copyId: randomUUID(), done: [], begun: [], bytesMoved: 0 })
+  const fresh = await takeOver(job, area, unverified, { phase: 'creating', copyId: randomUUID(), done: [], begun: [], bytesMoved: 0 })
   try {
     const made = await createPart(area, fresh)
     const copying: CopyRecord = { ...fresh, phase: 'copying', inode: made.inode }
@@ -209,12 +211,18 @@ async function takeOver (job: CopyJob, area: Area, record: CopyRecord, change: P
 async function confirmDone (job: CopyJob, request: CopyRequest, area: Area, record: CopyRecord, found: ReturnType<typeof identityOf>): Promise<Acceptance> {
   const differing = requestDifferences(request, record)
   if (record.target === undefined || targetDifferences(record.target, found).length > 0) differing.push('the target was written after the copy')
-  if (differing.length === 0) {
-    const source = await takeSource(job, request.source)
-    differing.push(...await sourceChanges(source, record.source?.files ?? []))
-  }
+  if (differing.length === 0) differing.push(...await sourceDifferences(job, request, record))
   if (differing.length > 0) throw targetExists(area, record, differing, 'a complete copy')
   return { how: 'done', record }
+}
+
+async function sourceDifferences (job: CopyJob, request: CopyRequest, record: CopyRecord): Promise<string[]> {
+  try {
+    return await sourceChanges(await takeSource(job, request.source), record.source?.files ?? [])
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'image-not-found') return ['the source is gone']
+    throw error
+  }
 }
 
 /** A hard link or a changed mode does not change what is in the image. */

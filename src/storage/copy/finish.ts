@@ -75,7 +75,6 @@ async function verify (session: Session, report: (progress: Progress) => void): 
       if (percent !== undefined) tell(percent)
     }
   })
-  signal.throwIfAborted()
   if (exitCode === 0) return
   if (exitCode !== 1) throw new AppError('storage-failed', `The copy ${record.image} could not be compared with its source: ${stderr.trim().split('\n').at(-1) ?? ''}`)
   // nothing that was copied can be trusted now, neither as done nor as zero

@@ -20,3 +20,5 @@ const worker = new CopyWorker({
 
 // SIGKILL, because exit() waits for threads that are blocked in a dead file system
 process.on('disconnect', () => { process.kill(process.pid, 'SIGKILL') })
+
+agent.ready.asEvent()

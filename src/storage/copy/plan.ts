@@ -1,12 +1,16 @@
 import { mapCommand } from '../../qemu/commands.ts'
-import { parseMap } from '../../qemu/map.ts'
-import { runOk } from '../../system/run.ts'
+import { parseMap, type Extent } from '../../qemu/map.ts'
+import { CommandError, runOk } from '../../system/run.ts'
 import { intersect, subtract, union, type Ranges } from '../ranges.ts'
 import { sourceFds, sourceNodes, type Source } from './source.ts'
 import { cutWindow, planChunk, type CopyWindow } from './windows.ts'
 
 /** More extents than this in one look make the next one shorter: the list must fit into memory, however fragmented the image. */
 const manyExtents = 20_000
+/** Characters that a look may print. A look that prints more is made again with a shorter chunk. */
+const maxMapOutput = 32 * 1024 * 1024
+/** Short enough for one look, even with the smallest clusters there are (512 bytes). */
+const minChunkBytes = 64 * 1024 * 1024
 
 /**
  * Deals out the windows of a copy, front to back. It asks for the block status of the source a chunk at a time, so a
@@ -17,25 +21,28 @@ export class Plan {
   readonly #size: number
   readonly #align: number
   readonly #done: Ranges
+  readonly #signal: AbortSignal
   #begun: Ranges
   #at = 0
   #chunkBytes = 1024 ** 3
   #copy: Ranges = []
+  #data: Ranges = []
   #zero: Ranges = []
 
   /** @param align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB. */
-  constructor (source: Source, size: number, align: number, done: Ranges, begun: Ranges) {
+  constructor ({ source, size, align, done, begun, signal }: { source: Source, size: number, align: number, done: Ranges, begun: Ranges, signal: AbortSignal }) {
     this.#source = source
     this.#size = size
     this.#align = align
     this.#done = done
     this.#begun = begun
+    this.#signal = signal
   }
 
   /** The next window, of about this many bytes of data; undefined when nothing is left to copy. */
   async next (windowBytes: number): Promise<CopyWindow | undefined> {
     while (this.#copy.length === 0 && this.#at < this.#size) await this.#look()
-    const cut = cutWindow(this.#copy, this.#begun, windowBytes, this.#align)
+    const cut = cutWindow(this.#copy, { data: this.#data, begun: this.#begun, done: this.#done }, windowBytes, this.#align)
     if (cut === undefined) return undefined
     this.#copy = cut.rest
     this.#begun = union(this.#begun, [[cut.window.start, cut.window.end]])
@@ -52,19 +59,37 @@ export class Plan {
   async #look (): Promise<void> {
     const start = this.#at
     const end = Math.min(start + this.#chunkBytes, this.#size)
-    this.#at = end
     const todo = subtract([[start, end]], this.#done)
-    if (todo.length === 0) return
-    const { stdout } = await runOk(mapCommand(sourceNodes(this.#source, 3), start, end - start), { fds: sourceFds(this.#source) })
-    const extents = parseMap(stdout)
+    const extents = todo.length === 0 ? [] : await this.#extents(start, end)
+    if (extents === undefined) {
+      this.#chunkBytes = Math.max(this.#chunkBytes / 16, minChunkBytes)
+      return
+    }
+    this.#at = end
     this.#chunkBytes = nextChunk(this.#chunkBytes, extents.length)
-    const { copy, zero } = planChunk(todo, extents, intersect(this.#begun, todo), this.#align)
+    const { data, copy, zero } = planChunk(todo, extents, intersect(this.#begun, todo), this.#align)
+    this.#data = data
     this.#copy = copy
     this.#zero = union(this.#zero, zero)
+  }
+
+  /** The block status of a part of the source; undefined if there is too much of it for one look. */
+  async #extents (start: number, end: number): Promise<Extent[] | undefined> {
+    try {
+      const { stdout } = await runOk(mapCommand(sourceNodes(this.#source, 3), start, end - start), {
+        fds: sourceFds(this.#source), maxOutput: maxMapOutput, signal: this.#signal
+      })
+      return parseMap(stdout)
+    } catch (error) {
+      // the limits of processor time and memory end it by these signals
+      const tooMuch = error instanceof CommandError && (error.tooMuchOutput || error.signal === 'SIGXCPU' || error.signal === 'SIGABRT')
+      if (tooMuch && end - start > minChunkBytes) return undefined
+      throw error
+    }
   }
 }
 
 function nextChunk (bytes: number, extents: number): number {
-  if (extents > manyExtents) return Math.max(bytes / 4, 64 * 1024 * 1024)
+  if (extents > manyExtents) return Math.max(bytes / 4, minChunkBytes)
   return extents < manyExtents / 16 ? Math.min(bytes * 4, 2 ** 45) : bytes
 }

@@ -6,7 +6,9 @@ export interface CopyWindow {
   start: number
   /** At most the virtual size; not necessarily aligned there. */
   end: number
-  /** How much of it is data. */
+  /** How much of it is to be copied; the rest is short gaps of zeros. */
+  copyBytes: number
+  /** How much of it the source has as data: that much is read, and moved. */
   dataBytes: number
   /** Nothing of it was ever begun: the target is known to be zero there. */
   fresh: boolean
@@ -19,31 +21,33 @@ const longGapBytes = 256 * 1024 * 1024
  * What is left to do in a part of the disk: the ranges to copy, and the ranges that read as zeros in the source and
  * were never touched in the target, which are done as they are.
  */
-export function planChunk (todo: Ranges, extents: readonly Extent[], begun: Ranges, align: number): { copy: Ranges, zero: Ranges } {
-  const data = normalize(extents.filter(({ zero }) => !zero).map(({ start, length }) => [
-    // a cluster is written as a whole, so a window must not end inside one
-    Math.floor(start / align) * align, Math.ceil((start + length) / align) * align
-  ]))
-  const copy = intersect(todo, union(data, begun))
-  return { copy, zero: subtract(todo, copy) }
+export function planChunk (todo: Ranges, extents: readonly Extent[], begun: Ranges, align: number): { data: Ranges, copy: Ranges, zero: Ranges } {
+  const data = normalize(extents.filter(({ zero }) => !zero).map(({ start, length }) => [start, start + length]))
+  // a cluster is written as a whole, so a window must not end inside one
+  const aligned = normalize(data.map(([start, end]) => [Math.floor(start / align) * align, Math.ceil(end / align) * align]))
+  const copy = intersect(todo, union(aligned, begun))
+  return { data, copy, zero: subtract(todo, copy) }
 }
 
-/** Cuts the next window off the ranges to copy: about `windowBytes` of them, from the front. */
-export function cutWindow (copy: Ranges, begun: Ranges, windowBytes: number, align: number): { window: CopyWindow, rest: Ranges } | undefined {
+/**
+ * Cuts the next window off the ranges to copy: about `windowBytes` of them, from the front. It never reaches over what is
+ * done: with several lanes, a crash leaves done and half-done windows alternating, and a gap inside a window is copied.
+ */
+export function cutWindow (copy: Ranges, { data, begun, done }: { data: Ranges, begun: Ranges, done: Ranges }, windowBytes: number, align: number): { window: CopyWindow, rest: Ranges } | undefined {
   const [first] = copy
   if (first === undefined) return undefined
   const start = first[0]
   let end = start
-  let dataBytes = 0
+  let copyBytes = 0
   for (const [from, to] of copy) {
-    if (end !== start && from - end >= longGapBytes) break
-    const room = Math.max(align, Math.floor((windowBytes - dataBytes) / align) * align)
+    if (end !== start && (from - end >= longGapBytes || total(intersect([[end, from]], done)) > 0)) break
+    const room = Math.max(align, Math.floor((windowBytes - copyBytes) / align) * align)
     // cut at a multiple of `align` of the disk, wherever the range starts
     const cut = Math.min(to, Math.floor((from + room) / align) * align)
-    dataBytes += cut - from
+    copyBytes += cut - from
     end = cut
-    if (dataBytes >= windowBytes || cut < to) break
+    if (copyBytes >= windowBytes || cut < to) break
   }
-  const fresh = total(intersect([[start, end]], begun)) === 0
-  return { window: { start, end, dataBytes, fresh }, rest: subtract(copy, [[start, end]]) }
+  const within = (ranges: Ranges) => total(intersect([[start, end]], ranges))
+  return { window: { start, end, copyBytes, dataBytes: within(data), fresh: within(begun) === 0 }, rest: subtract(copy, [[start, end]]) }
 }

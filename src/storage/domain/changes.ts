@@ -5,7 +5,7 @@ import type { CreateResult, DeleteResult } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { createCommand, lockProbeCommand } from '../../qemu/commands.ts'
 import { classifyFailure } from '../../qemu/failure.ts'
-import { closeFd, entry, hasCode, look, openFile, truncateFd } from '../../system/directory.ts'
+import { closeFd, entry, hasCode, look, openFile, statFd, truncateFd } from '../../system/directory.ts'
 import { linkFile, removeFile, syncDirectory, syncFile } from '../../system/durable.ts'
 import { run, runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
@@ -13,12 +13,21 @@ import { isLeased, takeLease, type Lease } from '../lease.ts'
 import type { CreateRequest, Host } from '../protocol.ts'
 import { readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord } from '../record.ts'
 
-/** Makes an empty image. It gets its name when it is whole; a record explains what a crash leaves before that. */
+/**
+ * Makes an empty image. It gets its name when it is whole; a record explains what a crash leaves before that. After a
+ * crash the same command finishes it.
+ */
 export async function createImage (area: Area, request: CreateRequest): Promise<CreateResult> {
   const { image, format, virtualSize, allocation } = request
   await underLease(area, image, async () => {
     const record = await readRecord(area.copies, area.id, image)
-    if (await look(area.root, image) !== undefined) throw new AppError('image-exists', `There is an image ${image} in domain ${area.id}. Delete it first, or choose another name.`)
+    const existing = await look(area.root, image)
+    if (record !== undefined && existing !== undefined && isSameCreation(record, request, String(existing.ino))) {
+      await removeFile(area.parts, record.copyId)
+      await removeRecord(area.copies, image)
+      return
+    }
+    if (existing !== undefined) throw new AppError('image-exists', `There is an image ${image} in domain ${area.id}. Delete it first, or choose another name.`)
     if (record !== undefined && record.phase !== 'done' && record.source !== undefined) {
       throw new AppError('image-interrupted', `${image} in domain ${area.id} is an unfinished copy. Mend it or delete it first.`)
     }
@@ -26,7 +35,9 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
     const creating = openRecord(area, image, 'creating', request, { format, virtualSize, allocation })
     try {
       await writeRecord(area.copies, creating)
-      await makePart(area, creating)
+      const inode = await makePart(area, creating)
+      // after a crash in between, this is what tells the image from a file that somebody else has put there
+      await writeRecord(area.copies, { ...creating, phase: 'finishing', inode })
       await linkFile(area.parts, creating.copyId, area.root, image)
     } finally {
       // whole or not: from here on the part is of no use
@@ -37,16 +48,23 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
   return { domain: area.id, image }
 }
 
-async function makePart (area: Area, { copyId, format, virtualSize, allocation }: CopyRecord): Promise<void> {
+/** Whether the creation that left this record ended, but for the record, and was the same as this one. */
+function isSameCreation (record: CopyRecord, request: CreateRequest, inode: string): boolean {
+  return record.source === undefined && record.phase === 'finishing' && record.inode === inode &&
+    record.format === request.format && record.virtualSize === request.virtualSize && record.allocation === request.allocation
+}
+
+async function makePart (area: Area, { copyId, format, virtualSize, allocation }: CopyRecord): Promise<string> {
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
   try {
     if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
     else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation), { fds: [fd], maxOutput: 0 })
     await syncFile(fd)
+    await syncDirectory(area.parts)
+    return String((await statFd(fd)).ino)
   } finally {
     await closeFd(fd)
   }
-  await syncDirectory(area.parts)
 }
 
 /**

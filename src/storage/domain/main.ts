@@ -46,3 +46,5 @@ const agent = openChannel<DomainAgentFunctions, DomainFunctions>(process, functi
 
 // SIGKILL, because exit() waits for threads that are blocked in a dead file system
 process.on('disconnect', () => { process.kill(process.pid, 'SIGKILL') })
+
+agent.ready.asEvent()

@@ -37,9 +37,6 @@ export function judge (found: Found): Verdict | undefined {
     return { state: 'illegal', detail: `The deletion of ${image} was interrupted.`, fixes: [clean(found, 'Finishes the deletion.')] }
   }
   if (leased) return { state: 'copying', fixes: [] }
-  if (record.source === undefined) {
-    return { state: 'illegal', detail: `The creation of ${image} was interrupted.`, fixes: [clean(found, 'Removes what was left behind.')] }
-  }
   const isOurs = inode !== undefined && record.phase === 'finishing' && inode === record.inode
   if (inode !== undefined && !isOurs) {
     return {
@@ -47,6 +44,9 @@ export function judge (found: Found): Verdict | undefined {
       detail: `A file ${image} that is not the unfinished copy of this name has appeared. Rename it to be able to mend the copy.`,
       fixes: [clean(found, 'Removes the unfinished copy and leaves the file.')]
     }
+  }
+  if (record.source === undefined) {
+    return { state: 'illegal', detail: `The creation of ${image} was interrupted.`, fixes: [createAgain(record), clean(found, 'Removes what was left behind.')] }
   }
   return {
     state: 'interrupted',
@@ -66,6 +66,14 @@ function mend ({ domain, image, bandwidth }: CopyRecord): Fix {
     action: 'mend',
     description: 'Continues the copy from what is durable of it.',
     task: { kind: 'storage.mendImage', domain, image, ...(bandwidth !== undefined && { bandwidth }) }
+  }
+}
+
+function createAgain ({ domain, image, format, virtualSize, allocation }: CopyRecord): Fix {
+  return {
+    action: 'mend',
+    description: 'Finishes the creation.',
+    task: { kind: 'storage.createImage', domain, image, format, virtualSize, allocation }
   }
 }
 

@@ -29,8 +29,8 @@ const gluster = new Gluster()
 const operations = new Operations({ gluster, hostId })
 const poller = new Poller({
   operations,
-  pollSeconds: 1,
-  idleSeconds: 2,
+  pollSeconds: 2,
+  idleSeconds: 3,
   onChange: operation => { say({ event: 'operation', operation }) },
   onProgress: operation => { say({ event: 'operationProgress', operation }) },
   log

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp } from 'node:fs/promises'
+import { mkdtemp, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
@@ -47,11 +47,13 @@ export interface Reply {
 }
 
 export async function startCluster (t: Test): Promise<Cluster> {
-  const env = { ...process.env, GLUSTER_CLUSTER_DIR: join(await mkdtemp('/var/tmp/vdsm-tasks-test-'), 'cluster') }
+  const parent = await mkdtemp('/var/tmp/vdsm-tasks-test-')
+  const env = { ...process.env, GLUSTER_CLUSTER_DIR: join(parent, 'cluster') }
   const child = spawn(script, ['run'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
   t.teardown(async () => {
     child.stdin.end()
     if (child.exitCode === null) await once(child, 'exit')
+    await rmdir(parent)
   })
   await new Promise<void>((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', line => { if (line.startsWith('up:')) resolve() })

@@ -1,0 +1,154 @@
+import { followEvents, type FollowOptions } from './events.ts'
+import { ProblemError } from './errors.ts'
+import { Transport, type Reply, type TransportOptions } from './transport.ts'
+import type { Agent, AgentEvent, BrokenImage, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, Task, TaskList, TaskSpec } from './types.ts'
+
+export interface PutOptions {
+  /** The ETag of a finished task whose id is to be used again; `*` takes whatever finished task has it. */
+  ifMatch?: string
+  /** `*`: only if no task has the id. */
+  ifNoneMatch?: '*'
+  /** Only if the agent is still this instance. */
+  instance?: string
+  /** Seconds to wait for the accept step; the agent's default is 2. */
+  waitSeconds?: number
+  signal?: AbortSignal
+}
+
+/** A task and the tag that names it in preconditions. */
+export interface TaggedTask {
+  task: Task
+  etag: string
+  /** It was there before: joined, or its stored result. */
+  replayed: boolean
+}
+
+const longPollSeconds = 30
+
+/**
+ * A client of one agent. Every method throws ProblemError for what the agent refuses, and UnreachableError when it
+ * cannot be reached for as long as the client tries.
+ */
+export class Client {
+  readonly #transport: Transport
+
+  constructor (options: TransportOptions) {
+    this.#transport = new Transport(options)
+  }
+
+  /** Creates a task or claims the one that has this id. It is sent again when its reply is lost, and executed once. */
+  async putTask (id: string, spec: TaskSpec, { ifMatch, ifNoneMatch, instance, waitSeconds, signal }: PutOptions = {}): Promise<TaggedTask> {
+    const headers = {
+      'if-match': ifMatch,
+      'if-none-match': ifNoneMatch,
+      'agent-instance': instance,
+      ...(waitSeconds !== undefined && { prefer: `wait=${waitSeconds}` })
+    }
+    try {
+      return tagged(await this.#transport.send<Task>(taskPath(id), { method: 'PUT', body: spec, headers, signal, patienceMs: (waitSeconds ?? 2) * 1000 }))
+    } catch (error) {
+      const own = ifMatch === undefined ? undefined : ownRun(error, ifMatch)
+      if (own === undefined) throw error
+      return { task: own, etag: etagOf(own), replayed: true }
+    }
+  }
+
+  async getTask (id: string, { signal }: { signal?: AbortSignal } = {}): Promise<TaggedTask> {
+    return tagged(await this.#transport.send<Task>(taskPath(id), { signal }))
+  }
+
+  /**
+   * Waits until the task has finished. Throws ProblemError `task-not-found` when the agent was restarted in between: the
+   * image tells how far the task came, and the same PUT continues it.
+   */
+  async waitForTask (id: string, { signal }: { signal?: AbortSignal } = {}): Promise<Task> {
+    for (;;) {
+      const { body } = await this.#transport.send<Task>(taskPath(id), { signal, headers: { prefer: `wait=${longPollSeconds}` }, patienceMs: longPollSeconds * 1000 })
+      if (body.endedAt !== undefined) return body
+    }
+  }
+
+  /** Asks a task to stop; of a finished one, nothing happens. With `runId`, another run is left alone. */
+  async cancelTask (id: string, { runId, signal }: { runId?: string, signal?: AbortSignal } = {}): Promise<Task> {
+    return (await this.#transport.send<Task>(taskPath(id), { method: 'DELETE', query: { runId }, signal })).body
+  }
+
+  /** Changes the bandwidth of a running copy, in bytes per second; null lifts the limit. */
+  async tuneTask (id: string, bandwidth: number | null, { runId, signal }: { runId?: string, signal?: AbortSignal } = {}): Promise<Task> {
+    return (await this.#transport.send<Task>(taskPath(id), { method: 'PATCH', query: { runId }, body: { bandwidth }, signal })).body
+  }
+
+  /** One page of tasks. `lastEventId` of the first page is where `events()` continues without a gap. */
+  async listTasks (query: ListQuery = {}, { signal }: { signal?: AbortSignal } = {}): Promise<TaskList> {
+    return (await this.#transport.send<TaskList>('/tasks', { query, signal })).body
+  }
+
+  async agent (): Promise<Agent> {
+    return (await this.#transport.send<Agent>('/agent')).body
+  }
+
+  async domains (): Promise<DomainStatus[]> {
+    return (await this.#transport.send<{ items: DomainStatus[] }>('/domains')).body.items
+  }
+
+  /** Every image of a domain, page by page. */
+  async * images (domain: string): AsyncGenerator<ImageEntry> {
+    let cursor: string | undefined
+    do {
+      const { body }: Reply<{ items: ImageEntry[], next?: string }> = await this.#transport.send(`${domainPath(domain)}/images`, { query: { cursor, limit: 1000 } })
+      yield * body.items
+      cursor = body.next
+    } while (cursor !== undefined)
+  }
+
+  /** The status of an image, from the storage alone. */
+  async imageStatus (domain: string, image: string, { format }: { format?: 'raw' | 'qcow2' } = {}): Promise<ImageStatus> {
+    return (await this.#transport.send<ImageStatus>(`${domainPath(domain)}/images/${encodeURIComponent(image)}`, { query: { format } })).body
+  }
+
+  /** The copy records of a domain; with a task id, the durable answer to "did it finish?". */
+  async copies (domain: string, { taskId }: { taskId?: string } = {}): Promise<Copy[]> {
+    return (await this.#transport.send<{ items: Copy[] }>(`${domainPath(domain)}/copies`, { query: { taskId } })).body.items
+  }
+
+  /** What is broken in a domain, and the task that helps. */
+  async fixes (domain: string): Promise<BrokenImage[]> {
+    return (await this.#transport.send<{ items: BrokenImage[] }>(`${domainPath(domain)}/fixes`)).body.items
+  }
+
+  /**
+   * Follows what happens, across lost connections and restarts of the agent. Ends when the signal is aborted. A `reset`
+   * says that something may have been missed: what the caller knows is void, and all that still holds follows.
+   */
+  events (options: FollowOptions = {}): AsyncGenerator<AgentEvent> {
+    return followEvents(this.#transport, options)
+  }
+
+  /** Ends every connection. */
+  async close (): Promise<void> {
+    await this.#transport.close()
+  }
+}
+
+function taskPath (id: string): string {
+  return `/tasks/${encodeURIComponent(id)}`
+}
+
+function domainPath (domain: string): string {
+  return `/domains/${encodeURIComponent(domain)}`
+}
+
+function etagOf ({ instance, runId, revision, tick }: Task): string {
+  return `"${instance}.${runId}.${revision}.${tick}"`
+}
+
+function tagged ({ body, headers }: Reply<Task>): TaggedTask {
+  return { task: body, etag: String(headers['etag'] ?? etagOf(body)), replayed: headers['idempotent-replayed'] === 'true' }
+}
+
+/** The run that an earlier try of the same PUT has made: it says whose id it took over. */
+function ownRun (error: unknown, ifMatch: string): Task | undefined {
+  if (!(error instanceof ProblemError) || error.code !== 'precondition-failed') return undefined
+  const task = error.problem['task'] as Task | undefined
+  return task?.replaces === ifMatch ? task : undefined
+}

@@ -1,0 +1,135 @@
+import { createServer, connect } from 'node:net'
+import { once } from 'node:events'
+import t, { type Test } from 'tap'
+import { Client } from '../../src/client/client.ts'
+import { UnreachableError } from '../../src/client/errors.ts'
+import type { AgentEvent, TaskSpec } from '../../src/client/types.ts'
+import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
+
+t.setTimeout(300_000)
+
+const copyTo = (image: string, more: object = {}): TaskSpec =>
+  ({ kind: 'storage.copyImage', source: { domain: 'local', image: 'sample.raw' }, target: { domain: 'local', image }, ...more })
+
+async function freePort (): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('no port')
+  return address.port
+}
+
+function clientOf (t: Test, url: string, retryMs = 30_000): Client {
+  const client = new Client({ url, retryMs })
+  t.teardown(async () => { await client.close() })
+  return client
+}
+
+t.test('a copy is put, waited for, listed and found on the storage', async t => {
+  const agent = await startAgent(t, await makeDirectory(t))
+  const client = clientOf(t, agent.address)
+  const { task, replayed } = await client.putTask('one', copyTo('one.qcow2'))
+  t.match({ task, replayed }, { task: { id: 'one', state: /running|succeeded/ }, replayed: false })
+  const done = await client.waitForTask('one')
+  t.match(done, { state: 'succeeded', runId: task.runId })
+  t.match(await client.putTask('one', copyTo('one.qcow2')), { replayed: true, task: { runId: task.runId } })
+  t.match(await client.imageStatus('local', 'one.qcow2'), { state: 'ok', format: 'qcow2' })
+  t.match(await client.copies('local', { taskId: 'one' }), [{ state: 'done', image: 'one.qcow2' }])
+  t.same(await client.fixes('local'), [])
+  t.match(await client.listTasks({ state: ['finished'] }), { items: [{ id: 'one' }] })
+  t.match((await client.domains())[0], { domain: 'local', state: 'available' })
+  const names: string[] = []
+  for await (const { image } of client.images('local')) names.push(image)
+  t.same(names, ['one.qcow2', 'sample.raw'])
+  t.match(await client.agent(), { name: 'vdsm-tasks', kinds: ['storage.copyImage'] })
+})
+
+t.test('a running copy is throttled, tuned and canceled, and refusals are told by their code', async t => {
+  const agent = await startAgent(t, await makeDirectory(t))
+  const client = clientOf(t, agent.address)
+  const { task } = await client.putTask('slow', copyTo('slow.raw', { bandwidth: 1024 * 1024 }))
+  await t.rejects(client.putTask('slow', copyTo('other.raw')), { name: 'ProblemError', code: 'task-id-conflict', status: 409 })
+  await client.tuneTask('slow', 2 * 1024 * 1024)
+  await t.rejects(client.cancelTask('slow', { runId: 'another' }), { code: 'precondition-failed' })
+  await client.cancelTask('slow', { runId: task.runId })
+  t.match(await client.waitForTask('slow'), { state: 'canceled' })
+  t.match(await client.imageStatus('local', 'slow.raw'), { state: 'interrupted', fixes: [{ action: 'mend' }, { action: 'clean' }] })
+  const { etag } = await client.getTask('slow')
+  const again = await client.putTask('slow', { kind: 'storage.deleteImage', domain: 'local', image: 'slow.raw' }, { ifMatch: etag })
+  t.equal(again.task.replaces, etag)
+  await t.rejects(client.getTask('unknown'), { name: 'ProblemError', code: 'task-not-found', status: 404 })
+})
+
+t.test('a PUT whose connection is cut is sent again and executed once', async t => {
+  const agent = await startAgent(t, await makeDirectory(t))
+  const target = new URL(agent.address)
+  let connections = 0
+  // a proxy that lets the first request through and cuts the line before its answer comes back
+  const proxy = createServer(client => {
+    const upstream = connect(Number(target.port), target.hostname)
+    client.pipe(upstream)
+    if (++connections === 1) upstream.once('data', () => { client.destroy(); upstream.destroy() })
+    else upstream.pipe(client)
+    for (const socket of [client, upstream]) socket.on('error', () => { client.destroy(); upstream.destroy() })
+  }).listen(0, '127.0.0.1')
+  await once(proxy, 'listening')
+  t.teardown(() => proxy.close())
+  const address = proxy.address()
+  const port = address !== null && typeof address === 'object' ? address.port : 0
+  const client = clientOf(t, `http://127.0.0.1:${port}`)
+  const { task, replayed } = await client.putTask('cut', copyTo('cut.raw'))
+  t.ok(connections >= 2, 'the first connection was cut')
+  t.ok(replayed, 'the second PUT joined')
+  t.match(await client.waitForTask('cut'), { state: 'succeeded', runId: task.runId })
+})
+
+t.test('the same PUT after a restart of the agent ends with one finished copy', async t => {
+  const directory = await makeDirectory(t)
+  const port = await freePort()
+  const config = { listen: { port } }
+  const first = await startAgent(t, directory, config)
+  const client = clientOf(t, first.address)
+  await client.putTask('again', copyTo('again.qcow2', { bandwidth: 4 * 1024 * 1024 }))
+  await first.kill()
+  const put = client.putTask('again', copyTo('again.qcow2'))
+  await startAgent(t, directory, config)
+  const { task, replayed } = await put
+  t.equal(replayed, false, 'the new instance knew nothing of it')
+  t.match(await client.waitForTask('again'), { runId: task.runId, state: 'succeeded', result: { epoch: 2 } })
+  await client.putTask('once-more', copyTo('again.qcow2'))
+  t.match(await client.waitForTask('once-more'), { result: { alreadyDone: true, bytesMoved: 0 } })
+})
+
+t.test('events go on across a restart of the agent, and the reset is told', async t => {
+  const directory = await makeDirectory(t)
+  const config = { listen: { port: await freePort() } }
+  const first = await startAgent(t, directory, config)
+  const client = clientOf(t, first.address)
+  const ended = new AbortController()
+  const seen: AgentEvent[] = []
+  const following = (async () => {
+    for await (const event of client.events({ signal: ended.signal })) {
+      seen.push(event)
+      if (event.event === 'task' && event.data.id === 'second' && event.data.state === 'succeeded') ended.abort()
+      if (event.event === 'synced' && seen.filter(({ event }) => event === 'synced').length === 1) await client.putTask('first', copyTo('first.raw'))
+      if (event.event === 'task' && event.data.id === 'first' && event.data.state === 'succeeded') {
+        await first.kill()
+        await startAgent(t, directory, config)
+        await client.putTask('second', copyTo('second.raw'))
+      }
+    }
+  })()
+  await following
+  const words = seen.map(event => event.event === 'task' ? `${event.data.id} ${event.data.state}` : event.event)
+  t.equal(words[0], 'synced')
+  t.same(words.filter(word => word.startsWith('first')), ['first pending', 'first running', 'first succeeded'])
+  t.ok(words.indexOf('reset') > words.indexOf('first succeeded'), 'the new instance says reset')
+  t.same(words.filter(word => word.startsWith('second')).slice(-1), ['second succeeded'])
+})
+
+t.test('an agent that is not there is told as such', async t => {
+  const client = clientOf(t, `http://127.0.0.1:${await freePort()}`, 0)
+  await t.rejects(client.agent(), UnreachableError)
+})

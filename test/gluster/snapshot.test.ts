@@ -1,0 +1,36 @@
+import t from 'tap'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Snapshot } from '../../src/gluster/snapshot.ts'
+
+t.test('a thousand readers cost one look', async t => {
+  let looks = 0
+  const snapshot = new Snapshot(async () => { await sleep(20); return ++looks }, 1000)
+  t.same(new Set(await Promise.all(Array.from({ length: 1000 }, () => snapshot.read()))), new Set([1]))
+  t.equal(await snapshot.read(), 1)
+})
+
+t.test('an old look is not shown', async t => {
+  let looks = 0
+  const snapshot = new Snapshot(async () => ++looks, 20)
+  t.equal(await snapshot.read(), 1)
+  await sleep(40)
+  t.equal(await snapshot.read(), 2)
+})
+
+t.test('after a change the next reader does not get a look from before it, not even one under way', async t => {
+  const looks: Array<(value: string) => void> = []
+  const snapshot = new Snapshot(() => new Promise<string>(resolve => { looks.push(resolve) }), 10_000)
+  const before = snapshot.read()
+  snapshot.expire()
+  const after = snapshot.read()
+  looks[1]?.('new')
+  looks[0]?.('old')
+  t.same(await Promise.all([before, after, snapshot.read()]), ['old', 'new', 'new'])
+})
+
+t.test('a look that failed is tried again', async t => {
+  let looks = 0
+  const snapshot = new Snapshot(async () => { if (++looks === 1) throw new Error('down'); return looks }, 10_000)
+  await t.rejects(snapshot.read(), /down/)
+  t.equal(await snapshot.read(), 2)
+})

@@ -1,0 +1,54 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/** What the kernel says about a process; undefined if there is none. A zombie counts as gone: it has no descriptors any more. */
+function statOf (pid: number | string): { state: string, parent: number } | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    // the name may contain anything, also brackets
+    const [state = '', parent = ''] = text.slice(text.lastIndexOf(')') + 2).split(' ')
+    return state === 'Z' || state === 'X' ? undefined : { state, parent: Number(parent) }
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ESRCH')) return undefined
+    throw error
+  }
+}
+
+export function isAlive (pid: number): boolean {
+  return statOf(pid) !== undefined
+}
+
+export function commandLine (pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
+  } catch {
+    // gone in the meantime
+    return ''
+  }
+}
+
+/** The living descendants of a process. */
+export function descendants (pid: number): number[] {
+  const children = new Map<number, number[]>()
+  for (const name of readdirSync('/proc')) {
+    if (!/^\d+$/.test(name)) continue
+    const parent = statOf(name)?.parent
+    if (parent === undefined) continue
+    children.set(parent, [...children.get(parent) ?? [], Number(name)])
+  }
+  const below = (of: number): number[] => (children.get(of) ?? []).flatMap(child => [child, ...below(child)])
+  return below(pid)
+}
+
+/** Waits for a condition that only looking can tell. The test's own time limit ends what never comes. */
+export async function until<T> (look: () => Promise<T | undefined | false> | T | undefined | false): Promise<T> {
+  for (;;) {
+    const found = await look()
+    if (found !== undefined && found !== false) return found
+    await sleep(20)
+  }
+}
+
+export async function untilGone (...pids: number[]): Promise<void> {
+  await until(() => !pids.some(isAlive))
+}

@@ -1,0 +1,65 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+/** The calls that make something durable, or must not happen before something else is. */
+const durableCalls = ['fsync', 'fdatasync', 'rename', 'link', 'unlink', 'ftruncate', 'mkdir']
+
+/** A system call of a program: the so-manyth of this name in one of its threads. */
+export interface Call {
+  name: string
+  number: number
+}
+
+interface Ended {
+  status: number | null
+  signal: NodeJS.Signals | null
+}
+
+/**
+ * Runs a program with strace. One thread does all file access in it (UV_THREADPOOL_SIZE), because strace counts calls by
+ * thread. Everything it started ends with it, and with us.
+ */
+async function runTraced (argv: readonly string[], options: readonly string[], log: string): Promise<Ended> {
+  const env = { PATH: process.env['PATH'], UV_THREADPOOL_SIZE: '1' }
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'strace', '-f', '-qq', '-o', log, ...options, ...argv], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const [status, signal] = await once(child, 'exit') as [number | null, NodeJS.Signals | null]
+  return { status, signal }
+}
+
+async function withLog<T> (work: (log: string) => Promise<T>): Promise<T> {
+  const directory = await mkdtemp(join(tmpdir(), 'vdsm-tasks-'))
+  try {
+    return await work(join(directory, 'log'))
+  } finally {
+    await rm(directory, { recursive: true })
+  }
+}
+
+/** Runs a program and tells the durable calls of the thread that does its file access, in order. */
+export async function callsOf (argv: readonly string[]): Promise<Call[]> {
+  return await withLog(async log => {
+    const { status, signal } = await runTraced(argv, ['-e', `trace=${durableCalls.join(',')}`], log)
+    if (status !== 0) throw new Error(`${argv.join(' ')} ended with ${status ?? signal}`)
+    const calls = (await readFile(log, 'utf8')).split('\n').flatMap(line => {
+      const match = /^(\d+) +(\w+)\(/.exec(line)
+      return match === null ? [] : [{ thread: match[1] ?? '', name: match[2] ?? '' }]
+    })
+    // whatever runs beside it does fewer
+    const byThread = Map.groupBy(calls, ({ thread }) => thread)
+    const [busiest = []] = [...byThread.values()].sort((a, b) => b.length - a.length)
+    const counts = new Map<string, number>()
+    return busiest.map(({ name }) => {
+      const number = (counts.get(name) ?? 0) + 1
+      counts.set(name, number)
+      return { name, number }
+    })
+  })
+}
+
+/** Runs a program that is killed as it is about to make a call; returns the signal it ended by. */
+export async function runUntilCall (argv: readonly string[], { name, number }: Call): Promise<NodeJS.Signals | null> {
+  return await withLog(async log => (await runTraced(argv, ['-e', `trace=${name}`, '-e', `inject=${name}:signal=KILL:when=${number}`], log)).signal)
+}

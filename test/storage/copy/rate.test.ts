@@ -1,0 +1,21 @@
+import t from 'tap'
+import { Rate } from '../../../src/storage/copy/rate.ts'
+
+t.test('there is no rate before something was moved', async t => {
+  t.equal(new Rate().bytesPerSecond, undefined)
+})
+
+t.test('the rate is what was moved over the time it took, and later windows weigh more than older ones', async t => {
+  let now = 0
+  t.intercept(performance, 'now', { value: () => now })
+  const rate = new Rate(10_000)
+  now += 1000
+  rate.add(5000)
+  t.equal(rate.bytesPerSecond, 5000)
+  for (let second = 0; second < 60; second++) {
+    now += 1000
+    rate.add(1000)
+  }
+  const settled = rate.bytesPerSecond ?? 0
+  t.ok(settled >= 1000 && settled < 1020, `${settled}`)
+})

@@ -1,0 +1,55 @@
+import { createServer } from 'node:net'
+import { readFile } from 'node:fs/promises'
+import t from 'tap'
+import { AppError } from '../../src/errors.ts'
+import { explain } from '../../src/storage/failure.ts'
+import { outcomeOf, resultOf } from '../../src/storage/outcome.ts'
+import { NotAFileError } from '../../src/system/directory.ts'
+import { CommandError } from '../../src/system/run.ts'
+
+const system = (code: string): Error => Object.assign(new Error(`${code}: words, write`), { code, syscall: 'write', errno: -1 })
+const command = (stderr: string): CommandError => new CommandError('qemu-img ended with status 1', { argv: ['qemu-img'], exitCode: 1, stderr })
+
+t.test('every failure gets a code of the catalogue', async t => {
+  for (const [error, code] of [
+    [new AppError('lease-lost', 'gone'), 'lease-lost'],
+    [system('ENOSPC'), 'no-space'],
+    [system('EDQUOT'), 'no-space'],
+    [system('EFBIG'), 'no-space'],
+    [system('EIO'), 'storage-failed'],
+    [system('EROFS'), 'storage-failed'],
+    [new NotAFileError('x'), 'image-invalid'],
+    [command('qemu-img: error while writing at byte 0: No space left on device'), 'no-space'],
+    [command('qemu-img: Could not open: Failed to get shared "write" lock\nIs another process using the image [x]?'), 'image-in-use'],
+    [command('qemu-img: something else'), 'storage-failed'],
+    [new TypeError('x is undefined'), 'internal'],
+    ['text', 'internal']
+  ] as const) {
+    const known = explain(error, 'Domain local')
+    t.equal(known.code, code, String(error))
+    if (!(error instanceof AppError)) t.match(known.message, /^Domain local: /)
+  }
+})
+
+t.test('a bug gives nothing away, and a real system error is named', async t => {
+  t.notMatch(explain(new TypeError('secret'), 'x').message, /secret/)
+  const missing = await readFile('/nowhere/at/all').catch((error: unknown) => error)
+  t.match(explain(missing, 'Domain local'), { code: 'storage-failed', message: /ENOENT/ })
+  const server = createServer().listen('/nowhere/at/all')
+  const failure = await new Promise(resolve => { server.once('error', resolve) })
+  t.match(explain(failure, 'Domain local'), { code: 'storage-failed' })
+})
+
+t.test('an outcome keeps result, code, words, members and whether something changed across a border', async t => {
+  const unexpected: unknown[] = []
+  const cross = async (work: () => Promise<unknown>) => JSON.parse(JSON.stringify(await outcomeOf('Domain local', work, error => { unexpected.push(error) })))
+  t.equal(resultOf(await cross(async () => 7)), 7)
+  const failed = await cross(async () => { throw new AppError('no-space', 'full', { members: { bytesFree: 0 }, changed: true }) })
+  t.throws(() => resultOf(failed), { code: 'no-space', message: 'full', members: { bytesFree: 0 }, changed: true })
+  t.same(unexpected, [])
+  const bug = new TypeError('bug')
+  const unforeseen = await cross(async () => { throw bug })
+  t.throws(() => resultOf(unforeseen), { code: 'internal' })
+  t.same(unexpected, [bug], 'a bug is for the log')
+  t.throws(() => resultOf({ error: { code: 'toString', detail: 'x', members: {}, changed: false } }), { code: 'internal' }, 'a code that is none of ours')
+})

@@ -1,0 +1,117 @@
+import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { imageNamePattern } from '../../src/api/names.ts'
+import { parseRecord, progressOf, readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord } from '../../src/storage/record.ts'
+import { closeFd, openDirectory } from '../../src/system/directory.ts'
+import { temporaryDirectory } from '../helpers/directory.ts'
+import { recordOf } from '../helpers/records.ts'
+
+const path = await temporaryDirectory(t)
+const copies = await openDirectory(path)
+t.teardown(async () => { await closeFd(copies.fd) })
+
+const parse = (record: unknown): CopyRecord => parseRecord(JSON.stringify(record), 'local', 'copy.raw')
+const invalid = { code: 'record-invalid', message: /copy\.raw/ }
+
+t.test('a record that was written is read back whole', async t => {
+  const full = recordOf({ bandwidth: 5, bytesPerSecond: 3, completedAt: '2026-01-01T00:00:02.000Z', verified: true, target: { inode: '1', size: 1, modified: '1', changed: '1', born: '0' }, host: { id: 'node1', url: 'https://node1' } })
+  const { source: _, inode: __, ...bare } = recordOf({ done: [], begun: [] })
+  for (const record of [full, bare]) {
+    await writeRecord(copies, record)
+    t.same(await readRecord(copies, 'local', 'copy.raw'), record)
+  }
+  t.same(await readdir(path), ['copy.raw.json'], 'and nothing else is left')
+  t.ok(await removeRecord(copies, 'copy.raw'))
+  t.notOk(await removeRecord(copies, 'copy.raw'))
+  t.equal(await readRecord(copies, 'local', 'copy.raw'), undefined)
+})
+
+t.test('what this product would not have written is refused', async t => {
+  t.same(parse(recordOf()), recordOf())
+  const { phase: _, ...withoutPhase } = recordOf()
+  const [file] = recordOf().source?.files ?? []
+  const source = (change: object) => ({ ...recordOf(), source: { ...recordOf().source, ...change } })
+  const hostile: Record<string, unknown> = {
+    'another version': { ...recordOf(), version: 2 },
+    'no phase': withoutPhase,
+    'an unknown phase': { ...recordOf(), phase: 'ready' },
+    'an unknown member': { ...recordOf(), extra: 1 },
+    'a member of all objects': JSON.parse(JSON.stringify(recordOf()).replace('{', '{"__proto__":{},')),
+    'a copy id that leads out': { ...recordOf(), copyId: '../../../etc/passwd' },
+    'a copy id with a slash': { ...recordOf(), copyId: '0b6c0b0e-5a3f-4e0e-9f5e-2f6a3c1d4e5f/x' },
+    'a copy id in two lines': { ...recordOf(), copyId: '0b6c0b0e-5a3f-4e0e-9f5e-2f6a3c1d4e5f\n' },
+    'another image': { ...recordOf(), image: 'other.raw' },
+    'another domain': { ...recordOf(), domain: 'other' },
+    'an image that leads out': { ...recordOf(), image: '../copy.raw' },
+    'a source that leads out': source({ files: [{ ...file, image: '../../etc/passwd' }] }),
+    'a source with an absolute path': source({ files: [{ ...file, image: '/etc/passwd' }] }),
+    'a source domain that leads out': source({ domain: '../x' }),
+    'a source of another format': source({ files: [{ ...file, format: 'vmdk' }] }),
+    'a source without files': source({ files: [] }),
+    'a source of too many files': source({ files: Array.from({ length: 201 }, () => file) }),
+    'a negative size': { ...recordOf(), virtualSize: -1, done: [], begun: [] },
+    'a size beyond 2^53': { ...recordOf(), virtualSize: 2 ** 53 },
+    'a size that is no integer': { ...recordOf(), virtualSize: 4096.5 },
+    'a size that is text': { ...recordOf(), virtualSize: '4096' },
+    'ranges beyond the size': { ...recordOf(), done: [[0, 4097]] },
+    'ranges out of order': { ...recordOf(), begun: [[2048, 4096], [0, 1024]] },
+    'ranges that overlap': { ...recordOf(), done: [[0, 2048], [1024, 4096]] },
+    'a range that runs backwards': { ...recordOf(), done: [[1024, 0]] },
+    'a range of three': { ...recordOf(), done: [[0, 1, 2]] },
+    'epoch zero': { ...recordOf(), epoch: 0 },
+    'a host without an id': { ...recordOf(), host: {} },
+    'an endless host': { ...recordOf(), host: { id: 'x'.repeat(256) } },
+    null: null,
+    'an array': [],
+    text: 'record'
+  }
+  for (const [what, record] of Object.entries(hostile)) t.throws(() => parse(record), invalid, what)
+  for (const text of ['', '{', 'rubbish', '\0\0\0\0', JSON.stringify(recordOf()).slice(0, -1), `${JSON.stringify(recordOf())}x`]) {
+    t.throws(() => parseRecord(text, 'local', 'copy.raw'), invalid, JSON.stringify(text.slice(0, 20)))
+  }
+})
+
+t.test('a record is read no further than four megabytes', async t => {
+  await writeFile(join(path, 'copy.raw.json'), JSON.stringify(recordOf()) + ' '.repeat(5 * 1024 * 1024))
+  t.match(await readRecord(copies, 'local', 'copy.raw'), { image: 'copy.raw' }, 'blanks at the end do no harm')
+  await writeFile(join(path, 'copy.raw.json'), ' '.repeat(5 * 1024 * 1024) + JSON.stringify(recordOf()))
+  await t.rejects(readRecord(copies, 'local', 'copy.raw'), invalid)
+})
+
+t.test('a record that is no regular file is refused, not followed', async t => {
+  await writeFile(join(path, 'elsewhere'), JSON.stringify(recordOf({ image: 'link.raw' })))
+  await symlink('elsewhere', join(path, 'link.raw.json'))
+  await mkdir(join(path, 'folder.raw.json'))
+  for (const image of ['link.raw', 'folder.raw']) await t.rejects(readRecord(copies, 'local', image), { code: 'record-invalid' }, image)
+})
+
+t.test('a record that cannot be written leaves the old one and no half of a new one', async t => {
+  await writeRecord(copies, recordOf())
+  await mkdir(join(path, 'copy.raw.json.new'))
+  await t.rejects(writeRecord(copies, recordOf({ epoch: 2 })))
+  t.equal(JSON.parse(await readFile(join(path, 'copy.raw.json'), 'utf8')).epoch, 1)
+})
+
+t.test('file names in copies/ tell their image', async t => {
+  const longest = 'x'.repeat(200)
+  t.match(longest, new RegExp(imageNamePattern))
+  t.ok(`${longest}.json.new`.length <= 255, 'the longest name fits the file system')
+  for (const [file, expected] of [
+    ['a.raw.json', { image: 'a.raw', whole: true }],
+    ['a.raw.json.new', { image: 'a.raw', whole: false }],
+    // images may be called like that
+    ['a.json.json', { image: 'a.json', whole: true }],
+    ['a.json.new.json', { image: 'a.json.new', whole: true }],
+    ['a.json.json.new', { image: 'a.json', whole: false }],
+    ['a.raw', undefined],
+    ['.json', undefined],
+    ['a.jsonx', undefined]
+  ] as const) t.same(recordedImage(file), expected, file)
+})
+
+t.test('callers see the virtual size as done once the copy is', async t => {
+  t.match(progressOf(recordOf()), { bytesTotal: 4096, bytesDone: 1024, source: { domain: 'local', image: 'source.raw' }, taskId: 'nightly', epoch: 1 })
+  t.match(progressOf(recordOf({ phase: 'done', done: [], begun: [] })), { bytesDone: 4096 })
+  t.same(Object.entries(progressOf(recordOf())).filter(([, value]) => value === undefined), [], 'what is not known is absent')
+})

@@ -15,7 +15,8 @@ export const CopyImage = Strict({
     allocation: Type.Optional(Allocation)
   }),
   bandwidth: Type.Optional(Bandwidth),
-  verify: Type.Optional(Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' }))
+  verify: Type.Optional(Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' })),
+  onExisting: Type.Optional(Words(['refuse', 'replace'], { default: 'refuse', description: 'What to do when the target exists: refuse, or replace it when the copy is complete. Until then the old image stays good.' }))
 }, {
   $id: 'CopyImage',
   description: 'Copies an image. Accepted when the target and its copy record are durable on the storage; from then on any host can continue it. Sent again, it continues an interrupted copy of the same, unchanged source, and succeeds at once when the copy is complete.',
@@ -66,14 +67,27 @@ export const DeleteImage = Strict({
 })
 export type DeleteImage = Static<typeof DeleteImage>
 
-export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage], {
+const Readable = { domain: DomainId, image: ImageName, format: Type.Optional(Format) }
+
+export const VerifyImage = Strict({
+  kind: Type.Literal('storage.verifyImage'),
+  ...Readable,
+  against: Strict(Readable)
+}, {
+  $id: 'VerifyImage',
+  description: 'Compares what a guest would see in two images. Succeeds whether they are identical or not: the result tells.',
+  examples: [{ kind: 'storage.verifyImage', domain: 'local', image: 'copy.qcow2', against: { domain: 'local', image: 'sample.raw' } }]
+})
+export type VerifyImage = Static<typeof VerifyImage>
+
+export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage], {
   $id: 'TaskSpec',
   description: 'What a task is to do: the kind, and its parameters.'
 })
 export type TaskSpec = Static<typeof TaskSpec>
 export type Kind = TaskSpec['kind']
 
-export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage'] as const satisfies readonly Kind[]
+export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage', 'storage.verifyImage'] as const satisfies readonly Kind[]
 export const Kinds = Words(kinds)
 
 export const CopyResult = Strict({
@@ -94,4 +108,10 @@ export type CreateResult = Static<typeof CreateResult>
 export const DeleteResult = Strict({ domain: DomainId, image: ImageName, bytesFreed: Bytes('Bytes that the storage got back.') })
 export type DeleteResult = Static<typeof DeleteResult>
 
-export type TaskResult = CopyResult | CreateResult | DeleteResult
+export const VerifyResult = Strict({
+  identical: Type.Boolean(),
+  firstDifference: Type.Optional(Bytes('Where the first difference is, from the start of the disk.'))
+})
+export type VerifyResult = Static<typeof VerifyResult>
+
+export type TaskResult = CopyResult | CreateResult | DeleteResult | VerifyResult

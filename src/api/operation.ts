@@ -97,6 +97,9 @@ export type Operation = Static<typeof Operation>
 
 export const OperationList = Strict({
   items: Type.Array(Ref(Operation)),
+  unknown: Type.Optional(Type.Array(Strict({ volume: VolumeName, code: Type.String(), detail: Type.String() }), {
+    description: 'Volumes of which it could not be found out what runs on them, and why: another command has locked them, for example.'
+  })),
   observedAt: Time('When Gluster was asked.')
 }, { $id: 'OperationList' })
 export type OperationList = Static<typeof OperationList>

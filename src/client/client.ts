@@ -1,7 +1,7 @@
 import { followEvents, type FollowOptions } from './events.ts'
 import { ProblemError } from './errors.ts'
 import { Transport, type Reply, type TransportOptions } from './transport.ts'
-import type { Agent, AgentEvent, BrokenImage, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, Task, TaskList, TaskSpec } from './types.ts'
+import type { Agent, AgentEvent, BrokenImage, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, Preview, Task, TaskList, TaskSpec } from './types.ts'
 
 export interface PutOptions {
   /** The ETag of a finished task whose id is to be used again; `*` takes whatever finished task has it. */
@@ -51,6 +51,11 @@ export class Client {
       if (own === undefined) throw error
       return { task: own, etag: etagOf(own), replayed: true }
     }
+  }
+
+  /** What `putTask` would answer; nothing is recorded or changed. */
+  async previewTask (id: string, spec: TaskSpec, { signal }: { signal?: AbortSignal } = {}): Promise<Preview> {
+    return (await this.#transport.send<Preview>(taskPath(id), { method: 'PUT', query: { dryRun: true }, body: spec, signal })).body
   }
 
   async getTask (id: string, { signal }: { signal?: AbortSignal } = {}): Promise<TaggedTask> {

@@ -488,6 +488,11 @@ export interface components {
             bandwidth?: number;
             /** @description Compare the complete copy with its source before it becomes visible. Default: false. */
             verify?: boolean;
+            /**
+             * @description What to do when the target exists: refuse, or replace it when the copy is complete. Until then the old image stays good. Default: "refuse".
+             * @enum {string}
+             */
+            onExisting?: "refuse" | "replace";
         };
         /**
          * @description Continues an interrupted copy from what is durable of it.
@@ -582,8 +587,59 @@ export interface components {
              */
             image: string;
         };
+        /**
+         * @description Compares what a guest would see in two images. Succeeds whether they are identical or not: the result tells.
+         * @example {
+         *       "kind": "storage.verifyImage",
+         *       "domain": "local",
+         *       "image": "copy.qcow2",
+         *       "against": {
+         *         "domain": "local",
+         *         "image": "sample.raw"
+         *       }
+         *     }
+         */
+        VerifyImage: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "storage.verifyImage";
+            /**
+             * @description The id of a storage domain.
+             * @example local
+             */
+            domain: string;
+            /**
+             * @description The name of an image in its domain.
+             * @example sample.raw
+             */
+            image: string;
+            /**
+             * @description The image format. It follows from the extension of the name (`.qcow2`; `.raw`, `.img`, `.iso` are raw) or is given; it is never guessed from the content.
+             * @enum {string}
+             */
+            format?: "raw" | "qcow2";
+            against: {
+                /**
+                 * @description The id of a storage domain.
+                 * @example local
+                 */
+                domain: string;
+                /**
+                 * @description The name of an image in its domain.
+                 * @example sample.raw
+                 */
+                image: string;
+                /**
+                 * @description The image format. It follows from the extension of the name (`.qcow2`; `.raw`, `.img`, `.iso` are raw) or is given; it is never guessed from the content.
+                 * @enum {string}
+                 */
+                format?: "raw" | "qcow2";
+            };
+        };
         /** @description What a task is to do: the kind, and its parameters. */
-        TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"];
+        TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["VerifyImage"];
         /** @description A way out of a broken state: what it means, and the task body to send with PUT /tasks/{id}. */
         Fix: {
             /**
@@ -1608,7 +1664,7 @@ export interface operations {
             query?: {
                 /** @description States, also separated by commas: pending, running, canceling, succeeded, failed, canceled, rejected, or `active`, `finished`. */
                 state?: string[];
-                kind?: ("storage.copyImage" | "storage.mendImage" | "storage.createImage" | "storage.deleteImage")[];
+                kind?: ("storage.copyImage" | "storage.mendImage" | "storage.createImage" | "storage.deleteImage" | "storage.verifyImage")[];
                 idPrefix?: string;
                 limit?: number;
                 /** @description `next` of the page before. */

@@ -5,6 +5,7 @@ export type Schemas = components['schemas']
 export type Task = Schemas['Task']
 export type TaskSpec = Schemas['TaskSpec']
 export type TaskList = Schemas['TaskList']
+export type Preview = Schemas['Preview']
 export type Problem = Schemas['Problem'] & Record<string, unknown>
 export type Agent = Schemas['Agent']
 export type DomainStatus = Schemas['DomainStatus']

@@ -27,7 +27,7 @@ export function listHosts (gluster: Gluster): Promise<PoolHost[]> {
   return gluster.ask(['pool', 'list'], readPool, { lockFree: true })
 }
 
-/** What is running or waiting to be committed on every started volume, as this host's glusterd tells it. */
+/** What is running or waiting to be committed, as this host's glusterd tells it. A volume that is locked is left out, as if it were not there. */
 export function listTasks (gluster: Gluster): Promise<Map<string, VolumeTask[]>> {
   return gluster.ask(['volume', 'status', 'all', 'tasks'], readTasks)
 }

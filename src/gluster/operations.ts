@@ -2,7 +2,7 @@ import type { GlusterVolumeList, Operation, OperationList } from '../api/operati
 import { AppError, type ErrorCode } from '../errors.ts'
 import type { BrickDetail, PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
 import type { Gluster } from './cli.ts'
-import { listBricks, listHosts, listTasks, listVolumes, readStatus } from './commands.ts'
+import { findTasks, listBricks, listHosts, listTasks, listVolumes, readStatus } from './commands.ts'
 import { remainderOf, type Usage } from './estimate.ts'
 import { describeOperation, namesOf, partakers } from './observe.ts'
 import { Rates } from './rates.ts'
@@ -88,15 +88,32 @@ export class Operations {
     const volumes = await listVolumes(this.#gluster)
     if (!volumes.some(volume => volume.state === 'started')) return { items: this.#forgetOthers([]), observedAt }
     const hosts = await listHosts(this.#gluster)
-    const views = await this.#peers.look(await listTasks(this.#gluster), peersToAsk(volumes, hosts))
+    const { tasks, unknown } = await this.#tasks(volumes)
+    const views = await this.#peers.look(tasks, peersToAsk(volumes, hosts))
     const items: Operation[] = []
-    for (const volume of volumes) {
+    for (const volume of volumes.filter(({ volume: name }) => tasks.has(name))) {
       for (const task of tasksOn(views, volume.volume)) {
         const operation = await this.#describe(volume, task, { volumes, hosts, views, observedAt })
         if (operation !== undefined) items.push(operation)
       }
     }
-    return { items: this.#forgetOthers(items), observedAt }
+    return { items: this.#forgetOthers(items), ...(unknown.length > 0 && { unknown }), observedAt }
+  }
+
+  // A volume that somebody has locked is missing from the answer about all of them: that is not the end of its operation.
+  async #tasks (volumes: readonly VolumeInfo[]): Promise<{ tasks: Map<string, VolumeTask[]>, unknown: NonNullable<OperationList['unknown']> }> {
+    const tasks = await listTasks(this.#gluster)
+    const unknown: NonNullable<OperationList['unknown']> = []
+    for (const { volume } of volumes.filter(({ state, volume: name }) => state === 'started' && !tasks.has(name))) {
+      try {
+        tasks.set(volume, await findTasks(this.#gluster, volume))
+      } catch (error) {
+        if (!(error instanceof AppError)) throw error
+        const isGone = error.code === 'volume-not-started' || error.code === 'volume-not-found'
+        if (!isGone) unknown.push({ volume, code: error.code, detail: error.message })
+      }
+    }
+    return { tasks, unknown }
   }
 
   async #describe (volume: VolumeInfo, task: VolumeTask, look: { volumes: VolumeInfo[], hosts: PoolHost[], views: Views, observedAt: string }): Promise<Operation | undefined> {

@@ -69,9 +69,10 @@ export class Poller {
   /** Whether something runs, or may. */
   async #look (): Promise<boolean> {
     try {
-      const { items, observedAt } = await this.#options.operations.list()
+      const list = await this.#options.operations.list()
+      const { items } = list
       this.#trouble = undefined
-      if (!this.#stopping.signal.aborted) this.#tell(items, observedAt)
+      if (!this.#stopping.signal.aborted) this.#tell(list)
       return items.some(item => item.state === 'running' || (item.state === 'unknown' && !item.complete))
     } catch (error) {
       this.#complain(error)
@@ -79,10 +80,11 @@ export class Poller {
     }
   }
 
-  #tell (items: readonly Operation[], observedAt: string): void {
+  #tell ({ items, unknown = [], observedAt }: OperationList): void {
     const before = this.#known
     // a look that could not tell about an operation is no news of it
-    const seen = items.flatMap(item => item.problem === undefined ? item : before?.get(item.operationId) ?? [])
+    const hidden = [...before?.values() ?? []].filter(({ volume }) => unknown.some(of => of.volume === volume))
+    const seen = [...hidden, ...items.flatMap(item => item.problem === undefined ? item : before?.get(item.operationId) ?? [])]
     this.#known = new Map(seen.map(item => [item.operationId, item]))
     for (const item of seen) {
       const last = before?.get(item.operationId)

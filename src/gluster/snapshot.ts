@@ -12,7 +12,11 @@ export class Snapshot<T> {
   /** What was seen at most `maxAgeMs` ago. A look that failed is not kept. */
   read (): Promise<T> {
     const current = this.#current
-    if (current !== undefined && (current.running || performance.now() - current.started < this.#maxAgeMs)) return current.value
+    if (current !== undefined) {
+      if (performance.now() - current.started < this.#maxAgeMs) return current.value
+      // begun too long ago: its beginning may be outdated when it ends
+      if (current.running) return current.value.then(() => this.read())
+    }
     const next = { started: performance.now(), value: this.#look(), running: true }
     this.#current = next
     next.value.then(() => { next.running = false }, () => { if (this.#current === next) this.#current = undefined })

@@ -2,9 +2,12 @@ import type { StartOperationResult, StartRemoveBrick } from '../api/gluster-kind
 import { AppError } from '../errors.ts'
 import { findRemoval, missingBricks } from './brick-removal.ts'
 import { earlierRun, recentAt } from './claim.ts'
-import { findVolume, setUserOption, start } from './commands.ts'
+import { findTasks, findVolume, setUserOption, start } from './commands.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
+import { pause } from './pause.ts'
 import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
+
+const pauseMs = 500
 
 /** `gluster.startRemoveBrick`: succeeds as soon as Gluster has registered the removal, or with the one that is there. */
 export function startRemoveBrick (workshop: Workshop): Verb<StartRemoveBrick, StartOperationResult> {
@@ -36,11 +39,18 @@ async function current (workshop: Workshop, { volume, bricks }: StartRemoveBrick
 /** The id of the new operation; undefined when another host was first. */
 async function begin ({ gluster }: Workshop, { volume, bricks, replica }: StartRemoveBrick, { signal }: VerbContext): Promise<string | undefined> {
   const words = [...(replica === undefined ? [] : ['replica', String(replica)]), ...bricks, 'start']
-  try {
-    return await start(gluster, { type: 'remove-brick', volume, bricks: [] }, words, signal)
-  } catch (error) {
-    if (error instanceof AppError && error.code === 'remove-brick-uncommitted') return undefined
-    throw error
+  const end = performance.now() + gluster.patienceMs
+  while (true) {
+    try {
+      return await start(gluster, { type: 'remove-brick', volume, bricks: [] }, words, signal)
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error
+      if (error.code === 'remove-brick-uncommitted') return undefined
+      // Gluster also says that a rebalance is in progress for some seconds after the last operation was stopped, until
+      // the file that was on its way has arrived; it tells of none then.
+      if (error.code !== 'operation-conflict' || performance.now() > end || (await findTasks(gluster, volume, signal)).length > 0) throw error
+    }
+    await pause(pauseMs, signal)
   }
 }
 

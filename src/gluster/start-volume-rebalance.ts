@@ -35,24 +35,26 @@ async function run (request: Request): Promise<StartOperationResult> {
 
   const end = performance.now() + workshop.gluster.patienceMs
   let signingEnd: number | undefined
+  let refused = false
   let firstLook: { id?: string } | undefined
   while (true) {
     const operation = await currentRebalance(request)
     firstLook ??= operation ?? {}
     const marks = readMarks(await startedVolume(request), 'rebalance')
     if (operation?.runs === true) {
-      await settle(request, marks, operation.id)
+      await settle(request, marks, operation.id, refused)
       return claim(request, operation.id)
     }
     const decision = decide({ request: command, firstMarks, firstOperation: firstLook.id, marks, operation: operation?.id }, isRecent)
     if (decision === 'claim' && operation !== undefined) {
-      await settle(request, marks, operation.id)
+      await settle(request, marks, operation.id, refused)
       return claim(request, operation.id)
     }
     if (decision === 'wait') signingEnd ??= performance.now() + signingMs
     if (decision === 'start' || performance.now() > (signingEnd ?? 0)) {
       const started = await tryStart(request, operation?.id)
       if (started !== undefined) return { operationId: started }
+      refused = true
       if (performance.now() > end) {
         throw new AppError('gluster-busy', `Gluster says that a rebalance of ${volume} is already started, but tells of none that is running: the last one is still coming to its end. Try again later.`)
       }
@@ -117,12 +119,12 @@ function claim ({ workshop, context }: Request, operationId: string): StartOpera
   return { operationId, alreadyStarted: true }
 }
 
-/** Leaves the marks as they are to be when an operation that is there is the answer. */
-async function settle (request: Request, marks: Marks, operationId: string): Promise<void> {
+/** Leaves the marks as they are to be when an operation that is there is the answer; `refused` when another start was faster. */
+async function settle (request: Request, marks: Marks, operationId: string, refused: boolean): Promise<void> {
   const { taskId, what } = { taskId: request.context.id, what: request.spec.mode }
   const announced = unsigned(marks)
   const isMine = announced?.taskId === taskId && announced.what === what
-  if (marks.started?.operationId === operationId) {
+  if (refused || marks.started?.operationId === operationId) {
     if (isMine) await withdraw(request)
   } else if (announced === undefined || isMine || announced.previous === operationId) {
     // started by other means, or by this task before the agent was restarted; else another agent is about to sign

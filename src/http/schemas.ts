@@ -2,7 +2,7 @@ import { Agent } from '../api/agent.ts'
 import { DomainStatus } from '../api/domain.ts'
 import { eventSchemas } from '../api/event.ts'
 import { BrokenImage, Copy, CopyProgress, Fix, ImageEntry, ImageStatus } from '../api/image.ts'
-import { CopyImage, CreateImage, DeleteImage, MendImage, TaskSpec } from '../api/kinds.ts'
+import { CopyImage, CreateImage, DeleteImage, MendImage, TaskSpec, VerifyImage } from '../api/kinds.ts'
 import { Operation, OperationEstimate, OperationNode, OperationRate, OperationTotals } from '../api/operation.ts'
 import { Problem } from '../api/problem.ts'
 import { Preview, Progress, Task, TaskList } from '../api/task.ts'
@@ -11,7 +11,7 @@ import type { App } from './types.ts'
 /** Every schema that others refer to by its name. */
 export function addSchemas (app: App): void {
   const schemas = [
-    Problem, Agent, DomainStatus, CopyProgress, Copy, CopyImage, MendImage, CreateImage, DeleteImage, TaskSpec,
+    Problem, Agent, DomainStatus, CopyProgress, Copy, CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, TaskSpec,
     Fix, BrokenImage, ImageEntry, ImageStatus, Progress, Task, TaskList, Preview,
     Operation, OperationEstimate, OperationNode, OperationRate, OperationTotals, ...eventSchemas
   ]

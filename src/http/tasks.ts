@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { Kinds, TaskSpec } from '../api/kinds.ts'
+import { kinds, TaskSpec } from '../api/kinds.ts'
 import { TaskId, taskIdPattern } from '../api/names.ts'
 import { Ref, Strict } from '../api/schema.ts'
 import { Preview, Task, TaskList, taskStates } from '../api/task.ts'
@@ -176,7 +176,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       description: 'Oldest first, page by page. Follow /events from `lastEventId` of the first page and nothing is missed.',
       querystring: Strict({
         state: Type.Optional(Type.Array(Type.String(), { description: `States, also separated by commas: ${taskStates.join(', ')}, or \`active\`, \`finished\`.` })),
-        kind: Type.Optional(Type.Array(Kinds)),
+        kind: Type.Optional(Type.Array(Type.String(), { description: `Kinds, also separated by commas: ${kinds.join(', ')}.` })),
         idPrefix: Type.Optional(Type.String({ maxLength: 255, pattern: taskIdPattern })),
         limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 })),
         cursor: Type.Optional(Type.String({ maxLength: 1000, description: '`next` of the page before.' }))
@@ -190,7 +190,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     const { state, kind, idPrefix, limit = 100, cursor } = request.query
     return listTasks(registry.runs(), { instance: registry.instance, lastEventId: lastEventId() }, {
       states: state?.flatMap(list => list.split(',')).flatMap(expandState),
-      kinds: kind,
+      kinds: kind?.flatMap(list => list.split(',')).map(checkKind),
       idPrefix,
       limit,
       cursor
@@ -238,4 +238,9 @@ function expandState (word: string): string[] {
   if (word === 'finished') return taskStates.filter(isFinished)
   if (!(taskStates as readonly string[]).includes(word)) throw new AppError('bad-request', `querystring.state: "${word}" is no state of a task. There are ${taskStates.join(', ')}, and the groups active and finished.`)
   return [word]
+}
+
+function checkKind (word: string): string {
+  if (!(kinds as readonly string[]).includes(word)) throw new AppError('bad-request', `querystring.kind: "${word}" is no kind of task. There are ${kinds.join(', ')}.`)
+  return word
 }

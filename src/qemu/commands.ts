@@ -86,6 +86,12 @@ export function parsePercentage (text: string): number | undefined {
   return last === undefined ? undefined : Number(last)
 }
 
+/** Where `compare` found the first difference; undefined if it did not say. */
+export function parseDifference (text: string): number | undefined {
+  const offset = /Content mismatch at offset (\d+)!/.exec(text)?.[1]
+  return offset === undefined ? undefined : Number(offset)
+}
+
 /** The format names qemu and we agree on; any other is not for us. */
 export function isFormat (name: string): name is Format {
   return name === 'raw' || name === 'qcow2'

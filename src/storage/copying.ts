@@ -1,7 +1,8 @@
-import type { CopyResult } from '../api/kinds.ts'
+import type { CopyResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import { Child } from './child.ts'
-import type { CopyAgentFunctions, CopyJob, CopyWorkerFunctions } from './protocol.ts'
+import type { Outcome } from './outcome.ts'
+import type { CopyAgentFunctions, CopyJob, CopyPreview, CopyWorkerFunctions, VerifyJob } from './protocol.ts'
 
 /** What a running copy needs of its task. */
 interface CopyContext {
@@ -11,21 +12,46 @@ interface CopyContext {
   onTuning (listener: (tuning: { bandwidth: number | null }) => void): void
 }
 
+type Worker = Child<CopyWorkerFunctions, Omit<CopyAgentFunctions, 'ready'>>
+
 /** How long the result waits for the worker to be gone, with its leases. Longer only where its storage hangs. */
 const goneWithinMs = 2000
+const previewDeadlineMs = 10_000
+
+/** Copies in a worker process of its own. Throws `signal.reason` when it was canceled. */
+export async function copyInWorker (job: CopyJob, context: CopyContext): Promise<CopyResult> {
+  const { domain, image } = job.request.what === 'copy' ? job.request.target : job.request
+  return await inWorker(`Copying ${domain}/${image}`, async remote => await remote.copy(job), context)
+}
+
+/** Compares in a worker process of its own. Throws `signal.reason` when it was canceled. */
+export async function verifyInWorker (job: VerifyJob, context: CopyContext): Promise<VerifyResult> {
+  return await inWorker(`Verifying ${job.image.domain}/${job.image.image}`, async remote => await remote.verify(job), context)
+}
+
+/** Asks a worker what a copy would do. */
+export async function previewInWorker (job: CopyJob): Promise<CopyPreview> {
+  const worker = startWorker({ accepted: () => {}, progress: () => {} })
+  try {
+    return await worker.call('The preview', async remote => await remote.preview(job), previewDeadlineMs)
+  } finally {
+    worker.end()
+    await Promise.race([worker.gone, pause(goneWithinMs)])
+  }
+}
 
 /**
- * Runs a copy in a worker process of its own and resolves with its result; throws `signal.reason` when it was
- * canceled. By then the leases are free, so that the next command on the image finds it free.
+ * Has something done by a worker and resolves with its result. By then the leases are free, so that the next command on
+ * the image finds it free.
  */
-export async function copyInWorker (job: CopyJob, { signal, accepted, progress, onTuning }: CopyContext): Promise<CopyResult> {
+async function inWorker<T> (what: string, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, context: CopyContext): Promise<T> {
+  const { signal, accepted, progress, onTuning } = context
   signal.throwIfAborted()
-  const worker = new Child<CopyWorkerFunctions, Omit<CopyAgentFunctions, 'ready'>>(new URL('./copy/main', import.meta.url), { accepted, progress })
+  const worker = startWorker({ accepted, progress })
   const cancel = () => { worker.tell(async remote => { await remote.cancel.asEvent() }) }
   signal.addEventListener('abort', cancel)
   try {
-    const { target } = job.request.what === 'copy' ? job.request : { target: job.request }
-    const ending = worker.call(`Copying ${target.domain}/${target.image}`, async remote => await remote.copy(job))
+    const ending = worker.call(what, async remote => await work(remote))
     // messages keep their order: whatever was changed before the start arrives after the job
     onTuning(({ bandwidth }) => { worker.tell(async remote => { await remote.setBandwidth.asEvent(bandwidth) }) })
     const end = await ending
@@ -36,6 +62,10 @@ export async function copyInWorker (job: CopyJob, { signal, accepted, progress, 
     worker.end()
     await Promise.race([worker.gone, pause(signal.aborted ? undefined : goneWithinMs)])
   }
+}
+
+function startWorker (listener: Omit<CopyAgentFunctions, 'ready'>): Worker {
+  return new Child(new URL('./copy/main', import.meta.url), listener)
 }
 
 /** Resolves after the time; never, without one. */

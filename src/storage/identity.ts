@@ -30,3 +30,8 @@ export function differences (a: Identity, b: Identity): string[] {
   // a birth later seen through another file system client may be missing there
   return keys.filter(key => a[key] !== b[key] && !(key === 'born' && (a.born === undefined || b.born === undefined)))
 }
+
+/** Whether two identities are of the same content: a hard link or a changed mode changes nothing in the file. */
+export function isSameContent (a: Identity, b: Identity): boolean {
+  return differences(a, b).every(what => what === 'changed')
+}

@@ -1,6 +1,6 @@
 import type { Allocation, Format } from '../api/format.ts'
 import type { Copy, BrokenImage, ImageEntry, ImageStatus } from '../api/image.ts'
-import type { CopyResult, CreateResult, DeleteResult } from '../api/kinds.ts'
+import type { CopyResult, CreateResult, DeleteResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import type { DomainPlace } from './area.ts'
 import type { Outcome } from './outcome.ts'
@@ -11,11 +11,19 @@ export interface Host {
   url?: string
 }
 
+/** An image and the format to read it in. */
+export interface ImageAddress {
+  domain: string
+  image: string
+  format: Format
+}
+
 export interface CopyRequest {
   what: 'copy'
-  source: { domain: string, image: string, format: Format }
+  source: ImageAddress
   target: { domain: string, image: string, format: Format, allocation: Allocation }
   verify: boolean
+  onExisting: 'refuse' | 'replace'
 }
 
 export interface MendRequest {
@@ -42,12 +50,33 @@ export interface CopyJob {
   settings: CopySettings
 }
 
+/** What a copy would do, as a look at the storage tells. */
+export interface CopyPreview {
+  outcome: 'copy' | 'replace' | 'continue' | 'finish' | 'already-done'
+  bytesTotal: number
+  bytesDone?: number
+  /** About as much space as the copy takes. */
+  bytesNeeded?: number
+  bytesFree?: number
+}
+
+/** Two images to compare. */
+export interface VerifyJob {
+  image: ImageAddress
+  against: ImageAddress
+  places: readonly DomainPlace[]
+}
+
 /** How a copy worker ended without an error. */
 export type CopyEnd = { canceled: true } | { result: CopyResult }
+
+export type VerifyEnd = { canceled: true } | { result: VerifyResult }
 
 /** What the agent may ask a copy worker. One worker, one copy. */
 export interface CopyWorkerFunctions {
   copy (job: CopyJob): Promise<Outcome<CopyEnd>>
+  preview (job: CopyJob): Promise<Outcome<CopyPreview>>
+  verify (job: VerifyJob): Promise<Outcome<VerifyEnd>>
   cancel (): void
   setBandwidth (bandwidth: number | null): void
 }

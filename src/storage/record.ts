@@ -39,6 +39,8 @@ export const CopyRecord = Strict({
     virtualSize: Bytes(''),
     files: Type.Array(SourceFile, { minItems: 1, maxItems: 200 })
   })),
+  /** The image that has the target's name, and is good until the copy takes its place. */
+  replaces: Type.Optional(Identity),
   bandwidth: Type.Optional(Type.Integer({ minimum: 1 })),
   /** The part's inode, from `copying` on. */
   inode: Type.Optional(Type.String()),

@@ -1,11 +1,11 @@
 import type { ImageState } from '../api/image.ts'
-import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage } from '../api/kinds.ts'
+import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import { AppError } from '../errors.ts'
-import { copyInWorker } from './copying.ts'
+import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
 import { sourceFormat, targetFormat } from './names.ts'
-import type { CopyJob, CopySettings, Host } from './protocol.ts'
+import type { CopyJob, CopyRequest, CopySettings, Host } from './protocol.ts'
 
 interface Uses { shared: readonly string[], exclusive: readonly string[] }
 
@@ -25,6 +25,7 @@ interface StorageKind<Spec, Result> {
   check (spec: Spec): void
   uses (spec: Spec): Uses
   run (spec: Spec, context: Context): Promise<Result>
+  preview? (spec: Spec): Promise<object>
 }
 
 export interface StorageKinds {
@@ -32,6 +33,7 @@ export interface StorageKinds {
   'storage.mendImage': StorageKind<MendImage, CopyResult>
   'storage.createImage': StorageKind<CreateImage, CreateResult>
   'storage.deleteImage': StorageKind<DeleteImage, DeleteResult>
+  'storage.verifyImage': StorageKind<VerifyImage, VerifyResult>
 }
 
 /** A change of an image that this agent made. */
@@ -92,14 +94,14 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         targetFormat(target.image, target.format)
       },
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
-      run: async ({ source, target, verify, bandwidth }, context) => {
-        domains.get(source.domain)
-        return await copy(target, job(context.id, {
-          what: 'copy',
-          source: { ...source, format: sourceFormat(source.image, source.format) },
-          target: { ...target, format: targetFormat(target.image, target.format), allocation: target.allocation ?? 'sparse' },
-          verify: verify ?? false
-        }, bandwidth), context)
+      run: async (spec, context) => {
+        domains.get(spec.source.domain)
+        return await copy(spec.target, job(context.id, copyRequest(spec), spec.bandwidth), context)
+      },
+      preview: async spec => {
+        domains.get(spec.source.domain)
+        domains.get(spec.target.domain)
+        return await previewInWorker(job('dry-run', copyRequest(spec), spec.bandwidth))
       }
     },
     'storage.mendImage': {
@@ -109,7 +111,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       check: () => {},
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async ({ domain, image, bandwidth }, context) =>
-        await copy({ domain, image }, job(context.id, { what: 'mend', domain, image }, bandwidth), context)
+        await copy({ domain, image }, job(context.id, { what: 'mend', domain, image }, bandwidth), context),
+      preview: async ({ domain, image, bandwidth }) => {
+        domains.get(domain)
+        return await previewInWorker(job('dry-run', { what: 'mend', domain, image }, bandwidth))
+      }
     },
     'storage.createImage': {
       cancelable: false,
@@ -122,6 +128,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         })
         void announce(domain, image, id)
         return result
+      },
+      preview: async ({ domain, image, virtualSize }) => {
+        const state = await domains.get(domain).image(image, undefined).then(({ state }) => state, absent)
+        if (state !== 'absent') throw new AppError('image-exists', `There is an image ${image} in domain ${domain} (${state}). Delete it first, or choose another name.`)
+        return { outcome: 'create', bytesTotal: virtualSize }
       }
     },
     'storage.deleteImage': {
@@ -133,7 +144,45 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         const result = await domains.get(domain).delete({ image, host, taskId: id }, accepted)
         void announce(domain, image, id)
         return result
+      },
+      preview: async ({ domain, image }) => {
+        const { actualSize, state } = await domains.get(domain).image(image, undefined)
+        return { outcome: 'delete', state, bytesToFree: actualSize }
+      }
+    },
+    'storage.verifyImage': {
+      cancelable: true,
+      tunable: false,
+      queue: 'copy',
+      check: spec => {
+        if (name(spec) === name(spec.against)) throw new AppError('same-image', `${name(spec)} is to be compared with itself. Choose another image.`)
+        sourceFormat(spec.image, spec.format)
+        sourceFormat(spec.against.image, spec.against.format)
+      },
+      uses: spec => ({ shared: [name(spec), name(spec.against)], exclusive: [] }),
+      run: async ({ domain, image, format, against }, context) => {
+        for (const id of [domain, against.domain]) domains.get(id)
+        return await verifyInWorker({
+          image: { domain, image, format: sourceFormat(image, format) },
+          against: { ...against, format: sourceFormat(against.image, against.format) },
+          places: domains.places()
+        }, context)
       }
     }
+  }
+}
+
+function absent (error: unknown): 'absent' {
+  if (error instanceof AppError && error.code === 'image-not-found') return 'absent'
+  throw error
+}
+
+function copyRequest ({ source, target, verify, onExisting }: CopyImage): CopyRequest {
+  return {
+    what: 'copy',
+    source: { ...source, format: sourceFormat(source.image, source.format) },
+    target: { ...target, format: targetFormat(target.image, target.format), allocation: target.allocation ?? 'sparse' },
+    verify: verify ?? false,
+    onExisting: onExisting ?? 'refuse'
   }
 }

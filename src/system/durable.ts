@@ -45,6 +45,13 @@ export async function linkFile (from: Directory, name: string, to: Directory, ne
   await syncDirectory(to)
 }
 
+/** Moves a file to a name in another directory, durably. Whatever had that name is replaced, in one step. */
+export async function replaceByMove (from: Directory, name: string, to: Directory, newName: string): Promise<void> {
+  await rename(entry(from, name), entry(to, newName))
+  await syncDirectory(to)
+  await syncDirectory(from)
+}
+
 /** Removes a name durably. Returns whether it was there. */
 export async function removeFile (directory: Directory, name: string): Promise<boolean> {
   try {

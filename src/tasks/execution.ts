@@ -77,7 +77,7 @@ async function perform ({ run, definition, acceptDeadlineMs, log, moved, progres
     progress.stop()
     moved(run.move(state, Date.now(), {
       ...(outcome.result === undefined ? {} : { result: outcome.result }),
-      ...(outcome.error === undefined ? {} : { error: problemOf(outcome.error) })
+      ...('error' in outcome && { error: problemOf(outcome.error) })
     }))
   }
   const progress = new Throttle(progressIntervalMs, latest => {

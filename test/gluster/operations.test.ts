@@ -128,3 +128,16 @@ t.test('whether Gluster can be asked is an answer, not an error', async t => {
   t.match(await new Operations({ gluster: down, hostId: 'here' }).availability(), { available: false, code: 'gluster-unavailable', detail: /Start glusterd/ })
   t.match(await new Operations({ gluster: new Gluster({ command: '/nowhere/gluster' }), hostId: 'here' }).availability(), { available: false, code: 'gluster-unavailable', detail: /not installed/ })
 })
+
+t.test('a volume that is locked is missing from the answer about all, and asked for by itself', async t => {
+  const { gluster, change } = await standIn({ ...healthy, 'volume status v0 tasks': 'rb3-tasks' })
+  await change('volume status all tasks', 'rb-r1-tasks')
+  const { items, unknown } = await new Operations({ gluster, hostId: 'here' }).list()
+  t.equal(items.length, 1)
+  t.equal(unknown, undefined)
+
+  await change('volume status v0 tasks', 'vol-create')
+  const blind = await new Operations({ gluster, hostId: 'here' }).list()
+  t.same(blind.items, [])
+  t.match(blind.unknown, [{ volume: 'v0', code: 'gluster-unexpected' }], 'what cannot be told is not told to be nothing')
+})

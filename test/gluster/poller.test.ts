@@ -10,7 +10,7 @@ function operationOf (of: Partial<Operation> = {}): Operation {
 }
 
 /** A poller that looks when it is told to, and the looks it is given. */
-function watch (t: Test, looks: Array<Operation[] | Error>) {
+function watch (t: Test, looks: Array<Operation[] | OperationList | Error>) {
   const told: string[] = []
   const said: string[] = []
   const looked = new EventEmitter()
@@ -20,7 +20,7 @@ function watch (t: Test, looks: Array<Operation[] | Error>) {
         const look = looks.shift() ?? []
         setImmediate(() => looked.emit('look'))
         if (look instanceof Error) throw look
-        return { items: look, observedAt: 'later' }
+        return Array.isArray(look) ? { items: look, observedAt: 'later' } : look
       }
     },
     pollSeconds: 1000,
@@ -53,9 +53,9 @@ t.test('new states are told as changes, new numbers as progress, nothing new not
 })
 
 t.test('a look that fails, or cannot tell, takes nothing back', async t => {
-  const { told, said, first, next } = watch(t, [[operationOf()], new AppError('gluster-unavailable', 'down'), new AppError('gluster-unavailable', 'down'), [operationOf({ state: 'unknown', problem: { code: 'gluster-busy', detail: '' } })], [operationOf()]])
+  const { told, said, first, next } = watch(t, [[operationOf()], new AppError('gluster-unavailable', 'down'), new AppError('gluster-unavailable', 'down'), [operationOf({ state: 'unknown', problem: { code: 'gluster-busy', detail: '' } })], { items: [], unknown: [{ volume: 'v0', code: 'gluster-busy', detail: '' }], observedAt: 'later' }, [operationOf()]])
   await first()
-  for (let look = 0; look < 4; look++) await next()
+  for (let look = 0; look < 5; look++) await next()
   t.same(told, ['X running', 'X progress'])
   t.equal(said.length, 1, 'that Gluster is not there is said once')
 })

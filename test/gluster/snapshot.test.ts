@@ -34,3 +34,11 @@ t.test('a look that failed is tried again', async t => {
   await t.rejects(snapshot.read(), /down/)
   t.equal(await snapshot.read(), 2)
 })
+
+t.test('who comes late in a long look gets the next one, together with the others', async t => {
+  let looks = 0
+  const snapshot = new Snapshot(async () => { await sleep(60); return ++looks }, 30)
+  const first = snapshot.read()
+  await sleep(40)
+  t.same(await Promise.all([first, snapshot.read(), snapshot.read()]), [1, 2, 2])
+})

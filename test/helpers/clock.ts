@@ -20,7 +20,7 @@ export class Clock {
     const { setTimeout: realSet, clearTimeout: realClear } = globalThis
     t.intercept(globalThis, 'setTimeout', {
       configurable: true,
-      value: (run: () => void, ms = 0, ...rest: unknown[]) => ms < atLeastMs ? realSet(run, ms, ...rest) : this.#start(run, ms)
+      value: (...args: [() => void, number?]) => (args[1] ?? 0) < atLeastMs ? realSet(...args) : this.#start(...args)
     })
     t.intercept(globalThis, 'clearTimeout', {
       configurable: true,
@@ -53,7 +53,7 @@ export class Clock {
     this.#wall += ms
   }
 
-  #start (run: () => void, ms: number): Timer {
+  #start (run: () => void, ms = 0): Timer {
     this.set++
     // Node lets a delay that does not fit run out at once
     const timer = { due: this.#monotonic + (ms > 2 ** 31 - 1 ? 1 : ms), run, unref: () => timer, ref: () => timer }

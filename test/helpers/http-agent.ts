@@ -1,9 +1,10 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
+import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
 import { pino } from 'pino'
 import type { Test } from 'tap'
-import { kinds, type TaskResult, type TaskSpec } from '../../src/api/kinds.ts'
+import { CopyImage, kinds, type TaskResult, type TaskSpec } from '../../src/api/kinds.ts'
 import type { Progress, Task } from '../../src/api/task.ts'
 import { addSchemas } from '../../src/http/schemas.ts'
 import { createServer, type ServerOptions } from '../../src/http/server.ts'
@@ -15,9 +16,10 @@ import { HttpClient } from './http-client.ts'
 
 export const silent: FastifyBaseLogger = pino({ level: 'silent' })
 
-/** A copy between two images of the domain `local`. */
+/** A copy between two images of the domain `local`, with every default as the agent itself fills it in. */
 export function copyOf (source: string, target: string, more: { bandwidth?: number, verify?: boolean } = {}): TaskSpec {
-  return { kind: 'storage.copyImage', source: { domain: 'local', image: source }, target: { domain: 'local', image: target }, verify: false, ...more }
+  const spec = { kind: 'storage.copyImage', source: { domain: 'local', image: source }, target: { domain: 'local', image: target }, ...more }
+  return Value.Parse(CopyImage, spec)
 }
 
 /** The deletion of an image: a kind that can be neither canceled nor tuned. */
@@ -97,6 +99,11 @@ export class Bodies {
 /** Lets everything happen that waits for nothing but its turn. */
 export async function turn (): Promise<void> {
   await new Promise(resolve => { setImmediate(resolve) })
+}
+
+/** Resolves when a condition holds that nothing tells of. */
+export async function until (holds: () => boolean): Promise<void> {
+  while (!holds()) await turn()
 }
 
 export interface AgentOptions extends Partial<Omit<RegistryOptions, 'kinds'>> {

@@ -48,7 +48,8 @@ export async function callsOf (argv: readonly string[]): Promise<Call[]> {
       return match === null ? [] : [{ thread: match[1] ?? '', name: match[2] ?? '' }]
     })
     // whatever runs beside it does fewer
-    const byThread = Map.groupBy(calls, ({ thread }) => thread)
+    const byThread = new Map<string, typeof calls>()
+    for (const call of calls) byThread.set(call.thread, [...byThread.get(call.thread) ?? [], call])
     const [busiest = []] = [...byThread.values()].sort((a, b) => b.length - a.length)
     const counts = new Map<string, number>()
     return busiest.map(({ name }) => {

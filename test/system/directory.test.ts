@@ -56,7 +56,7 @@ t.test('a subdirectory is not reached through a link', async t => {
   await symlink('inner', join(path, 'inner-link'))
   const inner = await openSubdirectory(directory, 'inner')
   await closeFd(inner.fd)
-  await t.rejects(openSubdirectory(directory, 'inner-link'), (error: unknown) => hasCode(error, 'ELOOP', 'ENOTDIR'))
+  t.ok(hasCode(await openSubdirectory(directory, 'inner-link').catch((error: unknown) => error), 'ELOOP', 'ENOTDIR'))
   await t.rejects(openSubdirectory(directory, 'file'), { code: 'ENOTDIR' })
 })
 

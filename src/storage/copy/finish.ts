@@ -1,12 +1,12 @@
 import { AppError } from '../../errors.ts'
 import type { Progress } from '../../api/task.ts'
-import { compareCommand, parsePercentage } from '../../qemu/commands.ts'
 import { look, hasCode, truncateFd } from '../../system/directory.ts'
-import { linkFile, syncData } from '../../system/durable.ts'
-import { run } from '../../system/run.ts'
+import { linkFile, replaceByMove, syncData } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
-import { identityOf } from '../identity.ts'
+import { identityOf, isSameContent } from '../identity.ts'
+import { assertUnused } from '../in-use.ts'
 import { writeRecord, type CopyRecord } from '../record.ts'
+import { compare } from './compare.ts'
 import { removePart } from './part.ts'
 import type { Session } from './session.ts'
 import { sourceChanges, sourceFds, sourceNodes } from './source.ts'
@@ -30,14 +30,27 @@ export async function finish (session: Session, report: (progress: Progress) => 
   signal.throwIfAborted()
   await session.checkpoint(() => ({ phase: 'finishing', ...(verified && { verified: true }) }))
   try {
-    // link, not rename: it can never replace an image that somebody has put there meanwhile
-    await linkFile(area.parts, session.record.copyId, area.root, image)
+    await giveName(area, session.record)
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error
     await session.checkpoint(() => ({ phase: 'copying' }))
-    throw new AppError('target-exists', `A file ${image} has appeared in domain ${area.id} during the copy. Rename it and mend the image: the copy itself is whole.`, { cause: error })
+    throw new AppError('target-exists', `A file ${image} that this copy may not replace has appeared in domain ${area.id}, or was written, during the copy. Rename it and mend the image: the copy itself is whole.`, { cause: error })
   }
   return await complete(area, session.record)
+}
+
+/**
+ * Gives the part the image's name: by link, which can never replace an image that somebody has put there meanwhile, or,
+ * to replace the very image that was there when the copy began, by rename.
+ */
+async function giveName (area: Area, { copyId, image, replaces }: CopyRecord): Promise<void> {
+  const existing = await look(area.root, image)
+  if (existing === undefined || replaces === undefined || !isSameContent(replaces, identityOf(existing))) {
+    await linkFile(area.parts, copyId, area.root, image)
+    return
+  }
+  await assertUnused(area, image, 'It was not replaced; the copy is whole: mend the image when it is closed.')
+  await replaceByMove(area.parts, copyId, area.root, image)
 }
 
 /** Marks a copy as done whose image has its name. */
@@ -46,7 +59,7 @@ export async function complete (area: Area, record: CopyRecord): Promise<CopyRec
   const stats = await look(area.root, record.image)
   if (stats === undefined) throw new AppError('storage-failed', `The image ${record.image} has vanished from domain ${area.id} at the end of its copy.`)
   const now = new Date().toISOString()
-  const { bytesPerSecond: _, ...rest } = record
+  const { bytesPerSecond: _, replaces: __, ...rest } = record
   const done: CopyRecord = {
     ...rest, phase: 'done', done: [], begun: [], target: identityOf(stats), checkpointAt: now, completedAt: now
   }
@@ -63,20 +76,10 @@ async function assertUnchanged ({ record, source }: Session): Promise<void> {
 
 async function verify (session: Session, report: (progress: Progress) => void): Promise<void> {
   const { source, part, record, signal } = session
-  const tell = (percent: number) => {
-    report({ phase: 'verifying', bytesTotal: record.virtualSize, bytesDone: Math.floor(record.virtualSize * percent / 100) })
-  }
-  tell(0)
-  const { exitCode, stderr } = await run(compareCommand([{ fd: 3, format: record.format }], sourceNodes(source, 4)), {
-    fds: [part.fd, ...sourceFds(source)],
-    signal,
-    onStdout: text => {
-      const percent = parsePercentage(text)
-      if (percent !== undefined) tell(percent)
-    }
+  const { identical } = await compare([{ fd: 3, format: record.format }], sourceNodes(source, 4), [part.fd, ...sourceFds(source)], {
+    signal, bytesTotal: record.virtualSize, report
   })
-  if (exitCode === 0) return
-  if (exitCode !== 1) throw new AppError('storage-failed', `The copy ${record.image} could not be compared with its source: ${stderr.trim().split('\n').at(-1) ?? ''}`)
+  if (identical) return
   // nothing that was copied can be trusted now, neither as done nor as zero
   await session.checkpoint(() => ({ done: [], begun: [[0, record.virtualSize]], bytesMoved: 0 }))
   throw new AppError('verification-failed', `The copy ${record.image} differs from its source although the source did not change. It stays invisible; mendImage copies it anew, deleteImage removes it.`)

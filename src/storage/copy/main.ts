@@ -1,14 +1,17 @@
 import process from 'node:process'
 import { openChannel } from '../channel.ts'
 import { outcomeOf } from '../outcome.ts'
-import type { CopyAgentFunctions, CopyWorkerFunctions } from '../protocol.ts'
+import type { CopyAgentFunctions, CopyJob, CopyWorkerFunctions } from '../protocol.ts'
 import { CopyWorker } from './worker.ts'
 
-// The copy worker: one process, one copy. It holds the leases, so its life is theirs.
+// The copy worker: one process, one copy or comparison. It holds the leases, so its life is theirs.
 
 const unexpected = (error: unknown) => { console.error(error) }
+const nameOf = ({ request }: CopyJob) => request.what === 'copy' ? request.target.image : request.image
 const workerFunctions: CopyWorkerFunctions = {
-  copy: async job => await outcomeOf(`Copying ${job.request.what === 'copy' ? job.request.target.image : job.request.image}`, async () => await worker.copy(job), unexpected),
+  copy: async job => await outcomeOf(`Copying ${nameOf(job)}`, async () => await worker.copy(job), unexpected),
+  preview: async job => await outcomeOf(`Copying ${nameOf(job)}`, async () => await worker.preview(job), unexpected),
+  verify: async job => await outcomeOf(`Verifying ${job.image.image}`, async () => await worker.verify(job), unexpected),
   cancel: () => { worker.cancel() },
   setBandwidth: bandwidth => { worker.setBandwidth(bandwidth) }
 }

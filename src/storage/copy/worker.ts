@@ -2,9 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
 import type { CopyResult } from '../../api/kinds.ts'
 import { look, statFd } from '../../system/directory.ts'
-import type { CopyAgentFunctions, CopyEnd, CopyJob } from '../protocol.ts'
+import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, VerifyEnd, VerifyJob } from '../protocol.ts'
 import type { CopyRecord } from '../record.ts'
-import { accept, type Accepted } from './accept.ts'
+import { decide, type Accepted } from './accept.ts'
+import { compareImages } from './compare.ts'
 import { Copier } from './copier.ts'
 import { complete, finish } from './finish.ts'
 import { clusterBytesOf } from './part.ts'
@@ -39,7 +40,9 @@ export class CopyWorker {
   async copy (job: CopyJob): Promise<CopyEnd> {
     try {
       this.#canceled.signal.throwIfAborted()
-      const acceptance = await accept(job)
+      const { proceed } = await decide(job)
+      this.#canceled.signal.throwIfAborted()
+      const acceptance = await proceed()
       this.#agent.accepted()
       switch (acceptance.how) {
         case 'done': return { result: { ...resultOf(acceptance.record, 0, 0), alreadyDone: true } }
@@ -48,6 +51,22 @@ export class CopyWorker {
       }
     } catch (error) {
       if (error === this.#canceled.signal.reason && this.#canceled.signal.aborted) return { canceled: true }
+      throw error
+    }
+  }
+
+  /** Looks at everything that the accept step looks at, and changes nothing. */
+  async preview (job: CopyJob): Promise<CopyPreview> {
+    return (await decide(job)).preview
+  }
+
+  /** Compares two images. */
+  async verify (job: VerifyJob): Promise<VerifyEnd> {
+    const { signal } = this.#canceled
+    try {
+      return { result: await compareImages(job, signal, this.#agent) }
+    } catch (error) {
+      if (signal.aborted && error === signal.reason) return { canceled: true }
       throw error
     }
   }

@@ -9,6 +9,7 @@ import { closeFd, entry, hasCode, look, openFile, statFd, truncateFd } from '../
 import { linkFile, removeFile, syncDirectory, syncFile } from '../../system/durable.ts'
 import { run, runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
+import { assertUnused } from '../in-use.ts'
 import { isLeased, takeLease, type Lease } from '../lease.ts'
 import type { CreateRequest, Host } from '../protocol.ts'
 import { readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord } from '../record.ts'
@@ -84,12 +85,16 @@ export async function deleteImage (area: Area, request: { image: string, host: H
     if (stats === undefined && record === undefined && !broken && await look(area.copies, `${image}.json.new`) === undefined) {
       throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
     }
-    if (stats !== undefined && !isForeign) await assertUnused(area, image)
+    if (stats !== undefined && !isForeign) await assertUnused(area, image, 'Nothing was deleted.')
     if (!isForeign) await recordIntent(area, openRecord(area, image, 'deleting', request, record ?? { format: 'raw', virtualSize: 0, allocation: 'sparse' }), record)
-    accepted()
-    if (!isForeign) await removeFile(area.root, image)
+    if (!isForeign) {
+      accepted()
+      await removeFile(area.root, image)
+    }
     if (record !== undefined) await removeFile(area.parts, record.copyId)
     await removeRecord(area.copies, image)
+    // an intent cannot be told from one that means the file, too: here the deed itself is what is durable
+    if (isForeign) accepted()
     const gone = isForeign ? [part] : stats?.ino === part?.ino ? [stats] : [stats, part]
     return gone.reduce((sum, file) => sum + Number(file?.blocks ?? 0n) * 512, 0)
   })
@@ -113,19 +118,6 @@ async function readAnyRecord (area: Area, image: string): Promise<{ record: Copy
   } catch (error) {
     if (!(error instanceof AppError) || error.code !== 'record-invalid') throw error
     return { record: undefined, broken: true }
-  }
-}
-
-/** Refuses while a guest has the image open. Whether it is a sound image does not matter here. */
-async function assertUnused (area: Area, image: string): Promise<void> {
-  const fd = await openFile(area.root, image, constants.O_RDONLY)
-  try {
-    const { exitCode, stderr } = await run(lockProbeCommand(3), { fds: [fd], maxOutput: 0, timeoutMs: 60_000 })
-    if (exitCode !== 0 && classifyFailure(stderr) === 'in-use') {
-      throw new AppError('image-in-use', `Image ${image} is open in another program, most likely a guest. Nothing was deleted.`)
-    }
-  } finally {
-    await closeFd(fd)
   }
 }
 

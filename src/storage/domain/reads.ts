@@ -6,6 +6,7 @@ import { AppError } from '../../errors.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
 import { closeFd, entry, look, openFile, readStart } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
+import { identityOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
 import { formatOfName, isImageName } from '../names.ts'
 import type { DomainDescription } from '../protocol.ts'
@@ -86,7 +87,7 @@ export async function listCopies (area: Area): Promise<Copy[]> {
   for (const image of await recordedImages(area)) {
     const found = await find(area, image)
     if (found.record === undefined) continue
-    copies.push({ domain: area.id, image, state: copyState(found.record, judge(found)), copy: progressOf(found.record) })
+    copies.push({ domain: area.id, image, state: copyState(found.record, judge(found), found.leased), copy: progressOf(found.record) })
   }
   return copies
 }
@@ -123,7 +124,8 @@ async function find (area: Area, image: string): Promise<Found> {
 async function compose (area: Area, image: string, { record, problem, abandonedWrite }: Readable, leased: boolean): Promise<Found> {
   const stats = await look(area.root, image)
   if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
-  return { domain: area.id, image, inode: stats === undefined ? undefined : String(stats.ino), record, leased, recordProblem: problem, abandonedWrite }
+  const replaceable = stats !== undefined && record?.replaces !== undefined && isSameContent(record.replaces, identityOf(stats))
+  return { domain: area.id, image, inode: stats === undefined ? undefined : String(stats.ino), record, leased, recordProblem: problem, replaceable, abandonedWrite }
 }
 
 interface Readable {

@@ -12,6 +12,8 @@ export interface Found {
   leased: boolean
   /** Why the record cannot be read, if it cannot. */
   recordProblem: string | undefined
+  /** The file that has the name is the one that the open copy is to replace, as it was when the copy began. */
+  replaceable?: boolean
   /** An unfinished write of a record is all that is there of it. */
   abandonedWrite: boolean
 }
@@ -36,6 +38,7 @@ export function judge (found: Found): Verdict | undefined {
     if (leased) return { state: 'illegal', detail: `${image} is being deleted.`, fixes: [] }
     return { state: 'illegal', detail: `The deletion of ${image} was interrupted.`, fixes: [clean(found, 'Finishes the deletion.')] }
   }
+  if (found.replaceable === true) return judgeReplacement(found, record)
   if (leased) return { state: 'copying', fixes: [] }
   const isOurs = inode !== undefined && record.phase === 'finishing' && inode === record.inode
   if (inode !== undefined && !isOurs) {
@@ -55,10 +58,22 @@ export function judge (found: Found): Verdict | undefined {
   }
 }
 
+/** An image that is being replaced is as good as ever until its successor is complete. */
+function judgeReplacement (found: Found, record: CopyRecord): Verdict {
+  if (found.leased) return { state: 'ok', detail: `It is about to be replaced by a copy on host ${record.host.id}.`, fixes: [] }
+  return {
+    state: 'ok',
+    detail: `A copy by task ${record.taskId ?? 'unknown'} that was to replace it was interrupted.`,
+    fixes: [mend(record), clean(found, 'Removes the unfinished copy and leaves the image.')]
+  }
+}
+
 /** The state of a copy record, in the words of the list of copies. */
-export function copyState (record: CopyRecord, verdict: Verdict | undefined): Copy['state'] {
+export function copyState (record: CopyRecord, verdict: Verdict | undefined, leased: boolean): Copy['state'] {
   if (record.phase === 'done') return 'done'
-  return verdict?.state === 'copying' || verdict?.state === 'interrupted' ? verdict.state : 'illegal'
+  if (record.phase === 'deleting') return 'illegal'
+  if (leased) return 'copying'
+  return verdict?.fixes.some(({ action }) => action === 'mend') === true ? 'interrupted' : 'illegal'
 }
 
 function mend ({ domain, image, bandwidth }: CopyRecord): Fix {

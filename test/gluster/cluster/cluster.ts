@@ -72,7 +72,7 @@ export async function startCluster (t: Test): Promise<Cluster> {
       if (code !== 0) throw new Error(`gluster ${args.join(' ')}: ${stdout}${stderr}`)
       return stdout
     },
-    slow: megabits => onAll('tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', 'tbf', 'rate', `${megabits}mbit`, 'burst', '64k', 'latency', '400ms'),
+    slow: megabits => onAll('tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', 'tbf', 'rate', `${megabits}mbit`, 'burst', '64k', 'latency', '50ms'),
     fast: () => onAll('tc', 'qdisc', 'del', 'dev', 'eth0', 'root'),
     async agent (host) {
       const node = [process.execPath, '--import', import.meta.resolve('@tapjs/typescript/import'), agentFile, `host${host}`]

@@ -91,7 +91,7 @@ t.test('whatever is not ok and that nobody works on has a detail and a way out t
 })
 
 t.test('the list of copies has four words for it', async t => {
-  const state = (record: CopyRecord, file: File, leased = false) => copyState(record, judge(found({ file, record, leased })))
+  const state = (record: CopyRecord, file: File, leased = false) => copyState(record, judge(found({ file, record, leased })), leased)
   t.equal(state(recordOf(), 'none', true), 'copying')
   t.equal(state(recordOf(), 'none'), 'interrupted')
   t.equal(state(recordOf(), 'foreign'), 'illegal')

@@ -1,0 +1,93 @@
+import { randomUUID } from 'node:crypto'
+import { statfs } from 'node:fs/promises'
+import { AppError } from '../../errors.ts'
+import { entry } from '../../system/directory.ts'
+import type { Area } from '../area.ts'
+import type { Identity } from '../identity.ts'
+import { assertUnused } from '../in-use.ts'
+import type { Lease } from '../lease.ts'
+import type { CopyJob, CopyRequest } from '../protocol.ts'
+import { removeRecord, writeRecord, type CopyRecord } from '../record.ts'
+import type { Decision } from './accept.ts'
+import { createPart, removePart, type Part } from './part.ts'
+import { probeSource, recordedFiles } from './source.ts'
+import { takeSource } from './take-source.ts'
+
+/** What was found of the target. */
+interface Target {
+  area: Area
+  lease: Lease
+  /** What an earlier command has left: done with, or an interrupted createImage. */
+  record: CopyRecord | undefined
+  /** The image that is to be replaced. It stays good until the copy is complete. */
+  replaces?: Identity
+}
+
+/** Begins a new copy, if nothing stands against it. */
+export async function begin (job: CopyJob, request: CopyRequest, { area, lease, record, replaces }: Target): Promise<Decision> {
+  const { target } = request
+  const source = await takeSource(job, request.source)
+  await probeSource(source)
+  if (replaces !== undefined) await assertUnused(area, target.image, 'It was not replaced.')
+  const virtualSize = target.format === 'raw' ? source.virtualSize : Math.ceil(source.virtualSize / 512) * 512
+  const bytesNeeded = target.allocation === 'preallocated' ? virtualSize : Math.min(virtualSize, source.dataBytes)
+  const bytesFree = await checkSpace(area, bytesNeeded)
+  const now = new Date().toISOString()
+  const creating: CopyRecord = {
+    version: 1,
+    copyId: randomUUID(),
+    phase: 'creating',
+    domain: area.id,
+    image: target.image,
+    format: target.format,
+    allocation: target.allocation,
+    virtualSize,
+    verify: request.verify,
+    source: { domain: request.source.domain, virtualSize: source.virtualSize, files: recordedFiles(source) },
+    ...(replaces !== undefined && { replaces }),
+    ...(job.bandwidth !== null && { bandwidth: job.bandwidth }),
+    windowBytes: 0,
+    done: [],
+    begun: [],
+    bytesMoved: 0,
+    epoch: 1,
+    host: job.host,
+    taskId: job.taskId,
+    createdAt: now,
+    checkpointAt: now
+  }
+  return {
+    preview: { outcome: replaces === undefined ? 'copy' : 'replace', bytesTotal: virtualSize, bytesNeeded, bytesFree },
+    proceed: async () => {
+      // an interrupted createImage of the same name: the new command is for the whole image
+      if (record?.phase === 'creating') await removePart(area, record.copyId)
+      return { how: 'run', accepted: { area, lease, source, ...await make(area, creating) } }
+    }
+  }
+}
+
+/** Makes record and part; takes both back when that fails, so that a refusal leaves nothing behind. */
+async function make (area: Area, creating: CopyRecord): Promise<{ part: Part, record: CopyRecord }> {
+  try {
+    await writeRecord(area.copies, creating)
+    const part = await createPart(area, creating)
+    const record: CopyRecord = { ...creating, phase: 'copying', inode: part.inode }
+    await writeRecord(area.copies, record)
+    return { part, record }
+  } catch (error) {
+    try {
+      await removePart(area, creating.copyId)
+      await removeRecord(area.copies, creating.image)
+    } catch (cause) {
+      throw new AppError('storage-failed', `The copy to ${creating.image} could not be begun, nor could what was begun be removed. The fixes of domain ${area.id} show what is left.`, { cause, changed: true })
+    }
+    throw error
+  }
+}
+
+async function checkSpace (area: Area, bytesNeeded: number): Promise<number> {
+  const { bavail, bsize } = await statfs(entry(area.root, '.'))
+  const free = bavail * bsize
+  if (free < bytesNeeded) throw new AppError('no-space', `Domain ${area.id} has ${free} bytes free, the copy needs about ${bytesNeeded}.`, { members: { bytesFree: free, bytesNeeded } })
+  return free
+}

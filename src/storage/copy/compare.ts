@@ -1,0 +1,55 @@
+import type { VerifyResult } from '../../api/kinds.ts'
+import { AppError } from '../../errors.ts'
+import { compareCommand, parseDifference, parsePercentage } from '../../qemu/commands.ts'
+import type { NodeFile } from '../../qemu/node.ts'
+import { run } from '../../system/run.ts'
+import type { CopyAgentFunctions, VerifyJob } from '../protocol.ts'
+import { probeSource, sourceFds, sourceNodes } from './source.ts'
+import { takeSource } from './take-source.ts'
+
+type Chain = readonly [NodeFile, ...NodeFile[]]
+
+/**
+ * Compares two disks as a guest sees them; bytes that one has beyond the end of the other are equal if they are zero.
+ *
+ * @param bytesTotal what the percentages that are reported are of.
+ */
+export async function compare (a: Chain, b: Chain, fds: readonly number[], { signal, bytesTotal, report }: {
+  signal: AbortSignal
+  bytesTotal: number
+  report: CopyAgentFunctions['progress']
+}): Promise<VerifyResult> {
+  const tell = (percent: number) => { report({ phase: 'verifying', bytesTotal, bytesDone: Math.floor(bytesTotal * percent / 100) }) }
+  let printed = ''
+  tell(0)
+  const { exitCode, stderr } = await run(compareCommand(a, b), {
+    fds,
+    signal,
+    onStdout: text => {
+      // the verdict is the last thing it prints
+      printed = (printed + text).slice(-1000)
+      const percent = parsePercentage(text)
+      if (percent !== undefined) tell(percent)
+    }
+  })
+  signal.throwIfAborted()
+  if (exitCode === 0) return { identical: true }
+  if (exitCode !== 1) throw new AppError('storage-failed', `The images could not be compared: ${stderr.trim().split('\n').at(-1) ?? ''}`)
+  const firstDifference = parseDifference(printed)
+  return { identical: false, ...(firstDifference !== undefined && { firstDifference }) }
+}
+
+/** Compares two images under shared leases, so that nobody writes them meanwhile. */
+export async function compareImages (job: VerifyJob, signal: AbortSignal, { accepted, progress }: Pick<CopyAgentFunctions, 'accepted' | 'progress'>): Promise<VerifyResult> {
+  const image = await takeSource(job, job.image)
+  const against = await takeSource(job, job.against)
+  await probeSource(image)
+  await probeSource(against)
+  accepted()
+  // an image in another format may be up to a sector longer
+  const [shorter, longer] = [image.virtualSize, against.virtualSize].toSorted((a, b) => a - b)
+  if (shorter !== undefined && longer !== undefined && longer - shorter >= 512) return { identical: false, firstDifference: shorter }
+  return await compare(sourceNodes(image, 3), sourceNodes(against, 3 + image.files.length), [...sourceFds(image), ...sourceFds(against)], {
+    signal, bytesTotal: longer ?? 0, report: progress
+  })
+}

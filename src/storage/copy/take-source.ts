@@ -1,0 +1,30 @@
+import { AppError } from '../../errors.ts'
+import { look } from '../../system/directory.ts'
+import { openArea, type DomainPlace } from '../area.ts'
+import { isLeased, takeLease } from '../lease.ts'
+import { readRecord } from '../record.ts'
+import type { ImageAddress } from '../protocol.ts'
+import { openSource, type Source } from './source.ts'
+
+interface Places { places: readonly DomainPlace[] }
+
+/** Opens the source under a shared lease, so that nobody deletes or overwrites it meanwhile. */
+export async function takeSource (job: Places, { domain, image, format }: ImageAddress): Promise<Source> {
+  const place = placeOf(job, domain)
+  const area = await openArea(place)
+  const record = await readRecord(area.copies, area.id, image)
+  const isWhole = await look(area.root, image) !== undefined
+  if (!isWhole && record !== undefined && record.phase !== 'done') {
+    throw new AppError('image-interrupted', `Image ${image} in domain ${domain} is itself an unfinished copy${await isLeased(area.leases, image) ? ' that is still running' : '; mend it first'}.`)
+  }
+  // the lease stays open with the process, and so does the directory
+  if (await takeLease(area.leases, image, 'shared') === undefined) throw new AppError('resource-busy', `The source ${image} in domain ${domain} is being written or deleted.`)
+  return await openSource(area, place, image, format)
+}
+
+/** Where the domain of this id is. */
+export function placeOf ({ places }: Places, id: string): DomainPlace {
+  const place = places.find(place => place.id === id)
+  if (place === undefined) throw new AppError('domain-not-found', `This agent has no domain ${id}. GET /domains lists those it has.`)
+  return place
+}

@@ -12,5 +12,9 @@ export default [
       // `void task()` says that nobody waits for it here, and that this is meant.
       'no-void': ['error', { allowAsStatement: true }]
     }
+  },
+  {
+    files: ['src/web/**'],
+    languageOptions: { globals: { document: 'readonly', EventSource: 'readonly', fetch: 'readonly', requestAnimationFrame: 'readonly' } }
   }
 ]

@@ -263,14 +263,14 @@ class Comparison {
     const before = old.properties ?? {}
     const after = now.properties ?? {}
     const asked = (now.required ?? []).filter(name => !old.required?.includes(name))
-    const optional = (old.required ?? []).filter(name => !now.required?.includes(name) && !(name in before && !(name in after)))
+    const optional = (old.required ?? []).filter(name => !now.required?.includes(name) && (Object.hasOwn(after, name) || !Object.hasOwn(before, name)))
     return [
       ...Object.entries(before).flatMap(([name, schema]) => {
         const at = `${place}.${name}`
         return Object.hasOwn(after, name) ? this.#schemas(at, schema, after[name], direction) : [`${at}: removed`]
       }),
       ...(direction === 'sent'
-        ? asked.map(name => `${place}.${name}: ${name in before ? 'now required' : 'new, and required'}`)
+        ? asked.map(name => `${place}.${name}: ${Object.hasOwn(before, name) ? 'now required' : 'new, and required'}`)
         : optional.map(name => `${place}.${name}: may now be absent`)),
       ...this.#otherMembers(place, old.additionalProperties ?? true, now.additionalProperties ?? true, direction)
     ]
@@ -290,8 +290,14 @@ function withShared (item, method) {
   return { ...item[method], parameters: [...item.parameters ?? [], ...item[method].parameters ?? []] }
 }
 
-function typesOf ({ type }) {
-  return type === undefined ? anyType : [type].flat()
+function typesOf (schema) {
+  const { type = valuesOf(schema)?.map(typeOf) ?? anyType } = schema
+  return [...new Set([type].flat())]
+}
+
+function typeOf (value) {
+  if (value === null) return 'null'
+  return Array.isArray(value) ? 'array' : Number.isInteger(value) ? 'integer' : typeof value
 }
 
 function valuesOf (schema) {

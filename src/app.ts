@@ -18,7 +18,7 @@ import { createServer, listenAlso } from './http/server.ts'
 import { freeSocketPath } from './http/socket.ts'
 import { taskRoutes } from './http/tasks.ts'
 import type { App } from './http/types.ts'
-import { Domain } from './storage/domain.ts'
+import { Domain } from './storage/attached-domain.ts'
 import { Domains } from './storage/domains.ts'
 import { storageKinds } from './storage/tasks.ts'
 import { TaskRegistry } from './tasks/registry.ts'
@@ -51,6 +51,10 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   const feed: Feed = new Feed({
     instance,
     snapshot: function * () { for (const run of registry.runs()) yield run.wire() },
+    history: config.events.history,
+    heartbeatMs: config.events.heartbeatSeconds * 1000,
+    maxStreams: config.events.maxStreams,
+    ...(config.events.maxStreamsPerAddress !== undefined && { maxStreamsPerAddress: config.events.maxStreamsPerAddress }),
     log
   })
   const registry: TaskRegistry = new TaskRegistry({

@@ -51,6 +51,12 @@ const ConfigSchema = Type.Object({
     maxActive: Type.Integer({ minimum: 1, default: 1000 }),
     maxRetained: Type.Integer({ minimum: 1, default: 100_000 })
   }),
+  events: group({
+    history: Type.Integer({ minimum: 1, maximum: 1_000_000, default: 4096, description: 'Events that are remembered for clients that come back.' }),
+    heartbeatSeconds: Type.Number({ minimum: 1, maximum: 3600, default: 15 }),
+    maxStreams: Type.Integer({ minimum: 1, default: 10_000 }),
+    maxStreamsPerAddress: Type.Optional(Type.Integer({ minimum: 1, description: 'Streams from one address; as many as in all by default, for a proxy is one address.' }))
+  }),
   http: group({
     allowedHosts: Type.Array(Type.String(), { default: [], description: 'Names that a Host header may have besides loopback ones.' }),
     maxBodyBytes: Type.Integer({ minimum: 1024, default: 1024 * 1024 })

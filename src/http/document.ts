@@ -49,7 +49,7 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
       }
     }, async () => app.swagger())
   })
-  app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { deepLinking: true, tryItOutEnabled: false } })
+  app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { deepLinking: true, layout: 'BaseLayout' } })
 }
 
 /**

@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts'
-import type { Domain } from './domain.ts'
+import type { Domain } from './attached-domain.ts'
 import type { DomainPlace } from './area.ts'
 
 /** The domains this agent works on. */

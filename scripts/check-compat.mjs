@@ -345,9 +345,9 @@ if (realpathSync(process.argv[1]) === import.meta.filename) {
   const changes = breakingChanges(released, current)
   const allowed = mayBreak(released.info.version, current.info.version)
   for (const change of changes) console.log(change)
-  const verdict = allowed
-    ? `which ${current.info.version} may have`
-    : `and the version is ${current.info.version}: undo them, or make room for them in the version (package.json)`
-  console.log(`compatibility: ${changes.length === 0 ? 'no' : changes.length} breaking changes since ${released.info.version}${changes.length === 0 ? '' : `, ${verdict}`}`)
+  const verdict = changes.length === 0
+    ? ''
+    : allowed ? `, which ${current.info.version} may have` : `, and the version is ${current.info.version}: undo them, or make room for them in the version (package.json)`
+  console.log(`compatibility: ${changes.length || 'no'} breaking change${changes.length === 1 ? '' : 's'} since ${released.info.version}${verdict}`)
   process.exitCode = changes.length > 0 && !allowed ? 1 : 0
 }

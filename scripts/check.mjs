@@ -19,7 +19,8 @@ await Promise.all([
   // Their caches make a second run a matter of a second.
   step('types', () => run(bin('tsc'), '--noEmit', '--incremental', '--tsBuildInfoFile', cache('tsc'))),
   step('lint', () => run(bin('eslint'), '--cache', '--cache-strategy', 'content', '--cache-location', cache('eslint'), '.')),
-  step('imports', () => run(join(root, 'scripts/check-imports.mjs')))
+  step('imports', () => run(join(root, 'scripts/check-imports.mjs'))),
+  step('compatibility', () => run(join(root, 'scripts/check-compat.mjs')))
 ])
 
 const report = new TapReport(print)

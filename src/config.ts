@@ -76,14 +76,14 @@ export type Config = Readonly<Omit<Parsed, 'listen' | 'hostId'>> & { readonly li
 export function parseConfig (value: unknown, base: string): Config {
   // not TypeBox's own clone, which loses a key named __proto__
   const given = complete(ConfigSchema, structuredClone(value), [])
-  const listen = parseListeners(given.listen)
+  const listen = parseListeners(given.listen).map(listener => 'unix' in listener ? { unix: resolve(base, listener.unix) } : listener)
   for (const listener of listen) checkListener(listener)
   const domains = given.domains.map(domain => ({ ...domain, path: resolve(base, domain.path) }))
   checkDomains(domains)
   return deepFreeze({
     ...given,
     hostId: given.hostId ?? hostname(),
-    listen: listen.map(listener => 'unix' in listener ? { unix: resolve(base, listener.unix) } : listener),
+    listen,
     domains
   })
 }
@@ -137,7 +137,11 @@ function parseListeners (value: unknown): ListenConfig[] {
 }
 
 function checkListener (listener: ListenConfig): void {
-  if ('unix' in listener) return
+  if ('unix' in listener) {
+    // longer ones are cut off without a word, and the socket then is somewhere else
+    if (Buffer.byteLength(listener.unix) > 107) throw new ConfigError(`The path of the socket ${listener.unix} is too long: a path of a unix socket may have 107 bytes.`)
+    return
+  }
   const { host } = listener
   if (host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)) return
   throw new ConfigError(`The agent does not listen on ${host}: it has no authentication yet, and a host agent can overwrite disks. Set "listen" to {"host": "127.0.0.1"} or to {"unix": "/run/vdsm-tasks.sock"}, and put a proxy that authenticates in front.`)

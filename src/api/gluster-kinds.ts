@@ -45,7 +45,7 @@ export const StopRemoveBrick = Strict({
   bricks: Bricks
 }, {
   $id: 'StopRemoveBrick',
-  description: 'Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them.',
+  description: 'Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them. Rebalance the volume before the next removal: without that GlusterFS 10 no longer finds some of the moved files by name, although they are there.',
   examples: [{ kind: 'gluster.stopRemoveBrick', volume: 'images', bricks: ['node3:/bricks/1/images'] }]
 })
 export type StopRemoveBrick = Static<typeof StopRemoveBrick>

@@ -24,14 +24,14 @@ export interface Lease {
 }
 
 /**
- * Takes the lease of an image: `exclusive` to write it, `shared` to read it. Waits up to 2 s, because a look at who
- * holds it takes it for an instant; undefined if somebody has it. The file is made if need be and never removed:
+ * Takes the lease of an image: `exclusive` to write it, `shared` to read it. Waits up to a second, because a look at
+ * who holds it takes it for an instant; no longer, so that the refusal is the answer to the request that is refused; undefined if somebody has it. The file is made if need be and never removed:
  * unlinking and making it again would give two holders of two files with one name.
  */
 export async function takeLease (leases: Directory, image: string, mode: 'exclusive' | 'shared'): Promise<Lease | undefined> {
   const { fd, existed } = await openLeaseFile(leases, image)
   try {
-    if (await flock(fd, `--${mode}`, '--timeout', '2')) {
+    if (await flock(fd, `--${mode}`, '--timeout', '1')) {
       return {
         fd,
         existed,

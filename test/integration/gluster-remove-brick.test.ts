@@ -66,17 +66,19 @@ t.test('a stop returns the final numbers', async t => {
 
 t.test('after all files were moved it can be committed, from any host, and sent again', async t => {
   await cluster.fast()
-  const { result, error } = await one.run('again', start)
-  t.equal(error, undefined, 'although the one that was stopped may still be coming to its end')
+  // A removal that was stopped leaves files where no lookup expects them: Gluster wants a rebalance before the next one.
+  const { error } = await one.run('tidy', { kind: 'gluster.startVolumeRebalance', volume, mode: 'rebalance', force: true })
+  t.equal(error, undefined, 'although the removal that was stopped may still be coming to its end')
+  await until(() => one.list(), ({ items: [item] }) => item?.kind === 'rebalance' && item.state === 'completed', 90)
+  const { result } = await one.run('again', start)
   await until(() => three.list(), ({ items: [item] }) => item?.operationId === result?.['operationId'] && item?.state === 'completed', 90)
   t.match(await three.run('commit', commit), { result: { operationId: result?.['operationId'], final: { state: 'completed' }, accepted: true } })
   const info = await cluster.gluster(1, 'volume', 'info', 'v0')
   t.notMatch(info, 'node2:/srv/1/v0')
   t.match(await one.run('commit', commit), { result: { operationId: result?.['operationId'], alreadyDone: true } })
   t.match(await one.run('again', start), { result: { operationId: result?.['operationId'], alreadyStarted: true } }, 'the start is answered, too')
-  const check = await cluster.exec(1, 'sh', '-c', 'cd /srv/mnt && sha256sum --quiet -c /run/sums')
-  if (check.code !== 0) { t.comment(check.stdout); for (const h of [1, 2, 3]) t.comment(h, (await cluster.exec(h, 'sh', '-c', 'cd /srv/1/v0 && ls -la 3/18 5/18 6/7; getfattr -n trusted.glusterfs.dht -e hex 3 5 6')).stdout); await cluster.exec(3, 'sh', '-c', 'mkdir -p /srv/new; mount -t glusterfs node1:/v0 /srv/new'); t.comment('new mount', (await cluster.exec(3, 'sh', '-c', 'ls -la /srv/new/3/18 /srv/new/5/18; ls /srv/new/3 | wc -l; ls -la /srv/new/3/18')).stdout); }
-  t.equal(check.code, 0, 'the data is all there')
+  const check = await cluster.exec(1, 'sh', '-ec', 'cd /srv/mnt; sha256sum --quiet -c /run/sums')
+  t.same(check, { code: 0, stdout: '', stderr: '' }, 'the data is all there')
 })
 
 t.test('with force the bricks are removed whatever is on them', async t => {

@@ -45,15 +45,22 @@ export class Plan {
     const cut = cutWindow(this.#copy, { data: this.#data, begun: this.#begun, done: this.#done }, windowBytes, this.#align)
     if (cut === undefined) return undefined
     this.#copy = cut.rest
+    // zeros inside a window are settled with it
+    this.#zero = subtract(this.#zero, [[cut.window.start, cut.window.end]])
     this.#begun = union(this.#begun, [[cut.window.start, cut.window.end]])
     return cut.window
   }
 
-  /** What was found to be zero since this was last called: settled without having been copied. */
+  /**
+   * What was found to be zero, in front of the next window, since this was last called: settled without having been
+   * copied. What lies further on is kept back: settled ahead, gaps between data would make the record long and, after a
+   * crash, the windows short.
+   */
   takeZero (): Ranges {
-    const zero = this.#zero
-    this.#zero = []
-    return zero
+    const until = this.#copy[0]?.[0] ?? this.#at
+    const taken = intersect(this.#zero, [[0, until]])
+    this.#zero = subtract(this.#zero, taken)
+    return taken
   }
 
   async #look (): Promise<void> {

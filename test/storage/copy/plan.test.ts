@@ -1,0 +1,64 @@
+import { constants, closeSync, openSync } from 'node:fs'
+import { open } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { Plan } from '../../../src/storage/copy/plan.ts'
+import type { Source } from '../../../src/storage/copy/source.ts'
+import type { CopyWindow } from '../../../src/storage/copy/windows.ts'
+import { subtract, total, union, type Ranges } from '../../../src/storage/ranges.ts'
+import { makeDirectory } from '../../helpers/built-agent.ts'
+
+const MiB = 1024 * 1024
+
+/** A raw source with data in some of its MiB, open for qemu-img. */
+async function makeSource (t: Test, mebibytes: number, hasData: (index: number) => boolean): Promise<Source> {
+  const path = join(await makeDirectory(t), 'source.raw')
+  const file = await open(path, 'w')
+  await file.truncate(mebibytes * MiB)
+  const block = Buffer.alloc(MiB, 'data')
+  for (let index = 0; index < mebibytes; index++) if (hasData(index)) await file.write(block, 0, MiB, index * MiB)
+  await file.close()
+  const fd = openSync(path, constants.O_RDONLY)
+  t.teardown(() => { closeSync(fd) })
+  const identity = { inode: '1', size: mebibytes * MiB, modified: '0', changed: '0' }
+  return { files: [{ image: 'source.raw', format: 'raw', identity, fd }], virtualSize: mebibytes * MiB, dataBytes: 0 }
+}
+
+async function allWindows (plan: Plan, windowBytes: number): Promise<{ windows: CopyWindow[], zero: Ranges }> {
+  const windows: CopyWindow[] = []
+  let zero: Ranges = []
+  for (;;) {
+    const window = await plan.next(windowBytes)
+    zero = union(zero, plan.takeZero())
+    if (window === undefined) return { windows, zero }
+    windows.push(window)
+  }
+}
+
+const spans = (windows: readonly CopyWindow[]): Ranges => windows.map(({ start, end }) => [start, end])
+
+t.test('every byte of a disk is settled once: in a window, or as zeros between windows', async t => {
+  const source = await makeSource(t, 700, index => index < 10 || (index >= 400 && index < 410))
+  const plan = new Plan({ source, size: 700 * MiB, align: MiB, done: [], begun: [], signal: new AbortController().signal })
+  const { windows, zero } = await allWindows(plan, 64 * MiB)
+  t.same(spans(windows), [[0, 10 * MiB], [400 * MiB, 410 * MiB]])
+  t.same(zero, [[10 * MiB, 400 * MiB], [410 * MiB, 700 * MiB]])
+})
+
+t.test('data and holes that alternate make large windows, also when a crashed copy is continued', async t => {
+  const source = await makeSource(t, 128, index => index % 2 === 0)
+  const first = new Plan({ source, size: 128 * MiB, align: MiB, done: [], begun: [], signal: new AbortController().signal })
+  const begun = await first.next(16 * MiB)
+  t.match(begun, { start: 0, dataBytes: 16 * MiB, fresh: true })
+  t.ok(total(first.takeZero()) <= MiB, 'zeros behind the next window are not settled ahead of it')
+
+  // the first window was named and done, the second named and not done
+  const second = await first.next(16 * MiB)
+  const done = spans([begun].filter(window => window !== undefined))
+  const continued = new Plan({ source, size: 128 * MiB, align: MiB, done, begun: union(done, spans([second].filter(window => window !== undefined))), signal: new AbortController().signal })
+  const { windows, zero } = await allWindows(continued, 32 * MiB)
+  t.ok(windows.length <= 4, `${windows.length} windows for 48 MiB of data`)
+  t.equal(windows[0]?.fresh, false, 'what was begun is not taken for zero')
+  t.same(subtract([[0, 128 * MiB]], union(union(done, spans(windows)), zero)), [], 'nothing is left out')
+  t.equal(total(spans(windows)) + total(zero), 128 * MiB - total(done), 'nothing is done twice')
+})

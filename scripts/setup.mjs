@@ -1,14 +1,14 @@
 // Brings a machine that has only Node and git to where `npm start` and `npm test` can run: programs, npm packages, build.
 // Plain JavaScript without any package, because it runs before there are any. Does nothing, and says nothing, when all is there.
 import { spawnSync } from 'node:child_process'
-import { accessSync, constants, existsSync, readFileSync, readdirSync } from 'node:fs'
+import { accessSync, constants, existsSync, readFileSync, readdirSync, realpathSync } from 'node:fs'
 import { delimiter, isAbsolute, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { buildUnlessFresh } from './build.mjs'
 import { root, say, StepError, unlessFresh } from './step.mjs'
 
 /** What must be there (a program in PATH, or a file) and the Debian package that brings it. */
-const needs = {
+export const needs = {
   start: {
     'qemu-img': 'qemu-utils',
     setpriv: 'util-linux',
@@ -34,20 +34,26 @@ const needs = {
 /** Services that Debian starts at every boot once their package is installed. */
 const services = { nginx: 'nginx', 'glusterfs-server': 'glusterd' }
 
-const purpose = process.argv[2]
-const wanted = { start: [needs.start], test: [needs.start, needs.test] }[purpose]
+if (realpathSync(process.argv[1]) === import.meta.filename) {
+  const purpose = process.argv[2]
+  const wanted = { start: [needs.start], test: [needs.start, needs.test] }[purpose]
+  try {
+    if (wanted === undefined) throw new StepError('usage: node scripts/setup.mjs start|test')
+    await setUp(Object.assign({}, ...wanted))
+    // Before the tests scripts/check.mjs builds, beside the other checks, so that a type error does not hide what they have to say.
+    if (purpose === 'start') buildUnlessFresh()
+  } catch (err) {
+    if (!(err instanceof StepError)) throw err
+    say(err.message)
+    process.exitCode = 1
+  }
+}
 
-try {
-  if (wanted === undefined) throw new StepError('usage: node scripts/setup.mjs start|test')
+/** Brings what is missing of these programs, and the npm packages. */
+export async function setUp (packageOf) {
   checkNode()
-  await installPrograms(Object.assign({}, ...wanted))
+  await installPrograms(packageOf)
   unlessFresh(packagesAreInstalled, installPackages)
-  // Before the tests scripts/check.mjs builds, beside the other checks, so that a type error does not hide what they have to say.
-  if (purpose === 'start') buildUnlessFresh()
-} catch (err) {
-  if (!(err instanceof StepError)) throw err
-  say(err.message)
-  process.exitCode = 1
 }
 
 function checkNode () {

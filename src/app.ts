@@ -7,11 +7,16 @@ import type { Agent } from './api/agent.ts'
 import { kinds } from './api/kinds.ts'
 import type { Config, ListenConfig } from './config.ts'
 import { Feed } from './events/feed.ts'
+import { Gluster } from './gluster/cli.ts'
+import { createGlusterKinds } from './gluster/kinds.ts'
+import { Operations } from './gluster/operations.ts'
+import { Poller } from './gluster/poller.ts'
 import { agentRoutes } from './http/agent.ts'
 import { documentRoutes } from './http/document.ts'
 import { domainRoutes } from './http/domains.ts'
 import { eventRoutes } from './http/events.ts'
 import { pageRoutes } from './http/page.ts'
+import { glusterRoutes } from './http/gluster.ts'
 import { maxWaitSeconds } from './http/prefer.ts'
 import { addSchemas } from './http/schemas.ts'
 import { createServer, listenAlso } from './http/server.ts'
@@ -57,8 +62,27 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     ...(config.events.maxStreamsPerAddress !== undefined && { maxStreamsPerAddress: config.events.maxStreamsPerAddress }),
     log
   })
+  const gluster = new Gluster()
+  const operations = new Operations({ gluster, hostId: config.hostId })
+  const poller = new Poller({
+    operations,
+    pollSeconds: config.gluster.pollSeconds,
+    onChange: operation => { feed.operation(operation) },
+    onProgress: operation => { feed.operationProgress(operation) },
+    log
+  })
+  const glusterKinds = createGlusterKinds({
+    gluster,
+    hostId: config.hostId,
+    retentionSeconds: config.tasks.retentionSeconds,
+    changed: ended => {
+      operations.expire()
+      if (ended !== undefined) poller.settle(ended)
+      poller.nudge()
+    }
+  })
   const registry: TaskRegistry = new TaskRegistry({
-    kinds: storageKinds(domains, host, config.copy, news => { feed.image(news) }),
+    kinds: { ...storageKinds(domains, host, config.copy, news => { feed.image(news) }), ...glusterKinds },
     instance,
     observer: feed,
     log,
@@ -84,7 +108,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       maxWaitSeconds,
       maxBodyBytes: config.http.maxBodyBytes
     },
-    links: { tasks: '/tasks', domains: '/domains', events: '/events', health: '/healthz', document: '/openapi.json', reference: '/docs' }
+    links: { tasks: '/tasks', domains: '/domains', events: '/events', operations: '/gluster/operations', health: '/healthz', readiness: '/readyz', document: '/openapi.json', reference: '/docs' }
   }
 
   const http = createServer({ log, instance, allowedHosts: config.http.allowedHosts, maxBodyBytes: config.http.maxBodyBytes })
@@ -102,9 +126,10 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   // the document is made from the routes that come after it
   documentRoutes(http, { version })
   http.register(async (app: App) => {
-    agentRoutes(app, { agent })
+    agentRoutes(app, { agent, domains, operations })
     taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId })
     domainRoutes(app, { domains })
+    glusterRoutes(app, { operations })
     eventRoutes(app, { feed, tasks: { find: id => registry.find(id)?.wire() } })
     await pageRoutes(app)
   })
@@ -121,6 +146,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     start: async () => {
       await http.ready()
       domains.start()
+      poller.start()
       const [first, ...more] = config.listen
       if (first === undefined) throw new Error('a configuration always has a listener')
       await http.listen({ ...await socketOptions(first), listenTextResolver: address => `listening on ${address}` })

@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, resolve, sep } from 'node:path'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { Value, type ValueError } from '@sinclair/typebox/value'
+import { Ajv, type ErrorObject } from 'ajv'
 import { domainIdPattern } from './api/names.ts'
+import { Words } from './api/schema.ts'
 
 /** Something in the configuration is wrong: the message names the key and says what it may be. */
 export class ConfigError extends Error {
@@ -51,6 +52,9 @@ const ConfigSchema = Type.Object({
     maxActive: Type.Integer({ minimum: 1, default: 1000 }),
     maxRetained: Type.Integer({ minimum: 1, default: 100_000 })
   }),
+  gluster: group({
+    pollSeconds: Type.Number({ minimum: 1, maximum: 3600, default: 5, description: 'How often Gluster is asked while an operation runs.' })
+  }),
   events: group({
     history: Type.Integer({ minimum: 1, maximum: 1_000_000, default: 4096, description: 'Events that are remembered for clients that come back.' }),
     heartbeatSeconds: Type.Number({ minimum: 1, maximum: 3600, default: 15 }),
@@ -62,7 +66,7 @@ const ConfigSchema = Type.Object({
     maxBodyBytes: Type.Integer({ minimum: 1024, default: 1024 * 1024 })
   }),
   log: group({
-    level: Type.Union(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'].map(level => Type.Literal(level)), { default: 'info' })
+    level: Words(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' })
   })
 }, strict)
 
@@ -74,7 +78,6 @@ export type Config = Readonly<Omit<Parsed, 'listen' | 'hostId'>> & { readonly li
 
 /** Checks a configuration and fills in the defaults. Relative paths start at `base`. Throws ConfigError. */
 export function parseConfig (value: unknown, base: string): Config {
-  // not TypeBox's own clone, which loses a key named __proto__
   const given = complete(ConfigSchema, structuredClone(value), [])
   const listen = parseListeners(given.listen).map(listener => 'unix' in listener ? { unix: resolve(base, listener.unix) } : listener)
   for (const listener of listen) checkListener(listener)
@@ -107,22 +110,31 @@ export function loadConfig (file: string | undefined, workingDirectory: string):
   return parseConfig(value, dirname(path))
 }
 
-/** The value with its defaults. Throws ConfigError that names what is wrong; `at` is where the value stands. */
+// not TypeBox's Value.Default: it merges objects with their default, so that a wrong one or a __proto__ would vanish
+const ajv = new Ajv({ useDefaults: true, allErrors: true, strict: false })
+
+/** Fills in the defaults. Throws ConfigError that names what is wrong; `at` is where the value stands. */
 function complete<T extends TSchema> (schema: T, value: unknown, at: readonly string[]): Static<T> {
-  const given = Value.Default(schema, value)
-  if (Value.Check(schema, given)) return given
-  const errors = [...Value.Errors(schema, given)]
-  const unknown = errors.find(({ message }) => message === 'Unexpected property')
-  const deepest = unknown ?? errors.toSorted((a, b) => b.path.split('/').length - a.path.split('/').length)[0]
-  const key = [...at, ...(deepest?.path.split('/').slice(1) ?? [])].join('.')
-  if (unknown !== undefined) throw new ConfigError(`Unknown key "${key}" in the configuration. --show-config shows the keys there are.`)
-  const what = key === '' ? 'The configuration' : `The key "${key}" in the configuration`
-  throw new ConfigError(`${what} is wrong: ${deepest === undefined ? 'invalid' : words(deepest)}.`)
+  const check = ajv.compile<Static<T>>(schema)
+  if (check(value)) return value
+  const errors = (check.errors ?? []).map(error => ({ error, key: [...at, ...keyOf(error)] }))
+  const unknown = errors.find(({ error }) => error.keyword === 'additionalProperties')
+  if (unknown !== undefined) throw new ConfigError(`Unknown key "${unknown.key.join('.')}" in the configuration. --show-config shows the keys there are.`)
+  const [deepest] = errors.toSorted((a, b) => b.key.length - a.key.length)
+  const what = deepest === undefined || deepest.key.length === 0 ? 'The configuration' : `The key "${deepest.key.join('.')}" in the configuration`
+  throw new ConfigError(`${what} ${deepest === undefined ? 'is wrong' : words(deepest.error)}.`)
 }
 
-function words ({ schema, message }: ValueError): string {
-  const choices: unknown[] = schema['anyOf']?.map((branch: TSchema) => branch['const']) ?? []
-  return choices.length > 0 ? `Expected one of ${choices.join(', ')}` : message
+/** The key that an error is about: that of a missing or unknown member is not in its path. */
+function keyOf ({ instancePath, params }: ErrorObject): string[] {
+  const path = instancePath.split('/').slice(1).map(part => part.replaceAll('~1', '/').replaceAll('~0', '~'))
+  const member: unknown = params['additionalProperty'] ?? params['missingProperty']
+  return typeof member === 'string' ? [...path, member] : path
+}
+
+function words ({ keyword, params, message = 'is wrong' }: ErrorObject): string {
+  if (keyword === 'required') return 'is missing'
+  return keyword === 'enum' ? `must be one of ${params['allowedValues'].join(', ')}` : message
 }
 
 /** Which kind of listener is meant is told by its keys: a union would complain about the other kind, too. */
@@ -132,7 +144,7 @@ function parseListeners (value: unknown): ListenConfig[] {
     return isUnix ? complete(UnixListener, listener, at) : complete(TcpListener, listener, at)
   }
   if (!Array.isArray(value)) return [parse(value, ['listen'])]
-  if (value.length === 0) throw new ConfigError('The key "listen" in the configuration is wrong: Expected at least one listener.')
+  if (value.length === 0) throw new ConfigError('The key "listen" in the configuration must have at least one listener.')
   return value.map((listener, index) => parse(listener, ['listen', String(index)]))
 }
 

@@ -1,5 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { Strict, Time } from './schema.ts'
+import { DomainId } from './names.ts'
+import { Strict, Time, Words } from './schema.ts'
 
 export const Agent = Strict({
   name: Type.Literal('vdsm-tasks'),
@@ -19,3 +20,18 @@ export const Agent = Strict({
   links: Type.Record(Type.String(), Type.String(), { description: 'Where else to look.' })
 }, { $id: 'Agent', description: 'This agent: who it is, what it takes, and its limits.' })
 export type Agent = Static<typeof Agent>
+
+export const Readiness = Strict({
+  ready: Type.Boolean({ description: 'Every domain is available.' }),
+  domains: Type.Array(Strict({
+    domain: DomainId,
+    state: Words(['available', 'unavailable', 'unresponsive']),
+    detail: Type.Optional(Type.String({ description: 'Why it is not available.' }))
+  })),
+  gluster: Strict({
+    available: Type.Boolean({ description: 'Its daemon on this host answers.' }),
+    code: Type.Optional(Type.String()),
+    detail: Type.Optional(Type.String({ description: 'Why it is not available.' }))
+  })
+}, { $id: 'Readiness', description: 'What the agent can work on.' })
+export type Readiness = Static<typeof Readiness>

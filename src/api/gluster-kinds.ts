@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { Strict, Words } from './schema.ts'
+import { Ref, Strict, Words } from './schema.ts'
 import { BrickName, OperationId, OperationNode, OperationState, OperationTotals, VolumeName } from './operation.ts'
 
 const Bricks = Type.Array(BrickName, { minItems: 1, maxItems: 1000, uniqueItems: true, description: 'The bricks to remove; of a replicated or dispersed volume whole sets.' })
@@ -8,8 +8,8 @@ const Replica = Type.Integer({ minimum: 1, maximum: 100, description: 'The new n
 export const StartVolumeRebalance = Strict({
   kind: Type.Literal('gluster.startVolumeRebalance'),
   volume: VolumeName,
-  mode: Words(['rebalance', 'fix-layout'], { default: 'rebalance', description: '`rebalance` moves files to where they belong; `fix-layout` only lets new files go to new bricks.' }),
-  force: Type.Boolean({ default: false, description: 'Move files even to bricks that are fuller than the ones they are on.' })
+  mode: Type.Optional(Words(['rebalance', 'fix-layout'], { default: 'rebalance', description: '`rebalance` moves files to where they belong; `fix-layout` only lets new files go to new bricks.' })),
+  force: Type.Optional(Type.Boolean({ default: false, description: 'Move files even to bricks that are fuller than the ones they are on.' }))
 }, {
   $id: 'StartVolumeRebalance',
   description: 'Starts a rebalance. Succeeds when Gluster has registered it (GlusterFS 10 takes ten seconds for that); any host then tells how far it is. A rebalance that is in progress already is claimed, not an error.',
@@ -55,7 +55,7 @@ export const CommitRemoveBrick = Strict({
   volume: VolumeName,
   bricks: Bricks,
   replica: Type.Optional(Replica),
-  force: Type.Boolean({ default: false, description: 'Remove the bricks whatever is still on them: **files that were not moved are lost to the volume**.' })
+  force: Type.Optional(Type.Boolean({ default: false, description: 'Remove the bricks whatever is still on them: **files that were not moved are lost to the volume**.' }))
 }, {
   $id: 'CommitRemoveBrick',
   description: 'Takes bricks out of the volume after their data has been moved. Refused while files are left on them. Sent again after that it succeeds with `alreadyDone`.',
@@ -71,26 +71,26 @@ export type GlusterKind = (typeof glusterKinds)[number]
 export const StartOperationResult = Strict({
   operationId: OperationId,
   alreadyStarted: Type.Optional(Type.Boolean({ description: 'It was there before: this task started nothing.' }))
-})
+}, { $id: 'StartOperationResult', description: 'The operation that Gluster has registered.' })
 export type StartOperationResult = Static<typeof StartOperationResult>
 
 export const FinalNumbers = Strict({
   state: OperationState,
-  nodes: Type.Array(OperationNode),
-  totals: OperationTotals,
+  nodes: Type.Array(Ref(OperationNode)),
+  totals: Ref(OperationTotals),
   complete: Type.Boolean({ description: 'Every host that takes part has told its numbers.' }),
   missing: Type.Array(Type.String(), { description: 'The hosts that did not tell, by name.' })
 }, { $id: 'FinalNumbers', description: 'The last that Gluster told of the operation.' })
 export type FinalNumbers = Static<typeof FinalNumbers>
 
-export const StopOperationResult = Strict({ operationId: OperationId, final: FinalNumbers })
+export const StopOperationResult = Strict({ operationId: OperationId, final: Ref(FinalNumbers) }, { $id: 'StopOperationResult', description: 'The operation that was stopped, with its last numbers.' })
 export type StopOperationResult = Static<typeof StopOperationResult>
 
 export const CommitRemoveBrickResult = Strict({
   operationId: Type.Optional(OperationId),
-  final: Type.Optional(FinalNumbers),
+  final: Type.Optional(Ref(FinalNumbers)),
   alreadyDone: Type.Optional(Type.Boolean({ description: 'The bricks had been removed before.' }))
-})
+}, { $id: 'CommitRemoveBrickResult', description: 'The removal that was committed, with its last numbers.' })
 export type CommitRemoveBrickResult = Static<typeof CommitRemoveBrickResult>
 
 export type GlusterResult = StartOperationResult | StopOperationResult | CommitRemoveBrickResult

@@ -1,7 +1,8 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { Bytes, Discriminated, Strict, Words } from './schema.ts'
+import { Bytes, Discriminated, Ref, Strict, Words } from './schema.ts'
 import { DomainId, ImageName } from './names.ts'
 import { Allocation, Format } from './format.ts'
+import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance, glusterKinds, CommitRemoveBrickResult, StartOperationResult, StopOperationResult } from './gluster-kinds.ts'
 
 const Bandwidth = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'At most this many bytes per second.', examples: [104857600] })
 
@@ -80,14 +81,14 @@ export const VerifyImage = Strict({
 })
 export type VerifyImage = Static<typeof VerifyImage>
 
-export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage], {
+export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick], {
   $id: 'TaskSpec',
   description: 'What a task is to do: the kind, and its parameters.'
 })
 export type TaskSpec = Static<typeof TaskSpec>
 export type Kind = TaskSpec['kind']
 
-export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage', 'storage.verifyImage'] as const satisfies readonly Kind[]
+export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage', 'storage.verifyImage', ...glusterKinds] as const satisfies readonly Kind[]
 export const Kinds = Words(kinds)
 
 export const CopyResult = Strict({
@@ -99,19 +100,21 @@ export const CopyResult = Strict({
   verified: Type.Optional(Type.Boolean()),
   alreadyDone: Type.Optional(Type.Boolean({ description: 'The copy was complete before: nothing was copied.' })),
   epoch: Type.Integer({ minimum: 1, description: 'How many runs the copy took.' })
-})
+}, { $id: 'CopyResult', description: 'What a copy has done.' })
 export type CopyResult = Static<typeof CopyResult>
 
-export const CreateResult = Strict({ domain: DomainId, image: ImageName })
+export const CreateResult = Strict({ domain: DomainId, image: ImageName }, { $id: 'CreateResult', description: 'What was created.' })
 export type CreateResult = Static<typeof CreateResult>
 
-export const DeleteResult = Strict({ domain: DomainId, image: ImageName, bytesFreed: Bytes('Bytes that the storage got back.') })
+export const DeleteResult = Strict({ domain: DomainId, image: ImageName, bytesFreed: Bytes('Bytes that the storage got back.') }, { $id: 'DeleteResult', description: 'What was deleted.' })
 export type DeleteResult = Static<typeof DeleteResult>
 
 export const VerifyResult = Strict({
   identical: Type.Boolean(),
   firstDifference: Type.Optional(Bytes('Where the first difference is, from the start of the disk.'))
-})
+}, { $id: 'VerifyResult', description: 'How two images compare.' })
 export type VerifyResult = Static<typeof VerifyResult>
 
-export type TaskResult = CopyResult | CreateResult | DeleteResult | VerifyResult
+export const resultSchemas = [CopyResult, CreateResult, DeleteResult, VerifyResult, StartOperationResult, StopOperationResult, CommitRemoveBrickResult] as const
+export const TaskResult = Type.Union(resultSchemas.map(schema => Ref(schema)), { description: 'What came of it; which one depends on the kind.' })
+export type TaskResult = Static<(typeof resultSchemas)[number]>

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Ref, Strict, Time, Words } from './schema.ts'
 import { TaskId } from './names.ts'
-import { TaskSpec } from './kinds.ts'
+import { TaskResult, TaskSpec } from './kinds.ts'
 import { Problem } from './problem.ts'
 
 export const taskStates = ['pending', 'running', 'canceling', 'succeeded', 'failed', 'canceled', 'rejected'] as const
@@ -30,7 +30,7 @@ export const Task = Strict({
   state: TaskState,
   cancelable: Type.Boolean(),
   progress: Type.Optional(Ref(Progress)),
-  result: Type.Optional(Type.Object({}, { additionalProperties: true, description: 'Depends on the kind.' })),
+  result: Type.Optional(TaskResult),
   error: Type.Optional(Ref(Problem)),
   createdAt: Time('When the task was created.'),
   startedAt: Type.Optional(Time('When the object was durable.')),

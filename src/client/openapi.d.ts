@@ -58,6 +58,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/readyz": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Ask what the agent can work on
+         * @description 200 while every domain is available, 503 otherwise. Gluster is told of, but a host without it is ready for copies.
+         */
+        get: operations["getReadiness"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/tasks/{id}": {
         parameters: {
             query?: never;
@@ -224,6 +244,66 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/gluster/volumes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Gluster volumes and their bricks
+         * @description Every volume of the cluster that this host belongs to, with the state and the space of its bricks and what runs on it.
+         */
+        get: operations["getVolumes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/gluster/operations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Rebalances and brick removals
+         * @description What runs on the volumes, has run last, or waits to be committed: the same from every host, whoever started it. Gluster keeps one operation for each volume.
+         */
+        get: operations["getOperationStatuses"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/gluster/operations/{operationId}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * One rebalance or brick removal
+         * @description How far it is, host by host. An operation that was stopped, committed or replaced by a newer one is not found: Gluster has forgotten it.
+         */
+        get: operations["getOperationStatus"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/events": {
         parameters: {
             query?: never;
@@ -314,6 +394,29 @@ export interface components {
             /** @description Where else to look. */
             links: {
                 [key: string]: string;
+            };
+        };
+        /** @description What the agent can work on. */
+        Readiness: {
+            /** @description Every domain is available. */
+            ready: boolean;
+            domains: {
+                /**
+                 * @description The id of a storage domain.
+                 * @example local
+                 */
+                domain: string;
+                /** @enum {string} */
+                state: "available" | "unavailable" | "unresponsive";
+                /** @description Why it is not available. */
+                detail?: string;
+            }[];
+            gluster: {
+                /** @description Its daemon on this host answers. */
+                available: boolean;
+                code?: string;
+                /** @description Why it is not available. */
+                detail?: string;
             };
         };
         /** @description A storage domain as this host sees it. */
@@ -639,7 +742,7 @@ export interface components {
             };
         };
         /** @description What a task is to do: the kind, and its parameters. */
-        TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["VerifyImage"];
+        TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["VerifyImage"] | components["schemas"]["StartVolumeRebalance"] | components["schemas"]["StopVolumeRebalance"] | components["schemas"]["StartRemoveBrick"] | components["schemas"]["StopRemoveBrick"] | components["schemas"]["CommitRemoveBrick"];
         /** @description A way out of a broken state: what it means, and the task body to send with PUT /tasks/{id}. */
         Fix: {
             /**
@@ -760,10 +863,8 @@ export interface components {
             state: "pending" | "running" | "canceling" | "succeeded" | "failed" | "canceled" | "rejected";
             cancelable: boolean;
             progress?: components["schemas"]["Progress"];
-            /** @description Depends on the kind. */
-            result?: {
-                [key: string]: unknown;
-            };
+            /** @description What came of it; which one depends on the kind. */
+            result?: components["schemas"]["CopyResult"] | components["schemas"]["CreateResult"] | components["schemas"]["DeleteResult"] | components["schemas"]["VerifyResult"] | components["schemas"]["StartOperationResult"] | components["schemas"]["StopOperationResult"] | components["schemas"]["CommitRemoveBrickResult"];
             error?: components["schemas"]["Problem"];
             /**
              * Format: date-time
@@ -816,6 +917,223 @@ export interface components {
             plan?: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * @description Starts a rebalance. Succeeds when Gluster has registered it (GlusterFS 10 takes ten seconds for that); any host then tells how far it is. A rebalance that is in progress already is claimed, not an error.
+         * @example {
+         *       "kind": "gluster.startVolumeRebalance",
+         *       "volume": "images",
+         *       "mode": "rebalance"
+         *     }
+         */
+        StartVolumeRebalance: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "gluster.startVolumeRebalance";
+            /**
+             * @description The name of a Gluster volume.
+             * @example images
+             */
+            volume: string;
+            /**
+             * @description `rebalance` moves files to where they belong; `fix-layout` only lets new files go to new bricks. Default: "rebalance".
+             * @enum {string}
+             */
+            mode?: "rebalance" | "fix-layout";
+            /** @description Move files even to bricks that are fuller than the ones they are on. Default: false. */
+            force?: boolean;
+        };
+        /**
+         * @description Stops the rebalance, or puts a finished one on file. The result holds the final numbers: Gluster forgets them.
+         * @example {
+         *       "kind": "gluster.stopVolumeRebalance",
+         *       "volume": "images"
+         *     }
+         */
+        StopVolumeRebalance: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "gluster.stopVolumeRebalance";
+            /**
+             * @description The name of a Gluster volume.
+             * @example images
+             */
+            volume: string;
+        };
+        /**
+         * @description Starts moving the data off bricks. Succeeds when Gluster has registered it. When it is completed, `commitRemoveBrick` takes the bricks out.
+         * @example {
+         *       "kind": "gluster.startRemoveBrick",
+         *       "volume": "images",
+         *       "bricks": [
+         *         "node3:/bricks/1/images"
+         *       ]
+         *     }
+         */
+        StartRemoveBrick: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "gluster.startRemoveBrick";
+            /**
+             * @description The name of a Gluster volume.
+             * @example images
+             */
+            volume: string;
+            /** @description The bricks to remove; of a replicated or dispersed volume whole sets. */
+            bricks: string[];
+            /** @description The new number of replicas, when that is to be reduced. Nothing is moved then, so it needs `commitRemoveBrick` with `force`. */
+            replica?: number;
+        };
+        /**
+         * @description Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them. Rebalance the volume before the next removal: without that GlusterFS 10 no longer finds some of the moved files by name, although they are there.
+         * @example {
+         *       "kind": "gluster.stopRemoveBrick",
+         *       "volume": "images",
+         *       "bricks": [
+         *         "node3:/bricks/1/images"
+         *       ]
+         *     }
+         */
+        StopRemoveBrick: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "gluster.stopRemoveBrick";
+            /**
+             * @description The name of a Gluster volume.
+             * @example images
+             */
+            volume: string;
+            /** @description The bricks to remove; of a replicated or dispersed volume whole sets. */
+            bricks: string[];
+        };
+        /**
+         * @description Takes bricks out of the volume after their data has been moved. Refused while files are left on them. Sent again after that it succeeds with `alreadyDone`.
+         * @example {
+         *       "kind": "gluster.commitRemoveBrick",
+         *       "volume": "images",
+         *       "bricks": [
+         *         "node3:/bricks/1/images"
+         *       ]
+         *     }
+         */
+        CommitRemoveBrick: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "gluster.commitRemoveBrick";
+            /**
+             * @description The name of a Gluster volume.
+             * @example images
+             */
+            volume: string;
+            /** @description The bricks to remove; of a replicated or dispersed volume whole sets. */
+            bricks: string[];
+            /** @description The new number of replicas, when that is to be reduced. Nothing is moved then, so it needs `commitRemoveBrick` with `force`. */
+            replica?: number;
+            /** @description Remove the bricks whatever is still on them: **files that were not moved are lost to the volume**. Default: false. */
+            force?: boolean;
+        };
+        /** @description The last that Gluster told of the operation. */
+        FinalNumbers: {
+            /**
+             * @description Computed from the hosts: `running` while any of them is at it; `completed` only when every host that takes part has said so; `unknown` when all that answered are done but some did not answer. `gone` is told in events only: Gluster has forgotten the operation, because it was stopped, committed or replaced by a newer one.
+             * @enum {string}
+             */
+            state: "running" | "completed" | "stopped" | "failed" | "not-started" | "unknown" | "gone";
+            nodes: components["schemas"]["OperationNode"][];
+            totals: components["schemas"]["OperationTotals"];
+            /** @description Every host that takes part has told its numbers. */
+            complete: boolean;
+            /** @description The hosts that did not tell, by name. */
+            missing: string[];
+        };
+        GlusterBrick: {
+            /** @description `host:/path`, as commands take it. */
+            brick: string;
+            host: string;
+            /** @description Whether its process runs. Absent when its host does not answer, or the volume is not started. */
+            online?: boolean;
+            /** @description It holds names but no data. */
+            arbiter?: boolean;
+            /** @description The size of its file system. */
+            bytesTotal?: number;
+            /** @description What is free there. */
+            bytesFree?: number;
+        };
+        GlusterVolume: {
+            volume: string;
+            /** @description The id that Gluster gave the volume. */
+            id: string;
+            /**
+             * @description In Gluster's words.
+             * @example Distributed-Replicate
+             */
+            type: string;
+            /** @enum {string} */
+            state: "created" | "started" | "stopped" | "unknown";
+            bricks: components["schemas"]["GlusterBrick"][];
+            /** @description What the volume can hold. Absent unless a brick of every set is online. */
+            bytesTotal?: number;
+            /** @description What is free. Absent unless a brick of every set is online. */
+            bytesFree?: number;
+            /** @description What runs on it, has run last, or waits to be committed: see `/gluster/operations/{operationId}`. */
+            operations: {
+                /**
+                 * @description The id that Gluster gave the operation, the same on every host.
+                 * @example a25688b9-2795-412f-b56b-667b23486dc8
+                 */
+                operationId: string;
+                /**
+                 * @description `rebalance` moves files to where they belong; `fix-layout` only lets new files go to new bricks; `remove-brick` empties bricks that are to be removed.
+                 * @enum {string}
+                 */
+                kind: "rebalance" | "fix-layout" | "remove-brick";
+                /**
+                 * @description Computed from the hosts: `running` while any of them is at it; `completed` only when every host that takes part has said so; `unknown` when all that answered are done but some did not answer. `gone` is told in events only: Gluster has forgotten the operation, because it was stopped, committed or replaced by a newer one.
+                 * @enum {string}
+                 */
+                state: "running" | "completed" | "stopped" | "failed" | "not-started" | "unknown" | "gone";
+            }[];
+        };
+        GlusterVolumeList: {
+            items: components["schemas"]["GlusterVolume"][];
+            /** @description Why the bricks' state and space are not there: Gluster was busy, or did not answer in time. */
+            problem?: {
+                code: string;
+                detail: string;
+            };
+            /**
+             * Format: date-time
+             * @description When Gluster was asked.
+             */
+            observedAt: string;
+        };
+        OperationList: {
+            items: components["schemas"]["Operation"][];
+            /** @description Volumes of which it could not be found out what runs on them, and why: another command has locked them, for example. */
+            unknown?: {
+                /**
+                 * @description The name of a Gluster volume.
+                 * @example images
+                 */
+                volume: string;
+                code: string;
+                detail: string;
+            }[];
+            /**
+             * Format: date-time
+             * @description When Gluster was asked.
+             */
+            observedAt: string;
         };
         /** @description A rebalance or brick removal on a Gluster volume, as the hosts of the cluster tell it. */
         Operation: {
@@ -946,6 +1264,94 @@ export interface components {
             skipped: number;
             /** @description For how long; in the totals that of the host that took longest. */
             runtimeSeconds: number;
+        };
+        /** @description What a copy has done. */
+        CopyResult: {
+            /**
+             * @description The id of a storage domain.
+             * @example local
+             */
+            domain: string;
+            /**
+             * @description The name of an image in its domain.
+             * @example sample.raw
+             */
+            image: string;
+            /** @description The virtual size of the copy. */
+            bytesTotal: number;
+            /** @description Bytes of the virtual disk that this run settled: copied, or found to be zero. */
+            bytesCopied: number;
+            /** @description Bytes of data that this run read and wrote. */
+            bytesMoved: number;
+            verified?: boolean;
+            /** @description The copy was complete before: nothing was copied. */
+            alreadyDone?: boolean;
+            /** @description How many runs the copy took. */
+            epoch: number;
+        };
+        /** @description What was created. */
+        CreateResult: {
+            /**
+             * @description The id of a storage domain.
+             * @example local
+             */
+            domain: string;
+            /**
+             * @description The name of an image in its domain.
+             * @example sample.raw
+             */
+            image: string;
+        };
+        /** @description What was deleted. */
+        DeleteResult: {
+            /**
+             * @description The id of a storage domain.
+             * @example local
+             */
+            domain: string;
+            /**
+             * @description The name of an image in its domain.
+             * @example sample.raw
+             */
+            image: string;
+            /** @description Bytes that the storage got back. */
+            bytesFreed: number;
+        };
+        /** @description How two images compare. */
+        VerifyResult: {
+            identical: boolean;
+            /** @description Where the first difference is, from the start of the disk. */
+            firstDifference?: number;
+        };
+        /** @description The operation that Gluster has registered. */
+        StartOperationResult: {
+            /**
+             * @description The id that Gluster gave the operation, the same on every host.
+             * @example a25688b9-2795-412f-b56b-667b23486dc8
+             */
+            operationId: string;
+            /** @description It was there before: this task started nothing. */
+            alreadyStarted?: boolean;
+        };
+        /** @description The operation that was stopped, with its last numbers. */
+        StopOperationResult: {
+            /**
+             * @description The id that Gluster gave the operation, the same on every host.
+             * @example a25688b9-2795-412f-b56b-667b23486dc8
+             */
+            operationId: string;
+            final: components["schemas"]["FinalNumbers"];
+        };
+        /** @description The removal that was committed, with its last numbers. */
+        CommitRemoveBrickResult: {
+            /**
+             * @description The id that Gluster gave the operation, the same on every host.
+             * @example a25688b9-2795-412f-b56b-667b23486dc8
+             */
+            operationId?: string;
+            final?: components["schemas"]["FinalNumbers"];
+            /** @description The bricks had been removed before. */
+            alreadyDone?: boolean;
         };
         /** @description The task as it is after a transition, or as the snapshot at the beginning of a stream shows it (then without `id`). */
         TaskEvent: {
@@ -1236,6 +1642,44 @@ export interface operations {
                 };
                 content: {
                     "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getReadiness: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Every domain is available. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Readiness"];
+                };
+            };
+            /** @description The Host or Origin header is not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Some domain is not available. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Readiness"];
                 };
             };
         };
@@ -1664,7 +2108,8 @@ export interface operations {
             query?: {
                 /** @description States, also separated by commas: pending, running, canceling, succeeded, failed, canceled, rejected, or `active`, `finished`. */
                 state?: string[];
-                kind?: ("storage.copyImage" | "storage.mendImage" | "storage.createImage" | "storage.deleteImage" | "storage.verifyImage")[];
+                /** @description Kinds, also separated by commas: storage.copyImage, storage.mendImage, storage.createImage, storage.deleteImage, storage.verifyImage, gluster.startVolumeRebalance, gluster.stopVolumeRebalance, gluster.startRemoveBrick, gluster.stopRemoveBrick, gluster.commitRemoveBrick. */
+                kind?: string[];
                 idPrefix?: string;
                 limit?: number;
                 /** @description `next` of the page before. */
@@ -2170,6 +2615,198 @@ export interface operations {
                 };
             };
             /** @description The storage does not answer. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getVolumes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The volumes. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GlusterVolumeList"];
+                };
+            };
+            /** @description The Host or Origin header is not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster's answer cannot be understood; `excerpt` shows its beginning. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster is not installed, its daemon is down, or it is busy. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster does not answer. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getOperationStatuses: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The operations. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OperationList"];
+                };
+            };
+            /** @description The Host or Origin header is not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster's answer cannot be understood; `excerpt` shows its beginning. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster is not installed, its daemon is down, or it is busy. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster does not answer. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getOperationStatus: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id that Gluster gave the operation, the same on every host.
+                 * @example a25688b9-2795-412f-b56b-667b23486dc8
+                 */
+                operationId: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The operation. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Operation"];
+                };
+            };
+            /** @description The id is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The Host or Origin header is not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster knows of no such operation. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster's answer cannot be understood; `excerpt` shows its beginning. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster is not installed, its daemon is down, or it is busy. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster does not answer. */
             504: {
                 headers: {
                     [name: string]: unknown;

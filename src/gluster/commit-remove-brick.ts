@@ -15,7 +15,7 @@ import { conclude, finalNumbers, verb, type Verb, type VerbContext, type Worksho
  */
 export function commitRemoveBrick (workshop: Workshop): Verb<CommitRemoveBrick, CommitRemoveBrickResult> {
   return verb(workshop, async (spec, context) => {
-    const { volume, bricks, replica, force } = spec
+    const { volume, bricks, replica, force = false } = spec
     const info = await findVolume(workshop.gluster, volume, context.signal)
     if (missingBricks(info, bricks).length === bricks.length) return alreadyDone(info, spec, context)
     const { task } = await findRemoval(workshop, volume, bricks, context.signal)

@@ -15,12 +15,12 @@ const pauseMs = 500
 
 /** `gluster.startVolumeRebalance`: succeeds as soon as Gluster has registered the operation, or with the one in progress. */
 export function startVolumeRebalance (workshop: Workshop): Verb<StartVolumeRebalance, StartOperationResult> {
-  return verb(workshop, (spec, context) => run({ workshop, spec, context }))
+  return verb(workshop, ({ mode = 'rebalance', force = false, ...spec }, context) => run({ workshop, spec: { ...spec, mode, force }, context }))
 }
 
 interface Request {
   workshop: Workshop
-  spec: StartVolumeRebalance
+  spec: Required<StartVolumeRebalance>
   context: VerbContext
 }
 

@@ -22,6 +22,8 @@ export interface Verb<Spec, Result> {
   /** Each is registered within seconds or not at all; what it starts is stopped by a verb of its own. */
   cancelable: false
   tunable: false
+  acceptDeadlineMs: number
+  check (spec: Spec): void
   uses (spec: Spec): { shared: readonly string[], exclusive: readonly string[] }
   run (spec: Spec, context: VerbContext): Promise<Result>
 }
@@ -38,11 +40,16 @@ export interface Workshop {
   changed (ended?: Operation): void
 }
 
+/** GlusterFS 10 takes ten seconds to register a rebalance, and three simultaneous ones have been seen to take 28. */
+const registrationMs = 90_000
+
 /** A verb that runs alone on its volume, as far as this host is concerned. */
 export function verb<Spec extends { volume: string }, Result> ({ turns }: Workshop, run: (spec: Spec, context: VerbContext) => Promise<Result>): Verb<Spec, Result> {
   return {
     cancelable: false,
     tunable: false,
+    acceptDeadlineMs: registrationMs,
+    check: () => {},
     // Shared: a start that comes while another is being registered is to claim that one, not to be told to come later.
     uses: ({ volume }) => ({ shared: [`gluster:${volume}`], exclusive: [] }),
     run: (spec, context) => turns.take(spec.volume, context.signal, () => run(spec, context))

@@ -1,11 +1,13 @@
-import { Agent } from '../api/agent.ts'
+import { Agent, Readiness } from '../api/agent.ts'
 import { Type } from '@sinclair/typebox'
 import { Ref, Strict } from '../api/schema.ts'
+import type { Operations } from '../gluster/operations.ts'
+import type { Domains } from '../storage/domains.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
 /** Who the agent is, and that it lives. */
-export function agentRoutes (app: App, { agent }: { agent: Agent }): void {
+export function agentRoutes (app: App, { agent, domains, operations }: { agent: Agent, domains: Pick<Domains, 'all'>, operations: Pick<Operations, 'availability'> }): void {
   app.get('/agent', {
     schema: {
       operationId: 'getAgent',
@@ -24,4 +26,23 @@ export function agentRoutes (app: App, { agent }: { agent: Agent }): void {
       response: { 200: json('It is.', Strict({ status: Type.Literal('alive') })), ...problems({}) }
     }
   }, async () => ({ status: 'alive' as const }))
+
+  app.get('/readyz', {
+    schema: {
+      operationId: 'getReadiness',
+      tags: ['agent'],
+      summary: 'Ask what the agent can work on',
+      description: '200 while every domain is available, 503 otherwise. Gluster is told of, but a host without it is ready for copies.',
+      response: { 200: json('Every domain is available.', Ref(Readiness)), 503: json('Some domain is not available.', Ref(Readiness)), ...problems({}) }
+    }
+  }, async (_request, reply) => {
+    const [statuses, gluster] = await Promise.all([Promise.all(domains.all().map(async domain => await domain.status())), operations.availability()])
+    const ready = statuses.every(({ state }) => state === 'available')
+    if (!ready) reply.code(503)
+    return {
+      ready,
+      domains: statuses.map(({ domain, state, detail }) => ({ domain, state, ...(detail !== undefined && { detail }) })),
+      gluster: { available: gluster.available, ...(!gluster.available && { code: gluster.code, detail: gluster.detail }) }
+    }
+  })
 }

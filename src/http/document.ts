@@ -32,6 +32,7 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
       tags: [
         { name: 'tasks', description: 'What the agent was told to do. In memory only.' },
         { name: 'domains', description: 'What is on the storage, whoever put it there.' },
+        { name: 'gluster', description: 'Volumes and operations of the Gluster cluster that the host belongs to.' },
         { name: 'events', description: 'What happens, as it happens.' },
         { name: 'agent', description: 'The agent itself.' }
       ]

@@ -1,31 +1,24 @@
-import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import type { FastifyInstance } from 'fastify'
 import { GlusterVolumeList, Operation, OperationId, OperationList } from '../api/operation.ts'
-import { Problem } from '../api/problem.ts'
-import { Strict } from '../api/schema.ts'
+import { Ref, Strict } from '../api/schema.ts'
 import type { Operations } from '../gluster/operations.ts'
+import { json, problems } from './responses.ts'
+import type { App } from './types.ts'
 
-function problem (description: string) {
-  return { description, content: { 'application/problem+json': { schema: Problem } } }
-}
-
-const failures = {
-  502: problem('Gluster\'s answer cannot be understood; `excerpt` shows its beginning.'),
-  503: problem('Gluster is not installed, its daemon is down, or it is busy.'),
-  504: problem('Gluster does not answer.')
-}
+const failures = problems({
+  502: 'Gluster\'s answer cannot be understood; `excerpt` shows its beginning.',
+  503: 'Gluster is not installed, its daemon is down, or it is busy.',
+  504: 'Gluster does not answer.'
+})
 
 /** `GET /gluster/volumes` and `GET /gluster/operations`. What they answer was seen at most 2 s ago. */
-export function glusterRoutes (app: FastifyInstance, { operations }: { operations: Pick<Operations, 'list' | 'find' | 'volumes'> }): void {
-  const routes = app.withTypeProvider<TypeBoxTypeProvider>()
-
+export function glusterRoutes (routes: App, { operations }: { operations: Pick<Operations, 'list' | 'find' | 'volumes'> }): void {
   routes.get('/gluster/volumes', {
     schema: {
       operationId: 'getVolumes',
       summary: 'Gluster volumes and their bricks',
       description: 'Every volume of the cluster that this host belongs to, with the state and the space of its bricks and what runs on it.',
       tags: ['gluster'],
-      response: { 200: GlusterVolumeList, ...failures }
+      response: { 200: json('The volumes.', Ref(GlusterVolumeList)), ...failures }
     }
   }, () => operations.volumes())
 
@@ -35,7 +28,7 @@ export function glusterRoutes (app: FastifyInstance, { operations }: { operation
       summary: 'Rebalances and brick removals',
       description: 'What runs on the volumes, has run last, or waits to be committed: the same from every host, whoever started it. Gluster keeps one operation for each volume.',
       tags: ['gluster'],
-      response: { 200: OperationList, ...failures }
+      response: { 200: json('The operations.', Ref(OperationList)), ...failures }
     }
   }, () => operations.list())
 
@@ -46,7 +39,7 @@ export function glusterRoutes (app: FastifyInstance, { operations }: { operation
       description: 'How far it is, host by host. An operation that was stopped, committed or replaced by a newer one is not found: Gluster has forgotten it.',
       tags: ['gluster'],
       params: Strict({ operationId: OperationId }),
-      response: { 200: Operation, 404: problem('Gluster knows of no such operation.'), ...failures }
+      response: { 200: json('The operation.', Ref(Operation)), ...problems({ 400: 'The id is malformed.', 404: 'Gluster knows of no such operation.' }), ...failures }
     }
   }, ({ params }) => operations.find(params.operationId))
 }

@@ -1,9 +1,10 @@
-import { Agent } from '../api/agent.ts'
+import { Agent, Readiness } from '../api/agent.ts'
 import { DomainStatus } from '../api/domain.ts'
 import { eventSchemas } from '../api/event.ts'
+import { CommitRemoveBrick, FinalNumbers, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../api/gluster-kinds.ts'
 import { BrokenImage, Copy, CopyProgress, Fix, ImageEntry, ImageStatus } from '../api/image.ts'
-import { CopyImage, CreateImage, DeleteImage, MendImage, TaskSpec, VerifyImage } from '../api/kinds.ts'
-import { Operation, OperationEstimate, OperationNode, OperationRate, OperationTotals } from '../api/operation.ts'
+import { CopyImage, CreateImage, DeleteImage, MendImage, resultSchemas, TaskSpec, VerifyImage } from '../api/kinds.ts'
+import { GlusterBrick, GlusterVolume, GlusterVolumeList, Operation, OperationEstimate, OperationList, OperationNode, OperationRate, OperationTotals } from '../api/operation.ts'
 import { Problem } from '../api/problem.ts'
 import { Preview, Progress, Task, TaskList } from '../api/task.ts'
 import type { App } from './types.ts'
@@ -11,9 +12,10 @@ import type { App } from './types.ts'
 /** Every schema that others refer to by its name. */
 export function addSchemas (app: App): void {
   const schemas = [
-    Problem, Agent, DomainStatus, CopyProgress, Copy, CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, TaskSpec,
+    Problem, Agent, Readiness, DomainStatus, CopyProgress, Copy, CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, TaskSpec,
     Fix, BrokenImage, ImageEntry, ImageStatus, Progress, Task, TaskList, Preview,
-    Operation, OperationEstimate, OperationNode, OperationRate, OperationTotals, ...eventSchemas
+    StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick, FinalNumbers,
+    GlusterBrick, GlusterVolume, GlusterVolumeList, OperationList, Operation, OperationEstimate, OperationNode, OperationRate, OperationTotals, ...resultSchemas, ...eventSchemas
   ]
   for (const schema of schemas) app.addSchema(schema)
 }

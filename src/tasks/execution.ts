@@ -71,8 +71,9 @@ function tellPositions (queue: Queue<Run>, progressed: (run: Run) => void): void
   }
 }
 
-async function perform ({ run, definition, acceptDeadlineMs, log, moved, progressed }: Execution): Promise<void> {
+async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, log, moved, progressed }: Execution): Promise<void> {
   const { signal } = run.controller
+  const acceptDeadlineMs = definition.acceptDeadlineMs ?? usualDeadlineMs
   const finish = (state: 'succeeded' | 'failed' | 'canceled' | 'rejected', outcome: { result?: TaskResult, error?: unknown } = {}) => {
     progress.stop()
     moved(run.move(state, Date.now(), {
@@ -95,6 +96,7 @@ async function perform ({ run, definition, acceptDeadlineMs, log, moved, progres
     signal.throwIfAborted()
     const result = await definition.run(run.spec, {
       id: run.id,
+      reused: run.replaces !== undefined,
       signal,
       log,
       accepted: () => {

@@ -22,6 +22,8 @@ export interface Tuning {
 /** What a running task body is given. */
 export interface TaskContext {
   id: string
+  /** The caller has used the id of a finished task again, on purpose: what that one did does not count. */
+  reused: boolean
   /** Aborted by a cancel. A body that stops because of it throws `signal.reason`. */
   signal: AbortSignal
   /** The object is durable: the task is `running` from here on. */
@@ -42,6 +44,8 @@ export interface KindDefinition<Spec, Result> {
   tunable: boolean
   /** Kinds that name a queue share its limit: the others wait, in order, as `pending`. */
   queue?: string
+  /** Milliseconds that accepting may take, where that is more than usual. */
+  acceptDeadlineMs?: number
   /** Throws what is wrong with the request itself, before anything is looked up. */
   check (spec: Spec): void
   uses (spec: Spec): Uses

@@ -216,7 +216,7 @@ export class TaskRegistry {
     this.#options.observer.transition(task)
     const { id, kind, state, runId } = task
     const ended = run.endedAt === undefined ? {} : { durationMs: run.endedAt - run.createdAt, result: task.result, error: run.error }
-    this.#options.log.info({ task: id, runId, kind, state, ...imageOf(run.spec), ...ended }, `task ${id} ${state}`)
+    this.#options.log.info({ task: id, runId, kind, state, ...objectOf(run.spec), ...ended }, `task ${id} ${state}`)
   }
 }
 
@@ -245,7 +245,8 @@ function conflict (code: 'task-id-conflict' | 'task-not-cancelable' | 'task-not-
   return new AppError(code, detail, { members: { task: run.wire() } })
 }
 
-function imageOf (spec: TaskSpec): object {
+function objectOf (spec: TaskSpec): object {
   if ('target' in spec) return { image: `${spec.target.domain}/${spec.target.image}`, source: `${spec.source.domain}/${spec.source.image}` }
+  if ('volume' in spec) return { volume: spec.volume }
   return { image: `${spec.domain}/${spec.image}` }
 }

@@ -99,12 +99,20 @@ export class AgentProcess {
   }
 
   async put (id: string, spec: unknown, headers: Record<string, string> = {}): Promise<Reply<Task>> {
-    return await this.request('PUT', `/tasks/${id}`, { body: spec, headers })
+    // however busy the machine is, the answer is to be the one of the accept step
+    return await this.request('PUT', `/tasks/${id}`, { body: spec, headers: { prefer: 'wait=60', ...headers } })
+  }
+
+  /** A PUT that must be accepted. */
+  async accept (id: string, spec: unknown): Promise<Task> {
+    const { status, body } = await this.put(id, spec)
+    if (status !== 202) throw new Error(`task ${id} was not accepted: ${JSON.stringify(body)}`)
+    return body
   }
 
   /** A PUT that is expected to be refused. */
   async refused (id: string, spec: unknown, headers: Record<string, string> = {}): Promise<Reply<Problem & Record<string, unknown>>> {
-    return await this.request('PUT', `/tasks/${id}`, { body: spec, headers })
+    return await this.request('PUT', `/tasks/${id}`, { body: spec, headers: { prefer: 'wait=60', ...headers } })
   }
 
   async task (id: string): Promise<Task> {
@@ -142,7 +150,8 @@ export class AgentProcess {
   /** Waits until this much of the disk is durable on the target, by the record on the storage. */
   async untilDone (domain: string, image: string, bytes: number): Promise<ImageStatus> {
     return await until(async () => {
-      const { body } = await this.image(domain, image)
+      const { body, status } = await this.image(domain, image)
+      if (status !== 200 || body.state !== 'copying') throw new Error(`${image} is not being copied: ${JSON.stringify(body)}`)
       return (body.copy?.bytesDone ?? 0) >= bytes && body
     })
   }

@@ -259,15 +259,15 @@ t.test('a hundred thousand retained tasks are listed page by page while other re
     if (n % 1000 === 0) await new Promise(resolve => { setImmediate(resolve) })
   }
   await until(() => agent.registry.active === 0)
-  let listing = true
+  const listing = { done: false }
   const seen = new Set<string>()
   const pages = listAll(agent, 'limit=1000').then(pages => {
-    listing = false
+    listing.done = true
     for (const { items } of pages) for (const { id } of items) seen.add(id)
     return pages.length
   })
   let others = 0
-  while (listing) {
+  while (!listing.done) {
     t.equal((await agent.client.get('/tasks/t0')).status, 200)
     others++
   }

@@ -18,7 +18,10 @@ import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
 t.setTimeout(180_000)
 
 /** Bounds a run on a slow machine; on others all requests fit well. */
-const limits = { numRuns: 300, interruptAfterTimeLimit: 15_000 }
+const limits = { numRuns: 100, interruptAfterTimeLimit: 15_000 }
+
+/** So many requests at the same time in each run. */
+const together = { minLength: 5, maxLength: 5 }
 
 const maxBodyBytes = 16 * 1024
 const KiB = 1024
@@ -79,14 +82,14 @@ const nastyBodies = [
 ]
 
 const often = <T>(likely: Arbitrary<T>, other: Arbitrary<T>) => fc.oneof({ weight: 6, arbitrary: likely }, { weight: 1, arbitrary: other })
-const images = ['a.raw', 'b.qcow2', 'c.img', 'd.raw', 'e.qcow2', 'slow.raw']
+const images = ['a.raw', 'b.qcow2', 'c.img', 'd.raw', 'e.qcow2']
 
 /** What leads somewhere, by the name of a member or parameter; few, so that requests meet each other. */
 const likely: Record<string, Arbitrary<unknown>> = {
-  id: fc.constantFrom('t1', 't2', 't3', 't4', 't5', 'slow'),
+  id: fc.oneof(fc.constantFrom('slow', 't1', 't2', 't3'), fc.nat(99).map(number => `n${number}`)),
+  taskId: fc.constantFrom('slow', 't1', 't2'),
   domain: often(fc.constant('local'), fc.constantFrom('gone', 'absent')),
   image: often(fc.constantFrom(...images), fc.constantFrom('broken.qcow2', 'link.raw', 'folder.raw', 'unknown.xyz', 'absent.raw')),
-  state: fc.constantFrom('active', 'finished', 'succeeded', 'failed,canceled'),
   // a copy that takes for ever would keep others waiting
   bandwidth: fc.constantFrom(2 ** 20, 2 ** 30, Number.MAX_SAFE_INTEGER),
   // what is created and then copied has to fit on any disk
@@ -137,8 +140,15 @@ function placesIn (value: unknown): Array<{ holder: Record<string, unknown>, key
   return Object.keys(holder).flatMap(key => [{ holder, key }, ...placesIn(holder[key])])
 }
 
-/** What a request says in one place, and whether the document allows it there. */
-interface Part { name: string, text: string, allowed: boolean }
+/** What a request says in one place. */
+interface Part {
+  name: string
+  text: string
+  /** Whether the document allows it there, as far as it tells. */
+  allowed: boolean
+  /** To be sent as it is, not encoded. */
+  raw?: true
+}
 
 interface Request {
   path: Part[]
@@ -147,73 +157,77 @@ interface Request {
   body?: { text: string, type?: string }
 }
 
-/** Stands for the value that the agent has told last: an entity tag, a run, a cursor. */
+/** Stands for what the agent has told last: an entity tag, a run, a cursor. */
 const told = '(told)'
 
-const asText = (value: unknown) => typeof value === 'string' ? value : JSON.stringify(value)
-
-/** What a parameter may be sent as; encoded as its place demands. */
-function parts ({ name, in: place, schema }: Parameter): Arbitrary<Part[]> {
-  const encode = place === 'header' ? headerText : (text: string) => encodeURIComponent(wellFormed(text))
-  const good = allowedBy(schema, name).map(value => [value].flat().map(one => ({ name, text: encode(asText(one)), allowed: true })))
-  const bad = nastyText.map(text => [{ name, text: encode(text), allowed: false }])
-  if (place === 'path') return fc.oneof({ weight: 8, arbitrary: good }, { weight: 2, arbitrary: bad }, { weight: 1, arbitrary: fc.constantFrom(...rawTricks).map(text => [{ name, text, allowed: false }]) })
-  const absent = fc.constant<Part[]>([])
-  const special: Record<string, string[]> = {
-    prefer: ['respond-async', 'wait=0', 'wait=0.5', 'respond-async, wait=1', 'wait=-1', 'wait="1"', 'handling=strict'],
-    'if-match': ['*', told, `W/${told}`, '"x"', 'x', '"a", "b"', `"x", ${told}`],
-    'if-none-match': ['*', told, `W/${told}`, '"x"', 'x'],
-    'agent-instance': [told, 'x'],
-    runId: [told],
-    cursor: [told],
-    lastEventId: [told, 'x-1', '-']
-  }
-  const opaque = special[name]
-  const given = opaque === undefined ? good : fc.constantFrom(...opaque).map(text => [{ name, text, allowed: false }])
-  return fc.oneof({ weight: 6, arbitrary: absent }, { weight: 4, arbitrary: given }, { weight: 1, arbitrary: bad }, ...(name === 'prefer' ? [] : [{ weight: 1, arbitrary: good.map(parts => [...parts, ...parts].map(part => ({ ...part, allowed: false }))) }]))
+/** Parameters whose values only the agent knows, or that have a form of their own. */
+const opaque: Record<string, string[]> = {
+  prefer: ['respond-async', 'wait=0', 'wait=0.5', 'respond-async, wait=1', 'wait=-1', 'wait="1"', 'handling=strict'],
+  'if-match': ['*', told, `W/${told}`, '"x"', 'x', '"a", "b"', `"x", ${told}`],
+  'if-none-match': ['*', told, `W/${told}`, '"x"', 'x'],
+  'agent-instance': [told, 'x'],
+  // the document only tells in words what it may be
+  state: ['active', 'finished', 'succeeded', 'failed,canceled', 'lost'],
+  runId: [told],
+  cursor: [told],
+  lastEventId: [told, 'x-1', '-']
 }
 
-/** Lone surrogates become the replacement character, as in every encoder. */
-function wellFormed (text: string): string {
-  return Buffer.from(text).toString()
-}
-
-/** What of a text a header can carry. */
-function headerText (text: string): string {
-  return text.replaceAll(/[^\t\x20-\x7e\x80-\xff]/g, '').trim()
-}
-
-const strangers: Part[] = [
-  { name: 'host', text: 'evil.example', allowed: false },
-  { name: 'origin', text: 'http://evil.example', allowed: false },
-  { name: 'origin', text: 'null', allowed: false },
-  { name: 'accept', text: 'text/html', allowed: true },
-  { name: 'range', text: 'bytes=0-1', allowed: true },
-  { name: 'last-event-id', text: told, allowed: true },
-  { name: 'last-event-id', text: 'x', allowed: true }
+/** Headers that any client may send, or a hostile page. */
+const strangers: Array<[name: string, text: string]> = [
+  ['host', 'evil.example'], ['origin', 'http://evil.example'], ['origin', 'null'], ['accept', 'text/html'], ['range', 'bytes=0-1'],
+  ['last-event-id', told], ['last-event-id', 'x'], ['x-forwarded-host', 'evil.example'], ['x-http-method-override', 'DELETE']
 ]
 
-/** Requests for an operation: most are what the document allows, or nearly. */
-function requestsOf (method: string, { parameters = [], requestBody }: Operation): Arbitrary<Request> {
-  const at = (place: Parameter['in']) => fc.tuple(...parameters.filter(({ in: where }) => where === place).map(parts)).map(parts => parts.flat())
-  const strangeQuery = fc.tuple(nastyText, nastyText).map(([name, text]) => [{ name: encodeURIComponent(wellFormed(name)), text: encodeURIComponent(wellFormed(text)), allowed: false }])
-  const some = (strange: Arbitrary<Part[]>) => fc.oneof({ weight: 12, arbitrary: fc.constant<Part[]>([]) }, { weight: 1, arbitrary: strange })
-  const joined = (one: Arbitrary<Part[]>, other: Arbitrary<Part[]>) => fc.tuple(one, other).map(parts => parts.flat())
-  return fc.record({
-    path: at('path'),
-    query: joined(at('query'), some(fc.oneof(strangeQuery, fc.constantFrom(...rawTricks).map(text => [{ name: 'x', text, allowed: false }])))),
-    headers: joined(at('header'), some(fc.constantFrom(...strangers).map(part => [part])))
-  }).chain(request => requestBody === undefined
-    // generated clients send the type with an empty body
-    ? method === 'delete' ? fc.constantFrom<Request>(request, { ...request, body: { text: '' } }) : fc.constant<Request>(request)
-    : bodiesOf(requestBody).map(body => ({ ...request, body })))
+/** How a parameter is sent: as the document says; or, if wild, as it may be or not. */
+function partsOf ({ name, in: place, schema }: Parameter, wild: boolean): Arbitrary<Part[]> {
+  const part = (text: string): Part => ({ name, text, allowed: place === 'path' && flaw(schema, text) === undefined })
+  const asText = (value: unknown) => typeof value === 'string' ? value : JSON.stringify(value)
+  const good = allowedBy(schema, name).map(value => [value].flat().map(one => ({ ...part(asText(one)), allowed: true })))
+  const bad = nastyText.map(text => [part(text)])
+  if (place === 'path') return wild ? fc.oneof(good, good, bad, rawTrick(name)) : good
+  const known = opaque[name]
+  const given = known === undefined ? good : fc.constantFrom(...known).map(text => [part(text)])
+  const absent = { weight: place === 'header' ? 9 : 3, arbitrary: fc.constant<Part[]>([]) }
+  if (!wild) return fc.oneof(absent, { weight: 2, arbitrary: given })
+  return fc.oneof(absent, given, bad, ...place === 'query' ? [given.map(given => [...given, ...given].map(one => ({ ...one, allowed: false })))] : [])
 }
 
-function bodiesOf ({ content }: Required<Content>): Arbitrary<NonNullable<Request['body']>> {
+function rawTrick (name: string): Arbitrary<Part[]> {
+  return fc.constantFrom(...rawTricks).map(text => [{ name, text, allowed: false, raw: true }])
+}
+
+/** Requests for an operation: most are what the document allows, the others nearly. */
+function requestsOf (method: string, operation: Operation): Arbitrary<Request> {
+  return fc.oneof({ weight: 3, arbitrary: someRequests(method, operation, false) }, { weight: 2, arbitrary: someRequests(method, operation, true) })
+}
+
+function someRequests (method: string, { parameters = [], requestBody }: Operation, wild: boolean): Arbitrary<Request> {
+  const at = (place: Parameter['in'], strange?: Arbitrary<Part[]>) => fc.tuple(
+    ...parameters.filter(parameter => parameter.in === place).map(parameter => partsOf(parameter, wild)),
+    wild && strange !== undefined ? fc.oneof({ weight: 3, arbitrary: fc.constant<Part[]>([]) }, strange) : fc.constant<Part[]>([])
+  ).map(parts => parts.flat())
+  return fc.record({
+    path: at('path'),
+    query: at('query', fc.oneof(fc.tuple(nastyText, nastyText).map(([name, text]) => [{ name, text, allowed: false }]), rawTrick('x'))),
+    headers: at('header', fc.constantFrom(...strangers).map(([name, text]) => [{ name, text, allowed: false }])),
+    ...(requestBody !== undefined && { body: bodiesOf(requestBody, wild) }),
+    // generated clients send the type of an empty body, too
+    ...(method === 'delete' && { body: fc.constant({ text: '' }) })
+  })
+}
+
+function bodiesOf ({ content }: Required<Content>, wild: boolean): Arbitrary<NonNullable<Request['body']>> {
   const good = allowedBy(content['application/json']?.schema ?? {})
-  const json = fc.oneof({ weight: 6, arbitrary: good }, { weight: 3, arbitrary: spoiled(good) }).map(body => ({ text: JSON.stringify(harmless(body)) }))
-  const type = fc.constantFrom('text/plain', 'application/xml', 'multipart/form-data', 'application/json; charset=utf-16', 'application/merge-patch+json', 'application/x-www-form-urlencoded', 'x', '')
-  return fc.oneof({ weight: 9, arbitrary: json }, { weight: 2, arbitrary: fc.constantFrom(...nastyBodies).map(text => ({ text })) }, { weight: 1, arbitrary: fc.tuple(json, type).map(([body, type]) => ({ ...body, type })) })
+  const json = (bodies: Arbitrary<unknown>) => bodies.map(body => ({ text: JSON.stringify(harmless(body)) }))
+  if (!wild) return json(good)
+  const types = ['text/plain', 'application/xml', 'multipart/form-data', 'application/json; charset=utf-16', 'application/merge-patch+json', 'application/x-www-form-urlencoded', 'x', '']
+  return fc.oneof(
+    { weight: 3, arbitrary: json(good) },
+    { weight: 4, arbitrary: json(spoiled(good)) },
+    { weight: 2, arbitrary: fc.constantFrom(...nastyBodies).map(text => ({ text })) },
+    { weight: 1, arbitrary: fc.tuple(json(good), fc.constantFrom(...types)).map(([body, type]) => ({ ...body, type })) }
+  )
 }
 
 /** A huge image is a sparse one, of a name from which nobody copies: this is not to fill somebody's disk. */
@@ -231,7 +245,7 @@ interface Answer {
   frames: unknown[]
 }
 
-const ajv = new Ajv2020({ strict: false, discriminator: true })
+const ajv = new Ajv2020({ strict: false })
 addFormats.default(ajv)
 const validators = new Map<string, ValidateFunction>()
 
@@ -289,17 +303,115 @@ class Session {
 
   /** Sends what was generated, and remembers what the answer tells. */
   async perform (method: string, template: string, { path, query, headers, body }: Request): Promise<Answer> {
-    const insert = ({ name, text }: Part) => text.replace(told, this.#told.get(name === 'if-match' || name === 'if-none-match' ? 'etag' : name) ?? 'none')
-    const address = path.reduce((address, { name, text }) => address.replace(`{${name}}`, () => text), template)
-    const search = query.map(part => `${part.name}=${encodeURI(decode(insert(part)))}`).join('&')
-    const answer = await this.send(method.toUpperCase(), search === '' ? address : `${address}?${search}`, {
-      ...Object.fromEntries(headers.map(part => [part.name, insert(part)])),
+    const answer = await this.send(method.toUpperCase(), this.#address(template, path, query), {
+      ...Object.fromEntries(headers.map(part => [part.name, this.#fill(part).replaceAll(/[^\t\x20-\x7e\x80-\xff]/g, '').trim()])),
       ...(body?.type !== undefined && { 'content-type': body.type })
     }, body?.text)
     const { etag } = answer.headers
-    if (etag !== undefined) this.#told.set('etag', etag)
-    this.#told.set('agent-instance', this.instance)
+    if (etag !== undefined) this.#told.set('if-match', etag).set('if-none-match', etag)
     for (const [, name = '', value = ''] of answer.text.matchAll(/"(runId|next|lastEventId)":"([^"]*)"/g)) this.#told.set(name === 'next' ? 'cursor' : name, value)
     return answer
   }
+
+  #address (template: string, path: Part[], query: Part[]): string {
+    // an encoder makes replacement characters of lone surrogates
+    const encode = (text: string) => encodeURIComponent(Buffer.from(text).toString())
+    const value = (part: Part) => part.raw === true ? part.text : encode(this.#fill(part))
+    const address = path.reduce((address, part) => address.replace(`{${part.name}}`, () => value(part)), template)
+    return query.length === 0 ? address : `${address}?${query.map(part => `${encode(part.name)}=${value(part)}`).join('&')}`
+  }
+
+  #fill ({ name, text }: Part): string {
+    return text.replace(told, () => this.#told.get(name.replace('last-event-id', 'lastEventId')) ?? 'none')
+  }
 }
+
+/** Throws if an answer is not what the document says of this request. */
+function check (operation: Operation, { path, query, headers, body }: Request, answer: Answer, instance: string): void {
+  const { status, text } = answer
+  const at = `${status} ${text.slice(0, 500)}`
+  const documented = operation.responses[status] ?? assert.fail(`a status that is not documented: ${at}`)
+  assert.equal(answer.headers['agent-instance'], instance, `Agent-Instance of ${at}`)
+  const type = answer.headers['content-type']?.split(';')[0] ?? ''
+  if (documented.content === undefined) assert.equal(text, '', 'a body that is not documented')
+  else {
+    const { schema } = documented.content[type] ?? assert.fail(`a media type that is not documented: ${type} of ${at}`)
+    for (const value of type === 'text/event-stream' ? answer.frames : [JSON.parse(text)]) {
+      const flawed = flaw(schema, value)
+      assert.ok(flawed === undefined, `not as its schema: ${flawed} in ${at}`)
+    }
+  }
+  const problem = status < 400 ? {} : JSON.parse(text)
+  if (status >= 400) assert.equal(problem.status, status, at)
+  if (status === 500) assert.ok(storageFailures.has(problem.code), at)
+  // a media type of its own may make another body of the same text
+  const bodyIs = operation.requestBody === undefined ? 'allowed' : body?.type !== undefined ? 'unknown' : judge(operation.requestBody, body?.text ?? '')
+  if (bodyIs === 'forbidden' || path.some(({ allowed }) => !allowed)) assert.ok(status >= 400, `taken although the document forbids it: ${at}`)
+  if (bodyIs === 'allowed' && [...path, ...query, ...headers].every(({ allowed }) => allowed)) assert.notEqual(problem.code, 'bad-request', `refused although the document allows it: ${at}`)
+}
+
+function judge ({ content }: Required<Content>, text: string): 'allowed' | 'forbidden' {
+  try {
+    return flaw(content['application/json']?.schema ?? {}, JSON.parse(text)) === undefined ? 'allowed' : 'forbidden'
+  } catch {
+    return 'forbidden' // No JSON at all.
+  }
+}
+
+t.test('the agent keeps to its document', async t => {
+  const directory = await makeDirectory(t)
+  const folder = join(directory, 'images')
+  const { address } = await startAgent(t, directory, {
+    domains: [{ id: 'local', path: './images', create: true }, { id: 'gone', path: './gone' }],
+    copy: { maxConcurrent: 8 },
+    http: { maxBodyBytes }
+  })
+  const session = new Session(address)
+  t.teardown(() => { session.close() })
+  const { 'agent-instance': instance } = (await session.send('GET', '/healthz')).headers
+  assert.ok(typeof instance === 'string')
+
+  await writeFile(join(folder, 'seed.raw'), randomBytes(8192 * KiB))
+  await writeFile(join(folder, 'broken.qcow2'), 'QFI\xfb and nothing else')
+  await symlink('/etc/passwd', join(folder, 'link.raw'))
+  await mkdir(join(folder, 'folder.raw'))
+  const put = async (id: string, body: object, headers = {}) => await session.send('PUT', `/tasks/${id}`, headers, JSON.stringify(body))
+  for (const image of images.slice(0, 3)) await put(`create-${image}`, { kind: 'storage.createImage', domain: 'local', image, virtualSize: 64 * KiB })
+
+  /** Sees to it that there is a task that runs: by itself it would take hours. */
+  const beBusy = async (image: string) => {
+    await session.send('DELETE', '/tasks/slow')
+    const { headers: { etag } } = await session.send('GET', '/tasks/slow', { prefer: 'wait=10' })
+    if (etag !== undefined) await session.send('DELETE', '/tasks/slow', { 'if-match': etag })
+    const { text } = await put('slow', { kind: 'storage.copyImage', source: { domain: 'local', image: 'seed.raw' }, target: { domain: 'local', image }, bandwidth: KiB })
+    assert.equal(JSON.parse(text).state, 'running', text)
+  }
+
+  for (const [path, methods] of Object.entries(document.paths)) {
+    for (const [method, operation] of Object.entries(methods)) {
+      t.test(`${operation.operationId}, whatever it is asked`, async t => {
+        await beBusy(`slow-${operation.operationId}.raw`)
+        const seen = new Set<number>(); const counts = new Map<string, number>(); t.teardown(() => console.error(operation.operationId, counts))
+        await fc.assert(fc.asyncProperty(fc.array(requestsOf(method, operation), together), async requests => {
+          await Promise.all(requests.map(async request => {
+            const answer = await session.perform(method, path, request)
+            seen.add(answer.status); counts.set(`${answer.status} ${/"(code|kind)":"([^"]*)"/.exec(answer.text)?.[2]}`, 1 + (counts.get(`${answer.status} ${/"(code|kind)":"([^"]*)"/.exec(answer.text)?.[2]}`) ?? 0))
+            check(operation, request, answer, instance)
+          }))
+        }), limits)
+        t.ok([...seen].some(status => status < 300), `some were answered: ${[...seen].sort().join(', ')}`)
+        t.ok([...seen].some(status => status >= 400), `some were refused: ${[...seen].sort().join(', ')}`)
+      })
+    }
+  }
+
+  t.test('it lives, and it still copies', async t => {
+    const request = { kind: 'storage.copyImage', source: { domain: 'local', image: 'seed.raw' }, target: { domain: 'local', image: 'last.raw' } }
+    const { status, headers } = await put('last', request)
+    t.equal(status, 202)
+    t.equal(headers['agent-instance'], instance, 'and it is the one that was started')
+    const { text } = await session.send('GET', '/tasks/last', { prefer: 'wait=10' })
+    t.match(JSON.parse(text), { state: 'succeeded' })
+    t.strictSame(await readFile(join(folder, 'last.raw')), await readFile(join(folder, 'seed.raw')))
+  })
+})

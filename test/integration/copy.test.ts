@@ -115,7 +115,7 @@ t.test('a copy keeps to its bandwidth, also when its windows are small', async t
 })
 
 t.test('a limit that is lifted takes effect at once', async t => {
-  await agent.put('lifted', copySpec('whole.raw', 'lifted.raw', { bandwidth: 1000 }))
+  await agent.accept('lifted', copySpec('whole.raw', 'lifted.raw', { bandwidth: 1000 }))
   t.match(await agent.task('lifted'), { state: 'running' })
   t.equal((await agent.request('PATCH', '/tasks/lifted', { body: { bandwidth: null } })).status, 200)
   t.match(await agent.finished('lifted'), { state: 'succeeded' }, 'it would have taken hours')
@@ -125,7 +125,7 @@ t.test('a limit that is lifted takes effect at once', async t => {
 t.test('a canceled copy stays interrupted, is mended without doing anything twice, and the same PUT would have done it, too', async t => {
   await makeDisk(at('big.raw'), 64 * MiB)
   for (const [target, how] of [['mended.raw', 'mend'], ['mended.qcow2', 'mend'], ['resumed.raw', 'put'], ['resumed.qcow2', 'put']] as const) {
-    await agent.put(target, copySpec('big.raw', target, { bandwidth: 16 * MiB }))
+    await agent.accept(target, copySpec('big.raw', target, { bandwidth: 16 * MiB }))
     await agent.untilDone('local', target, MiB)
     t.match((await agent.image('local', target)).body, { state: 'copying', copy: { host: { id: 'node1' }, taskId: target, source: { domain: 'local', image: 'big.raw' } } })
     t.equal((await agent.request('DELETE', `/tasks/${target}`)).status, 202)
@@ -174,7 +174,7 @@ t.test('a copy that is done is confirmed without a byte copied; anything else of
 })
 
 t.test('a source that changes during the copy fails it, and nothing gets the name', async t => {
-  await agent.put('changing', copySpec('big.raw', 'changing.raw', { bandwidth: 16 * MiB }))
+  await agent.accept('changing', copySpec('big.raw', 'changing.raw', { bandwidth: 16 * MiB }))
   await agent.untilDone('local', 'changing.raw', MiB)
   await writeFile(at('big.raw'), 'changed', { flag: 'r+' })
   await agent.request('PATCH', '/tasks/changing', { body: { bandwidth: null } })
@@ -187,7 +187,7 @@ t.test('a source that changes during the copy fails it, and nothing gets the nam
 
 t.test('a mismatch found by the verification keeps the image invisible, and mending copies it anew', async t => {
   await makeDisk(at('checked.raw'), 32 * MiB)
-  await agent.put('checked', copySpec('checked.raw', 'checked-copy.raw', { bandwidth: 8 * MiB, verify: true }))
+  await agent.accept('checked', copySpec('checked.raw', 'checked-copy.raw', { bandwidth: 8 * MiB, verify: true }))
   await agent.untilDone('local', 'checked-copy.raw', 2 * MiB)
   const [part = ''] = await readdir(at('.vdsm-tasks/parts'))
   await writeFile(at(`.vdsm-tasks/parts/${part}`), 'broken', { flag: 'r+' })
@@ -201,7 +201,7 @@ t.test('a mismatch found by the verification keeps the image invisible, and mend
 
 t.test('a file that takes the name during the copy is left alone, and the copy is kept', async t => {
   await makeDisk(at('raced.raw'), 16 * MiB)
-  await agent.put('raced', copySpec('raced.raw', 'raced-copy.raw', { bandwidth: 4 * MiB }))
+  await agent.accept('raced', copySpec('raced.raw', 'raced-copy.raw', { bandwidth: 4 * MiB }))
   await agent.untilDone('local', 'raced-copy.raw', MiB)
   await writeFile(at('raced-copy.raw'), 'somebody else\'s')
   await agent.request('PATCH', '/tasks/raced', { body: { bandwidth: null } })
@@ -235,7 +235,7 @@ t.test('images are created, in each format and allocation, and deleted', async t
 
 t.test('an interrupted copy can be deleted instead, and its name used again', async t => {
   await makeDisk(at('once.raw'), 16 * MiB)
-  await agent.put('once', copySpec('once.raw', 'twice.raw', { bandwidth: 2 * MiB }))
+  await agent.accept('once', copySpec('once.raw', 'twice.raw', { bandwidth: 2 * MiB }))
   await agent.untilDone('local', 'twice.raw', MiB)
   t.match((await agent.refused('delete-running', deleteSpec('twice.raw'))).body, { code: 'resource-busy', holder: 'once' })
   t.match((await agent.refused('delete-source', deleteSpec('once.raw'))).body, { code: 'resource-busy', holder: 'once' })

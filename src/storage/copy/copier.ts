@@ -100,6 +100,10 @@ export class Copier {
     this.#session.signal.throwIfAborted()
     this.#failed.signal.throwIfAborted()
     await this.#settle([])
+    const { record } = this.#session
+    const left = record.virtualSize - total(record.done)
+    // never to be seen; if it is, the image must not get its name
+    if (left !== 0) throw new Error(`${left} bytes of ${record.image} were left out`)
   }
 
   /** The first error stops everything and is the one that is told. */
@@ -127,7 +131,8 @@ export class Copier {
 
   async #nextNamed (): Promise<CopyWindow | undefined> {
     while (this.#named.length === 0) {
-      if (this.#exhausted) return undefined
+      // windows that are just being written into the record are still to come, also when the plan has no more
+      if (this.#exhausted && this.#naming === undefined) return undefined
       await this.#nameAhead()
     }
     const window = this.#named.shift()

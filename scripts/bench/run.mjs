@@ -1,0 +1,30 @@
+// npm run bench -- events|http [options]
+// Brings what a bench needs as `npm start` and `npm test` bring theirs, builds dist unless it is fresh, and measures.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { join } from 'node:path'
+import { buildUnlessFresh } from '../build.mjs'
+import { needs, setUp } from '../setup.mjs'
+import { say, StepError } from '../step.mjs'
+
+/** What each bench needs besides the agent. */
+const benches = {
+  events: { nginx: 'nginx', '/usr/lib/nginx/modules/ngx_nchan_module.so': 'libnginx-mod-nchan', python3: 'python3' },
+  http: { wrk: 'wrk' }
+}
+
+const [name, ...options] = process.argv.slice(2)
+try {
+  if (!Object.hasOwn(benches, name ?? '')) throw new StepError(`usage: npm run bench -- ${Object.keys(benches).join('|')} [options]`)
+  await setUp({ ...needs.start, ...benches[name] })
+  buildUnlessFresh()
+  const bench = spawn(process.execPath, [join(import.meta.dirname, `${name}.mjs`), ...options], { stdio: 'inherit' })
+  // The terminal sends these to the bench as well, which then ends what it has started; we wait for that.
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {})
+  const [status, signal] = await once(bench, 'exit')
+  process.exitCode = signal === null ? status : 1
+} catch (err) {
+  if (!(err instanceof StepError)) throw err
+  say(err.message)
+  process.exitCode = 1
+}

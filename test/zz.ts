@@ -1,0 +1,2 @@
+import { captures, commandOf } from '/work/main/test/gluster/fixture.ts'
+for (const c of captures) console.log(c, '|', commandOf(c))

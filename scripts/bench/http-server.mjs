@@ -53,14 +53,14 @@ async function agent () {
   return app
 }
 
-/** What one would write if there were nothing to do: routes that send bytes made beforehand. They come as a message. */
+/** Routes that send what the agent has sent, headers included, made beforehand. It comes as a message. */
 async function bare () {
-  const { task, list } = await new Promise(resolve => process.once('message', resolve))
+  const { read, joined, created, list } = await new Promise(resolve => process.once('message', resolve))
   const app = Fastify()
-  const type = 'application/json; charset=utf-8'
-  app.get('/tasks/:id', async (request, reply) => reply.type(type).send(task))
-  app.put('/tasks/:id', async (request, reply) => reply.code(202).type(type).send(task))
-  app.get('/tasks', async (request, reply) => reply.type(type).send(list))
+  const send = (reply, { status, headers, body }) => reply.code(status).headers(headers).send(body)
+  app.get('/tasks/:id', async (request, reply) => send(reply, read))
+  app.put('/tasks/:id', async (request, reply) => send(reply, request.params.id === 'held-0' ? joined : created))
+  app.get('/tasks', async (request, reply) => send(reply, list))
   return app
 }
 

@@ -38,14 +38,18 @@ const requests = {
   list: script({ method: 'GET', path: '/tasks' })
 }
 
-function script ({ method, path, body = '' }) {
+function script ({ method, path, body }) {
+  const format = body === undefined
+    ? `wrk.format('${method}', '${path}')`
+    : `wrk.format('${method}', string.format('${path}', n), headers, string.format('${JSON.stringify(body)}', n))`
   return `
     local n = os.time() * 1000000
     local headers = { ['Content-Type'] = 'application/json' }
-    local path, body = '${path}', '${body === '' ? '' : JSON.stringify(body)}'
+    local same
     function request ()
       n = n + 1
-      return wrk.format('${method}', path:gsub('%%d', n), ${body === '' ? 'nil, nil' : "headers, (body:gsub('%%d', n))"})
+      ${path.includes('%d') ? `return ${format}` : `same = same or ${format}
+      return same`}
     end
     function done (summary, latency)
       local errors = summary.errors
@@ -62,20 +66,22 @@ function start (file, ...args) {
   return { pid: child.pid, send: what => child.send(what), message, stop: async () => { child.disconnect(); await ended } }
 }
 
-/** The agent's stack with a hundred tasks that stay, and the bare server, which says what the agent has said. */
+/** The agent's stack with a hundred tasks that stay, and the bare server, which is told what the agent has sent. */
 async function startServers () {
   const agent = start('http-server.mjs', 'agent', options.dist)
   const { port } = await agent.message()
-  const ask = async (path, init) => {
-    const response = await fetch(`http://127.0.0.1:${port}${path}`, init)
-    if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`)
-    return await response.text()
+  const ask = async (path, spec) => {
+    const response = await fetch(`http://127.0.0.1:${port}${path}`, spec && { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(spec) })
+    const body = await response.text()
+    if (!response.ok) throw new Error(`${path}: ${response.status} ${body}`)
+    // these every server adds by itself
+    const headers = [...response.headers].filter(([name]) => !['connection', 'content-length', 'date', 'keep-alive'].includes(name))
+    return { status: response.status, headers: Object.fromEntries(headers), body }
   }
-  for (let n = 0; n < 100; n++) {
-    await ask(`/tasks/held-${n}`, { method: 'PUT', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(copyTo(`held-${n}.qcow2`)) })
-  }
-  const bare = start('http-server.mjs', 'bare', options.dist)
-  bare.send({ task: await ask('/tasks/held-0'), list: await ask('/tasks') })
+  const putHeld = async n => await ask(`/tasks/held-${n}`, copyTo(`held-${n}.qcow2`))
+  for (let n = 0; n < 100; n++) await putHeld(n)
+  const bare = start('http-server.mjs', 'bare')
+  bare.send({ read: await ask('/tasks/held-0'), joined: await putHeld(0), created: await ask('/tasks/new', copyTo('new.qcow2')), list: await ask('/tasks') })
   return [{ name: 'agent', port, ...agent }, { name: 'bare', ...await bare.message(), ...bare }]
 }
 

@@ -4,22 +4,12 @@ import t, { type Test } from 'tap'
 import { Client } from '../../src/client/client.ts'
 import { UnreachableError } from '../../src/client/errors.ts'
 import type { AgentEvent, TaskSpec } from '../../src/client/types.ts'
-import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
+import { freePort, makeDirectory, startAgent } from '../helpers/built-agent.ts'
 
 t.setTimeout(300_000)
 
 const copyTo = (image: string, more: object = {}): TaskSpec =>
   ({ kind: 'storage.copyImage', source: { domain: 'local', image: 'sample.raw' }, target: { domain: 'local', image }, ...more })
-
-async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('no port')
-  return address.port
-}
 
 function clientOf (t: Test, url: string, retryMs = 30_000): Client {
   const client = new Client({ url, retryMs })

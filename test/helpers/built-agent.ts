@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -48,4 +49,15 @@ export async function startAgent (t: Test, directory: string, config: object = {
     return { address, pid: agent.pid, directory, kill, stop: async () => { agent.kill('SIGTERM'); await gone; return agent.exitCode } }
   }
   throw new Error(`the agent did not start:\n${said.join('\n')}`)
+}
+
+/** A port that nobody listens on, for an agent that must come back at the same address. */
+export async function freePort (): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('a TCP server has a port')
+  return address.port
 }

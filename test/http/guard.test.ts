@@ -5,7 +5,7 @@ import t from 'tap'
 import { listenAlso } from '../../src/http/server.ts'
 import { copyOf, startAgent } from '../helpers/http-agent.ts'
 import { exchange, HttpClient, isProblem, parseReply } from '../helpers/http-client.ts'
-import { shortDirectory } from '../helpers/short-directory.ts'
+import { temporaryDirectory } from '../helpers/directory.ts'
 
 t.test('a Host that names loopback is allowed, any other name is not', async t => {
   const { client, port } = await startAgent(t, { server: { allowedHosts: ['node1.example', 'Node2'] } })
@@ -59,7 +59,7 @@ t.test('a request whose sender resets the connection at once is checked like any
 
 t.test('a unix socket is out of a browser\'s reach: any Host will do there, a foreign Origin still not', async t => {
   const { app } = await startAgent(t)
-  const path = join(shortDirectory(t), 'a.sock')
+  const path = join(await temporaryDirectory(t), 'a.sock')
   const server = await listenAlso(app, { path })
   const client = new HttpClient({ socketPath: path })
   t.teardown(() => {

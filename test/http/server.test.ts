@@ -7,7 +7,7 @@ import { createServer, listenAlso } from '../../src/http/server.ts'
 import type { App } from '../../src/http/types.ts'
 import { copyOf, silent, startAgent, until } from '../helpers/http-agent.ts'
 import { exchange, HttpClient, isProblem, parseReply } from '../helpers/http-client.ts'
-import { shortDirectory } from '../helpers/short-directory.ts'
+import { temporaryDirectory } from '../helpers/directory.ts'
 import { drive } from '../helpers/http-states.ts'
 
 /** A server with a route that answers when the test lets it, and one with a long answer. */
@@ -167,7 +167,7 @@ t.test('every reply names the instance', async t => {
 
 t.test('several listeners serve the same, and each is gone after a stop', async t => {
   const { app, client, port, held } = await serverOf(t)
-  const path = join(shortDirectory(t), 'a.sock')
+  const path = join(await temporaryDirectory(t), 'a.sock')
   const others = [await listenAlso(app, { path }), await listenAlso(app, { host: '127.0.0.1', port: 0 })]
   t.teardown(() => { for (const server of others) server.close() })
   const address = others[1]?.address()

@@ -5,16 +5,16 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import { freeSocketPath } from '../../src/http/socket.ts'
-import { shortDirectory } from '../helpers/short-directory.ts'
+import { temporaryDirectory } from '../helpers/directory.ts'
 
 t.test('a path where nothing is stays so', async t => {
-  const path = join(shortDirectory(t), 'a.sock')
+  const path = join(await temporaryDirectory(t), 'a.sock')
   await freeSocketPath(path)
   t.equal(existsSync(path), false)
 })
 
 t.test('the socket of a process that was killed is removed', async t => {
-  const path = join(shortDirectory(t), 'a.sock')
+  const path = join(await temporaryDirectory(t), 'a.sock')
   const child = spawn(process.execPath, ['-e', `require('net').createServer().listen(${JSON.stringify(path)}, () => console.log('listening'))`], { stdio: ['ignore', 'pipe', 'inherit'] })
   await once(child.stdout, 'data')
   child.kill('SIGKILL')
@@ -25,7 +25,7 @@ t.test('the socket of a process that was killed is removed', async t => {
 })
 
 t.test('the socket of a living process is left alone', async t => {
-  const path = join(shortDirectory(t), 'a.sock')
+  const path = join(await temporaryDirectory(t), 'a.sock')
   const server = createServer().listen(path)
   t.teardown(() => { server.close() })
   await once(server, 'listening')

@@ -1,25 +1,14 @@
-import { createServer } from 'node:net'
-import { once } from 'node:events'
 import t from 'tap'
 import { Client } from '../../src/client/client.ts'
 import type { TaskSpec } from '../../src/client/types.ts'
 import { openPage } from '../helpers/browser.ts'
-import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
+import { freePort, makeDirectory, startAgent } from '../helpers/built-agent.ts'
 
 t.setTimeout(300_000)
 
 const copyTo = (image: string, bandwidth?: number): TaskSpec => ({
   kind: 'storage.copyImage', source: { domain: 'local', image: 'sample.raw' }, target: { domain: 'local', image }, ...(bandwidth !== undefined && { bandwidth })
 })
-
-async function freePort (): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
 
 t.test('the page follows a copy to its end, and goes on by itself after the agent was killed and started again', async t => {
   const directory = await makeDirectory(t)

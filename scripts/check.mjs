@@ -7,7 +7,7 @@ import { root } from './step.mjs'
 import { TapReport } from './tap-report.mjs'
 
 /** Bounds the whole run: tap waits for a test's output to close, and a process that a test left behind may hold it for ever. */
-const limitMinutes = 20
+const limitMinutes = 45
 
 const bin = name => join(root, 'node_modules/.bin', name)
 const cache = name => join(root, 'node_modules/.cache', name)

@@ -99,9 +99,11 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     }
   }, async (request, reply) => {
     const known = parseCondition('If-None-Match', request.headers['if-none-match'])
-    const preferences = parsePrefer(request.headers.prefer)
+    const { prefer } = request.headers
+    // most come without, and to read nothing out of nothing would cost as much as to find the task
+    const preferences = prefer === undefined ? undefined : parsePrefer(prefer)
     let run = found(request.params.id)
-    if (preferences.waitSeconds !== undefined) {
+    if (preferences?.waitSeconds !== undefined) {
       const until = known === undefined ? ({ finished }: Run) => finished : (run: Run) => run.retired || !namesRevision(known, run)
       await waitFor(run, until, preferences.waitSeconds * 1000, request, registry)
       tellPreference(reply, applied({ ...preferences, respondAsync: false }))

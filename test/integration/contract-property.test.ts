@@ -380,6 +380,7 @@ function check (operation: Operation, { path, query, headers, body }: Request, a
       assert.ok(flawed === undefined, `not as its schema: ${flawed} in ${at}`)
     }
   }
+  if (type === 'text/event-stream') assert.ok(answer.frames.length > 0, 'a stream without a frame')
   const problem = type === 'application/problem+json' ? JSON.parse(text) : {}
   if (type === 'application/problem+json') assert.equal(problem.status, status, at)
   if (status === 500) assert.ok(storageFailures.has(problem.code), at)

@@ -48,7 +48,9 @@ function script ({ method, path, body }) {
     local same
     function request ()
       n = n + 1
-      ${path.includes('%d') ? `return ${format}` : `same = same or ${format}
+      ${path.includes('%d')
+? `return ${format}`
+: `same = same or ${format}
       return same`}
     end
     function done (summary, latency)

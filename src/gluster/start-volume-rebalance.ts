@@ -26,7 +26,7 @@ interface Request {
 
 async function run (request: Request): Promise<StartOperationResult> {
   const { workshop, spec: { volume, mode, force }, context: { id, signal, reused = false } } = request
-  if (force && mode === 'fix-layout') throw new AppError('bad-request', 'force is for the mode rebalance: fixing the layout moves no files.')
+  if (force && mode === 'fix-layout') throw new AppError('not-supported', 'force is for the mode rebalance: fixing the layout moves no files.')
   const command = { taskId: id, what: mode }
   const firstMarks = readMarks(await startedVolume(request), 'rebalance')
   const isRecent = recentAt(Date.now(), workshop.retentionSeconds)

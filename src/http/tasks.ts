@@ -23,6 +23,12 @@ const preferHeader = Type.Optional(Type.String({ description: `\`wait=N\`: wait 
 const ifMatchHeader = (description: string) => Type.Optional(Type.String({ description }))
 const runIdQuery = Type.Optional(Type.String({ description: 'Refuse with 412 if the id belongs to another run by now.' }))
 
+/** A pattern for one or more of some words, separated by commas. */
+function listOf (words: readonly string[]): string {
+  const one = `(?:${words.map(word => word.replaceAll('.', '\\.')).join('|')})`
+  return `^${one}(?:,${one})*$`
+}
+
 /** PUT, GET, DELETE, PATCH of tasks, and their list. */
 export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { registry: TaskRegistry, startedAt: string, lastEventId: () => string }): void {
   const found = (id: string): Run => {
@@ -129,7 +135,14 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
         200: json('It had finished before.', Ref(Task)),
         202: json('It is stopping.', Ref(Task)),
         204: { description: 'It is forgotten.', type: 'null' },
-        ...problems({ 400: 'The request is malformed.', 404: 'No such task.', 409: 'This kind cannot be canceled.', 412: 'The id belongs to another run.' })
+        ...problems({
+          400: 'The request is malformed.',
+          404: 'No such task.',
+          409: 'This kind cannot be canceled.',
+          412: 'The id belongs to another run.',
+          413: 'The body is too large.',
+          415: 'The body is not JSON.'
+        })
       }
     }
   }, async (request, reply) => {
@@ -156,7 +169,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       params: ById,
       querystring: Strict({ runId: runIdQuery }),
       headers: Type.Object({ 'if-match': ifMatchHeader('Only this run.') }),
-      body: Strict({ bandwidth: Type.Union([Type.Integer({ minimum: 1 }), Type.Null()], { description: 'Bytes per second; null lifts the limit.' }) }),
+      body: Strict({ bandwidth: Type.Union([Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }), Type.Null()], { description: 'Bytes per second; null lifts the limit.' }) }),
       response: {
         200: json('The task.', Ref(Task)),
         ...problems({ 400: 'The request is malformed.', 404: 'No such task.', 409: 'The task has finished.', 412: 'The id belongs to another run.', 413: 'The body is too large.', 415: 'The body is not JSON.' })
@@ -177,8 +190,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       summary: 'List tasks',
       description: 'Oldest first, page by page. Follow /events from `lastEventId` of the first page and nothing is missed.',
       querystring: Strict({
-        state: Type.Optional(Type.Array(Type.String(), { description: `States, also separated by commas: ${taskStates.join(', ')}, or \`active\`, \`finished\`.` })),
-        kind: Type.Optional(Type.Array(Type.String(), { description: `Kinds, also separated by commas: ${kinds.join(', ')}.` })),
+        state: Type.Optional(Type.Array(Type.String({ pattern: listOf([...taskStates, 'active', 'finished']) }), { description: `States, also separated by commas: ${taskStates.join(', ')}, or \`active\`, \`finished\`.` })),
+        kind: Type.Optional(Type.Array(Type.String({ pattern: listOf(kinds) }), { description: `Kinds, also separated by commas: ${kinds.join(', ')}.` })),
         idPrefix: Type.Optional(Type.String({ maxLength: 255, pattern: taskIdPattern })),
         limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 })),
         cursor: Type.Optional(Type.String({ maxLength: 1000, description: '`next` of the page before.' }))
@@ -190,19 +203,23 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     }
   }, async (request, reply) => {
     const { state, kind, idPrefix, limit = 100, cursor } = request.query
-    reply.serializer(textOfList)
-    return listTasks(registry.runs(), { instance: registry.instance, lastEventId: lastEventId() }, {
+    const list = listTasks(registry.runs(), { instance: registry.instance, lastEventId: lastEventId() }, {
       states: state?.flatMap(list => list.split(',')).flatMap(expandState),
       kinds: kind?.flatMap(list => list.split(',')).map(checkKind),
       idPrefix,
       limit,
       cursor
     })
+    // not before: a refusal is no list
+    reply.serializer(textOfList)
+    return list
   })
 }
 
 /** Waits for a run, but no longer than its asker is there or the agent goes on. */
 async function waitFor (run: Run, until: (run: Run) => boolean, timeoutMs: number, request: FastifyRequest, registry: TaskRegistry): Promise<void> {
+  // most need not wait: an AbortSignal for nothing would be a tenth of a PUT that joins
+  if (until(run)) return
   const gone = new AbortController()
   const leave = () => { gone.abort() }
   if (request.raw.socket.destroyed) return

@@ -1,9 +1,16 @@
 /** What a failed qemu-img was about. It has one exit status for everything, so its words must be read; LC_ALL=C keeps them English. */
-export type QemuFailure = 'in-use' | 'no-space' | 'other'
+export type QemuFailure = 'in-use' | 'no-space' | 'too-large' | 'other'
 
 /** Tells the failures apart that callers can do something about. */
 export function classifyFailure (stderr: string): QemuFailure {
   if (/Failed to (get|lock)|Is another process using the image/.test(stderr)) return 'in-use'
   if (/No space left on device|Disk quota exceeded/.test(stderr)) return 'no-space'
+  if (/File too large|image size is too large|too large for file format/i.test(stderr)) return 'too-large'
   return 'other'
+}
+
+/** The line of a failed qemu-img that says what was wrong: what follows it may be its usage. */
+export function failureLine (stderr: string): string {
+  const lines = stderr.trim().split('\n')
+  return (lines.find(line => line.startsWith('qemu-img: ')) ?? lines.at(-1) ?? '').replace('qemu-img: ', '').replaceAll(/'?\/proc\/self\/fd\/\d+'?/g, 'the image')
 }

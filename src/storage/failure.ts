@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts'
-import { classifyFailure } from '../qemu/failure.ts'
+import { classifyFailure, failureLine } from '../qemu/failure.ts'
 import { hasCode, NotAFileError } from '../system/directory.ts'
 import { CommandError } from '../system/run.ts'
 
@@ -7,9 +7,8 @@ import { CommandError } from '../system/run.ts'
 export function explain (error: unknown, what: string): AppError {
   if (error instanceof AppError) return error
   if (error instanceof CommandError) {
-    const last = error.stderr.trim().split('\n').at(-1) ?? ''
-    const code = { 'no-space': 'no-space', 'in-use': 'image-in-use', other: 'storage-failed' } as const
-    return new AppError(code[classifyFailure(error.stderr)], `${what}: ${last || error.message}`, { cause: error })
+    const code = { 'no-space': 'no-space', 'in-use': 'image-in-use', 'too-large': 'no-space', other: 'storage-failed' } as const
+    return new AppError(code[classifyFailure(error.stderr)], `${what}: ${failureLine(error.stderr) || error.message}`, { cause: error })
   }
   if (error instanceof NotAFileError) return new AppError('image-invalid', `${what}: ${error.message}`, { cause: error })
   if (hasCode(error, 'ENOSPC', 'EDQUOT')) return new AppError('no-space', `${what}: there is no space left on the storage.`, { cause: error })

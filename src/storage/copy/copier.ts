@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
 import { convertCommand, type CacheMode } from '../../qemu/commands.ts'
-import { classifyFailure } from '../../qemu/failure.ts'
+import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { hasCode } from '../../system/directory.ts'
 import { syncData } from '../../system/durable.ts'
 import { run } from '../../system/run.ts'
@@ -273,7 +273,7 @@ export class Copier {
       bytesTotal: record.virtualSize,
       bytesDone,
       ...(bytesPerSecond !== undefined && { bytesPerSecond }),
-      ...(bytesPerSecond !== undefined && bytesPerSecond > 0 && { etaSeconds: Math.round(left / bytesPerSecond) }),
+      ...(bytesPerSecond !== undefined && bytesPerSecond > 0 && { etaSeconds: Math.round(left / Math.min(bytesPerSecond, this.#bandwidth ?? Infinity)) }),
       ...(this.#bandwidth !== null && { bandwidth: this.#bandwidth })
     })
   }
@@ -286,9 +286,10 @@ function withWindows (ranges: Ranges, windows: readonly CopyWindow[]): CopyRecor
 }
 
 function copyFailure (image: string, stderr: string): AppError {
-  const words = stderr.trim().split('\n').at(-1) ?? ''
+  const words = failureLine(stderr)
   switch (classifyFailure(stderr)) {
     case 'no-space':
+    case 'too-large':
       return new AppError('no-space', `There is no space left to copy ${image}. Make space, then mend the image: what is done of it is kept.`)
     case 'in-use':
       return new AppError('source-in-use', `Another program has opened the source or the target of ${image}: ${words}`)

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { createApp, type Application } from '../src/app.ts'
 import { parseConfig } from '../src/config.ts'
 import { temporaryDirectory } from './helpers/directory.ts'
-import { silent, until } from './helpers/http-agent.ts'
+import { silent, turn, until } from './helpers/http-agent.ts'
 import { HttpClient, isProblem, type Address, type Reply } from './helpers/http-client.ts'
 
 /** The whole agent, listening, with a client for each of its addresses. */
@@ -81,6 +81,22 @@ t.test('a stop answers long polls on every listener, also while a stream takes i
   for (const place of places) {
     const [error] = await once(connect({ ...place, path: place.socketPath ?? '' } as { path: string }), 'error')
     t.match(error.code, /^(ECONNREFUSED|ENOENT)$/, 'nobody listens there any more')
+  }
+})
+
+t.test('a stop waits for the requests of every listener, until their time is up', async t => {
+  for (const index of [0, 1]) {
+    const { app, places } = await start(t, { listen: [{ port: 0 }, { port: 0 }] })
+    const socket = connect(places[index]?.port ?? 0, '127.0.0.1')
+    await once(socket, 'connect')
+    socket.on('error', () => {})
+    socket.resume()
+    // half a request: it is cut off only at the end
+    socket.write('GET /agent HTTP/1.1\r\nHost: localh')
+    await app.stop()
+    // what the server has closed the client sees in one of its next turns
+    for (let n = 0; n < 1000 && !socket.closed; n++) await turn()
+    t.equal(socket.closed, true, `on listener ${index}`)
   }
 })
 

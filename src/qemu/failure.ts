@@ -4,7 +4,8 @@ export type QemuFailure = 'in-use' | 'no-space' | 'too-large' | 'other'
 /** Tells the failures apart that callers can do something about. */
 export function classifyFailure (stderr: string): QemuFailure {
   if (/Failed to (get|lock)|Is another process using the image/.test(stderr)) return 'in-use'
-  if (/No space left on device|Disk quota exceeded/.test(stderr)) return 'no-space'
+  // the last is of files and images larger than the file system or qcow2 can have them
+  if (/No space left on device|Disk quota exceeded|File too large|too large for file format/.test(stderr)) return 'no-space'
   if (/File too large|image size is too large|too large for file format/i.test(stderr)) return 'too-large'
   return 'other'
 }

@@ -20,7 +20,7 @@ function clientOf (t: Test, url: string, retryMs = 30_000): Client {
 t.test('a copy is put, waited for, listed and found on the storage', async t => {
   const agent = await startAgent(t, await makeDirectory(t))
   const client = clientOf(t, agent.address)
-  const { task, replayed } = await client.putTask('one', copyTo('one.qcow2'))
+  const { task, replayed } = await client.putTask('one', copyTo('one.qcow2'), { waitSeconds: 30 })
   t.match({ task, replayed }, { task: { id: 'one', state: /running|succeeded/ }, replayed: false })
   const done = await client.waitForTask('one')
   t.match(done, { state: 'succeeded', runId: task.runId })
@@ -39,7 +39,7 @@ t.test('a copy is put, waited for, listed and found on the storage', async t => 
 t.test('a running copy is throttled, tuned and canceled, and refusals are told by their code', async t => {
   const agent = await startAgent(t, await makeDirectory(t))
   const client = clientOf(t, agent.address)
-  const { task } = await client.putTask('slow', copyTo('slow.raw', { bandwidth: 1024 * 1024 }))
+  const { task } = await client.putTask('slow', copyTo('slow.raw', { bandwidth: 1024 * 1024 }), { waitSeconds: 30 })
   await t.rejects(client.putTask('slow', copyTo('other.raw')), { name: 'ProblemError', code: 'task-id-conflict', status: 409 })
   await client.tuneTask('slow', 2 * 1024 * 1024)
   await t.rejects(client.cancelTask('slow', { runId: 'another' }), { code: 'precondition-failed' })
@@ -81,7 +81,7 @@ t.test('the same PUT after a restart of the agent ends with one finished copy', 
   const config = { listen: { port } }
   const first = await startAgent(t, directory, config)
   const client = clientOf(t, first.address)
-  await client.putTask('again', copyTo('again.qcow2', { bandwidth: 4 * 1024 * 1024 }))
+  await client.putTask('again', copyTo('again.qcow2', { bandwidth: 4 * 1024 * 1024 }), { waitSeconds: 30 })
   await first.kill()
   const put = client.putTask('again', copyTo('again.qcow2'))
   await startAgent(t, directory, config)

@@ -47,6 +47,10 @@ export async function startAgent (t: Test, options: AgentOptions): Promise<Agent
   const agent = new AgentProcess(child, socket)
   t.teardown(async () => { await agent.kill() })
   await agent.listening
+  // it says that it listens after a while, also when its domains are still being prepared
+  for (const { id, path } of domains) {
+    if (id === 'local') await until(async () => (await agent.request<{ state: string }>('GET', `/domains/${id}`)).body.state === 'available', `${path} to be available`)
+  }
   return agent
 }
 
@@ -179,6 +183,9 @@ export class AgentProcess {
     return this.#child.exitCode
   }
 }
+
+/** A limit (bytes per second) with which a copy does its first windows and then stands still, for as long as a test needs. */
+export const stalled = 1
 
 export const copySpec = (source: string, target: string, more: object = {}): object => ({
   kind: 'storage.copyImage',

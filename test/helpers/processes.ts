@@ -40,13 +40,14 @@ export function descendants (pid: number): number[] {
   return below(pid)
 }
 
-/** Waits for a condition that only looking can tell. The test's own time limit ends what never comes. */
-export async function until<T> (look: () => Promise<T | undefined | false> | T | undefined | false): Promise<T> {
-  for (;;) {
+/** Waits for a condition that only looking can tell; gives up after a minute, which nothing here takes. */
+export async function until<T> (look: () => Promise<T | undefined | false> | T | undefined | false, what = 'a condition'): Promise<T> {
+  for (const end = performance.now() + 60_000; performance.now() < end;) {
     const found = await look()
     if (found !== undefined && found !== false) return found
     await sleep(20)
   }
+  throw new Error(`waited in vain for ${what}`)
 }
 
 export async function untilGone (...pids: number[]): Promise<void> {

@@ -5,6 +5,7 @@ import formats from 'ajv-formats'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import * as events from '../../src/api/event.ts'
+import * as glusterKinds from '../../src/api/gluster-kinds.ts'
 import * as kinds from '../../src/api/kinds.ts'
 import * as operations from '../../src/api/operation.ts'
 import { Problem } from '../../src/api/problem.ts'
@@ -56,7 +57,7 @@ async function agentOf (t: Test, options: Partial<FeedOptions> = {}): Promise<Ag
 
 /** Checks a frame against the wire schema, with everything that it refers to. */
 function validator () {
-  const schemas = new Map([events, kinds, operations, taskSchemas, { Problem }].flatMap(module => Object.values<unknown>(module)).filter(isNamed).map(schema => [schema.$id, schema]))
+  const schemas = new Map([events, kinds, glusterKinds, operations, taskSchemas, { Problem }].flatMap(module => Object.values<unknown>(module)).filter(isNamed).map(schema => [schema.$id, schema]))
   const referred = (schema: object): string[] => [...JSON.stringify(schema).matchAll(/"\$ref":"(.*?)#"/g)].map(([, name]) => String(name))
   const needed = new Set(['AgentEvent'])
   for (const name of needed) for (const other of referred(schemas.get(name) ?? {})) needed.add(other)

@@ -23,7 +23,7 @@ const retentionMs = 1000
 const maxActive = 2
 const longest = 60
 
-const preconditions = ['none', 'none', 'none', 'If-None-Match: *', 'If-Match: *', 'If-Match: seen', 'If-Match: list', 'Agent-Instance: seen'] as const
+const preconditions = ['none', 'none', 'If-None-Match: *', 'If-None-Match: *', 'If-Match: *', 'If-Match: seen', 'If-Match: list', 'Agent-Instance: seen'] as const
 type Precondition = typeof preconditions[number]
 const namings = ['none', 'runId', 'If-Match: seen', 'If-Match: *'] as const
 type Naming = typeof namings[number]
@@ -340,7 +340,7 @@ const patches = fc.tuple(who, id, fc.constantFrom(...namings)).map(([who, id, na
     equal(run?.body.bandwidths.length, before === undefined ? undefined : before + (status === 200 ? 1 : 0), 'the body is told')
   }))
 
-const happenings = ['accept', 'progress', 'succeed', 'fail', 'refuse', 'yield'] as const
+const happenings = ['accept', 'progress', 'succeed', 'fail', 'refuse', 'refuse', 'yield'] as const
 const bodies = fc.tuple(id, fc.constantFrom(...happenings)).map(([id, what]) =>
   step(`the body of ${id}: ${what}`, async model => {
     const run = model.records.get(id)

@@ -14,12 +14,12 @@ const at = (name: string) => join(domain, name)
 const start = async (): Promise<AgentProcess> => await startAgent(t, { domains: [{ id: 'local', path: domain, create: true }], copy: { windowSeconds: 0.5 } })
 const recordOf = async (image: string) => JSON.parse(await readFile(at(`.vdsm-tasks/copies/${image}.json`), 'utf8')) as { done: Ranges, begun: Ranges, bytesMoved: number, windowBytes: number, epoch: number }
 
-const size = 96 * MiB + 1536
+const size = 48 * MiB + 1536
 const lanes = 2
 /** Kills an agent in the middle of a copy, with a qemu-img at work and something done. */
 async function killInTheMiddle (agent: AgentProcess, id: string, target: string): Promise<void> {
-  await agent.accept(id, copySpec('source.raw', target, { bandwidth: 8 * MiB }))
-  await agent.untilDone('local', target, 4 * MiB)
+  await agent.accept(id, copySpec('source.raw', target, { bandwidth: 4 * MiB }))
+  await agent.untilDone('local', target, 2 * MiB)
   await until(() => agent.children('qemu-img convert').length > 0)
   await agent.kill()
 }
@@ -30,8 +30,8 @@ const instances = new Set<string>()
 
 for (const target of ['copy.raw', 'copy.qcow2']) {
   t.test(`SIGKILL in the middle of a copy to ${target}`, async t => {
-    await agent.accept(target, copySpec('source.raw', target, { bandwidth: 8 * MiB }))
-    await agent.untilDone('local', target, 4 * MiB)
+    await agent.accept(target, copySpec('source.raw', target, { bandwidth: 4 * MiB }))
+    await agent.untilDone('local', target, 2 * MiB)
     const [convert = 0] = await until(() => {
       const found = agent.children('qemu-img convert')
       return found.length > 0 && found
@@ -57,7 +57,7 @@ for (const target of ['copy.raw', 'copy.qcow2']) {
     const image = (await agent.image('local', target)).body
     const before = image.copy?.bytesDone ?? 0
     t.match(image, { state: 'interrupted', virtualSize: size, copy: { phase: 'copying', taskId: target, epoch: 1 } })
-    t.ok(before >= 4 * MiB && before < size)
+    t.ok(before >= 2 * MiB && before < size)
     t.equal(before, total(record.done))
     t.notOk((await readdir(domain)).includes(target), 'nobody takes half a copy for an image')
 
@@ -121,8 +121,8 @@ t.test('a missing part is no loss but of time: the copy begins anew', async t =>
   ]) {
     await spoil()
     agent = await start()
-    await agent.accept('again', mendSpec('partless.raw', { bandwidth: 8 * MiB }))
-    await agent.untilDone('local', 'partless.raw', 4 * MiB)
+    await agent.accept('again', mendSpec('partless.raw', { bandwidth: 4 * MiB }))
+    await agent.untilDone('local', 'partless.raw', 2 * MiB)
     await agent.kill()
   }
   t.equal((await recordOf('partless.raw')).epoch, 3)
@@ -135,9 +135,9 @@ t.test('a missing part is no loss but of time: the copy begins anew', async t =>
 t.test('SIGKILL of a copy worker or of a qemu-img fails its copy and nothing else', async t => {
   for (const [name, part, code] of [['worker', 'copy/main.js', 'storage-process-died'], ['program', 'qemu-img convert', 'copy-failed']] as const) {
     const target = `${name}.raw`
-    await agent.accept(name, copySpec('source.raw', target, { bandwidth: 8 * MiB }))
+    await agent.accept(name, copySpec('source.raw', target, { bandwidth: 4 * MiB }))
     await agent.accept(`${name}-beside`, copySpec('source.raw', `${name}-beside.raw`, { bandwidth: 32 * MiB }))
-    await agent.untilDone('local', target, 4 * MiB)
+    await agent.untilDone('local', target, 2 * MiB)
     // the one that works on this part: there are two copies
     const part_ = JSON.parse(await readFile(at(`.vdsm-tasks/copies/${target}.json`), 'utf8')).inode as string
     const pid = await until(async () => {
@@ -155,7 +155,7 @@ t.test('SIGKILL of a copy worker or of a qemu-img fails its copy and nothing els
 })
 
 t.test('SIGTERM ends the agent at once and leaves the copy to be continued', async t => {
-  await agent.accept('stopped', copySpec('source.raw', 'stopped.raw', { bandwidth: 8 * MiB }))
+  await agent.accept('stopped', copySpec('source.raw', 'stopped.raw', { bandwidth: 4 * MiB }))
   await agent.untilDone('local', 'stopped.raw', MiB)
   const below = descendants(agent.pid)
   t.equal(await agent.stop(), 0)

@@ -190,6 +190,14 @@ t.test('forgetting is told, and makes the id free', async t => {
   t.equal(agent.registry.claim('a', deletionOf('x')).how, 'created')
 })
 
+t.test('forgetting a run that was replaced does not take the new run along', async t => {
+  const agent = makeRegistry(t)
+  const first = await finished(agent, 'a')
+  const { run } = agent.registry.claim('a', first.spec, { ifMatch: '*' })
+  agent.registry.forget(first)
+  t.equal(agent.registry.find('a'), run)
+})
+
 t.test('the list stays in order when the wall clock is set back', async t => {
   const clock = new Clock(t)
   const agent = makeRegistry(t)

@@ -1,0 +1,133 @@
+import { link, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { copySpec, startAgent } from '../helpers/agent.ts'
+import { listing, temporaryDirectory } from '../helpers/directory.ts'
+import { compare, identical, makeDisk, makeOld, MiB, qcow2Header, restlessImage, sh, sha256 } from '../helpers/images.ts'
+
+t.setTimeout(300_000)
+
+const top = await temporaryDirectory(t)
+const domain = join(top, 'domain')
+const secret = join(top, 'secret.raw')
+const log = join(top, 'strace.log')
+await sh('mkdir', domain)
+// every file that the agent and whatever it starts opens, and every connection
+const agent = await startAgent(t, {
+  domains: [{ id: 'local', path: domain, create: true }],
+  under: ['strace', '-f', '--seccomp-bpf', '-qq', '-s', '4096', '-e', 'trace=open,openat,openat2,connect', '-o', log]
+})
+
+const at = (name: string) => join(domain, name)
+await makeDisk(secret, MiB)
+await makeDisk(at('base.raw'), MiB)
+
+/** An overlay with any backing string: qemu-img would not make most of these. */
+const overlay = async (name: string, backing: string, format?: string) => {
+  await sh('qemu-img', 'create', '-q', '-f', 'qcow2', at(name), '1M')
+  await sh('qemu-img', 'rebase', '-u', '-f', 'qcow2', '-b', backing, ...format === undefined ? [] : ['-F', format], at(name))
+  await makeOld(at(name))
+}
+const file = async (name: string, content: Buffer) => {
+  await writeFile(at(name), content)
+  await makeOld(at(name))
+}
+
+t.test('a hostile image is refused with a clear problem, and nothing outside the domain is opened', async t => {
+  await overlay('passwd.qcow2', '/etc/passwd', 'raw')
+  await overlay('secret.qcow2', secret, 'raw')
+  await overlay('dots.qcow2', '../secret.raw', 'raw')
+  await overlay('inner-dots.qcow2', 'x/../../secret.raw', 'raw')
+  await overlay('prefix.qcow2', `${domain}/../secret.raw`, 'raw')
+  await overlay('sibling.qcow2', `${domain}-other/secret.raw`, 'raw')
+  await overlay('own-files.qcow2', '.vdsm-tasks/domain.json', 'raw')
+  await overlay('json.qcow2', `json:{"driver":"raw","file":{"driver":"file","filename":"${secret}"}}`, 'raw')
+  await overlay('nbd.qcow2', 'nbd:127.0.0.1:10809', 'raw')
+  await overlay('nbd-unix.qcow2', `nbd+unix:///?socket=${top}/nbd.sock`, 'raw')
+  await overlay('http.qcow2', 'http://127.0.0.1:10809/x', 'raw')
+  await overlay('file-protocol.qcow2', `file:${secret}`, 'raw')
+  await overlay('missing.qcow2', 'nothing.raw', 'raw')
+  await overlay('exotic.qcow2', 'base.img2', 'vmdk')
+  await overlay('self.qcow2', 'self.qcow2', 'qcow2')
+  await overlay('loop-a.qcow2', 'loop-b.qcow2', 'qcow2')
+  await overlay('loop-b.qcow2', 'loop-a.qcow2', 'qcow2')
+  // the name says qcow2, so the format in the image, which says raw, does not count; else the loop would not be seen
+  await overlay('disguised.qcow2', 'disguised.qcow2', 'raw')
+  await sh('ln', '-s', secret, at('link.raw'))
+  await overlay('by-link.qcow2', 'link.raw', 'raw')
+  await link(at('base.raw'), at('base.img2'))
+  await sh('qemu-img', 'create', '-q', '-f', 'qcow2', '-o', `data_file=${secret},data_file_raw=on`, at('data-file.qcow2'), '1M')
+  await makeOld(at('data-file.qcow2'))
+  await makeDisk(secret, MiB)
+  await overlay('over-data-file.qcow2', 'data-file.qcow2', 'qcow2')
+  await file('eib.qcow2', qcow2Header({ virtualSize: 2n ** 63n }))
+  // about 9 PB with clusters of 2 MiB need a table of 34 GB
+  await file('petabytes.qcow2', qcow2Header({ virtualSize: Number.MAX_SAFE_INTEGER - 511, clusterBits: 21, l1Size: 0xffffffff }))
+  await file('short.qcow2', qcow2Header().subarray(0, 60))
+  await file('header-only.qcow2', qcow2Header().subarray(0, 104))
+  await file('empty.qcow2', Buffer.alloc(0))
+  await file('noise.qcow2', Buffer.from('QFI\xfb'.repeat(10_000), 'latin1'))
+  await file('not-base.qcow2', await readFile(at('base.raw')))
+
+  const before = (await listing(domain)).filter(line => !line.startsWith('.vdsm-tasks/leases'))
+  for (const [image, words] of [
+    ['passwd', /\/etc\/passwd.* does not lie beside it/], ['secret', /does not lie beside it/], ['dots', /does not lie beside it/], ['inner-dots', /does not lie beside it/],
+    ['prefix', /does not lie beside it/], ['sibling', /does not lie beside it/], ['own-files', /does not lie beside it/], ['json', /does not lie beside it/],
+    ['nbd', /nbd:127\.0\.0\.1:10809/], ['nbd-unix', /does not lie beside it/], ['http', /does not lie beside it/], ['file-protocol', /does not lie beside it/],
+    ['missing', /nothing\.raw is missing/], ['exotic', /format of its backing file/], ['self', /loop/], ['loop-a', /loop/], ['disguised', /loop/], ['by-link', /link\.raw is not a regular file/],
+    ['data-file', /in another file/], ['over-data-file', /in another file/], ['eib', /9223372036854775808/], ['petabytes', /qemu-img says/], ['short', /too short/],
+    ['header-only', /./], ['empty', /too short/], ['noise', /qcow2 version/], ['not-base', /does not begin like a qcow2/]
+  ] as const) {
+    const { status, body } = await agent.refused(image, copySpec(`${image}.qcow2`, 'copy.raw'))
+    t.match([status, body.code], [422, 'image-invalid'], `${image}: ${body.detail}`)
+    t.match(body.detail, words)
+  }
+  t.same((await listing(domain)).filter(line => !line.startsWith('.vdsm-tasks/leases')), before, 'nothing was changed')
+  for (const image of ['passwd.qcow2', 'eib.qcow2', 'data-file.qcow2']) {
+    t.equal((await agent.image('local', image)).status, 200, 'a look at a hostile image is an answer')
+  }
+  t.match((await agent.image('local', 'eib.qcow2')).body, { state: 'illegal', detail: /9223372036854775808/ })
+})
+
+t.test('a raw image is raw whatever it begins with: its copy is the same byte for byte', async t => {
+  const trojan = Buffer.concat([await readFile(at('passwd.qcow2')), Buffer.alloc(MiB, 7)])
+  await file('trojan.raw', trojan)
+  await file('trojan.img', trojan)
+  t.match(await agent.done('trojan', copySpec('trojan.raw', 'trojan-copy.raw', { verify: true })), { state: 'succeeded', result: { bytesTotal: trojan.length } })
+  t.equal(await sha256(at('trojan-copy.raw')), await sha256(at('trojan.raw')))
+  t.match(await agent.done('trojan-2', copySpec('trojan.img', 'trojan-copy.qcow2')), { state: 'succeeded' })
+  t.equal(await compare({ path: at('trojan.raw'), format: 'raw' }, { path: at('trojan-copy.qcow2'), format: 'qcow2' }), identical)
+  t.match(await agent.done('trojan-3', copySpec('trojan-copy.qcow2', 'trojan-back.raw')), { state: 'succeeded' })
+  t.equal(await compare({ path: at('trojan.raw'), format: 'raw' }, { path: at('trojan-back.raw'), format: 'raw' }), identical)
+  // as a backing file, too
+  await overlay('over-trojan.qcow2', 'trojan.raw', 'raw')
+  t.match(await agent.done('trojan-4', copySpec('over-trojan.qcow2', 'over-trojan-copy.raw')), { state: 'succeeded' })
+  t.equal(await sha256(at('over-trojan-copy.raw')), await sha256(await first(at('trojan.raw'))))
+})
+
+t.test('a little image with an endless block status costs a few looks, and can be canceled', async t => {
+  await file('restless.qcow2', restlessImage(1024 * MiB))
+  t.match(await agent.done('restless', copySpec('restless.qcow2', 'restless-copy.raw')), { state: 'succeeded', result: { bytesTotal: 1024 * MiB, bytesMoved: 0 } })
+  t.equal(await compare({ path: at('restless.qcow2'), format: 'qcow2' }, { path: at('restless-copy.raw'), format: 'raw' }), identical)
+  await file('very-restless.qcow2', restlessImage(64 * 1024 * MiB))
+  await agent.accept('very-restless', copySpec('very-restless.qcow2', 'very-restless-copy.raw'))
+  await agent.request('DELETE', '/tasks/very-restless')
+  t.match(await agent.finished('very-restless'), { state: 'canceled' })
+})
+
+t.test('nothing outside was opened by anybody', async t => {
+  await agent.kill()
+  const lines = (await readFile(log, 'utf8')).split('\n')
+  const opened = lines.flatMap(line => /open(?:at2?)?\(.*?"([^"]*)"/.exec(line)?.[1] ?? [])
+  t.ok(opened.some(path => path.includes('/proc/self/fd/')), 'it was looked at')
+  t.ok(lines.some(line => line.includes('passwd.qcow2')), 'also at the hostile ones')
+  t.same(opened.filter(path => path === '/etc/passwd' || path.endsWith('/secret.raw') || /json:|nbd|http:/.test(path.replaceAll('nbd.qcow2', '').replaceAll('nbd-unix.qcow2', '').replaceAll('json.qcow2', '').replaceAll('http.qcow2', ''))), [])
+  const connected = lines.filter(line => line.includes('connect(') && !line.includes('AF_UNIX'))
+  t.same(connected, [])
+})
+
+/** The first megabyte of a file, as a file. */
+async function first (path: string): Promise<string> {
+  await writeFile(join(top, 'first'), (await readFile(path)).subarray(0, MiB))
+  return join(top, 'first')
+}

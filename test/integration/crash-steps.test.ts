@@ -1,0 +1,218 @@
+import { execFile } from 'node:child_process'
+import { readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import type { Test } from 'tap'
+import type { ImageStatus } from '../../src/api/image.ts'
+import { AppError } from '../../src/errors.ts'
+import { prepareArea, withArea } from '../../src/storage/area.ts'
+import { createImage, deleteImage } from '../../src/storage/domain/changes.ts'
+import { imageStatus, listFixes } from '../../src/storage/domain/reads.ts'
+import { temporaryDirectory } from '../helpers/directory.ts'
+import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
+import { callsOf, runUntilCall, type Call } from '../helpers/strace.ts'
+
+t.setTimeout(600_000)
+
+// Every durable step of every storage work is a place to be killed at. Being killed as one call begins is being killed
+// right after the one before, so all calls in turn are all steps.
+
+const exec = promisify(execFile)
+const script = fileURLToPath(new URL('../helpers/storage-job.mjs', import.meta.url))
+const path = await temporaryDirectory(t)
+const place = { id: 'local', path }
+const at = (name: string) => join(path, name)
+const host = { id: 'node1' }
+await prepareArea(place, true)
+await makeDisk(at('source.raw'), 3 * MiB + 700, { blockBytes: 512 * KiB })
+
+type Format = 'raw' | 'qcow2'
+const argvOf = (job: object): string[] => [process.execPath, script, JSON.stringify(job)]
+const copyJob = (request: object) => ({
+  what: 'copy',
+  job: { request, bandwidth: null, places: [place], host, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4 } }
+})
+const copyTo = (image: string, format: Format, more: object = {}) => copyJob({
+  what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image, format, allocation: 'sparse' }, verify: false, onExisting: 'refuse', ...more
+})
+const mend = (image: string) => copyJob({ what: 'mend', domain: 'local', image })
+const create = (image: string, format: Format) => ({ what: 'create', place, request: { image, format, virtualSize: MiB, allocation: 'sparse' as const, host, taskId: 'step' } })
+const remove = (image: string) => ({ what: 'delete', place, request: { image, host, taskId: 'step' } })
+
+/** Does a copy in a process of its own, because its leases end with that; anything else here. */
+async function work (job: ReturnType<typeof copyJob> | ReturnType<typeof create> | ReturnType<typeof remove>): Promise<void> {
+  if ('job' in job) {
+    const [program = '', ...args] = argvOf(job)
+    await exec(program, args)
+  } else if ('virtualSize' in job.request) {
+    const { request } = job
+    await withArea(place, async area => await createImage(area, request))
+  } else {
+    const { request } = job
+    await withArea(place, async area => await deleteImage(area, request, () => {}))
+  }
+}
+
+const status = async (image: string): Promise<ImageStatus | undefined> => await withArea(place, async area => await imageStatus(area, image, undefined)).catch((error: unknown) => {
+  if (error instanceof AppError && error.code === 'image-not-found') return undefined
+  throw error
+})
+
+/** Whatever of an image is on the storage besides its lease. */
+async function traces (image: string): Promise<string[]> {
+  const all = await readdir(path, { recursive: true })
+  return all.filter(name => name.startsWith('.vdsm-tasks/parts/') || (name.includes(image) && !name.startsWith('.vdsm-tasks/leases/'))).sort()
+}
+
+const isWhole = async (image: string, format: Format) => await compare({ path: at('source.raw'), format: 'raw' }, { path: at(image), format }) === identical
+
+/**
+ * Kills `job` before each of its calls in turn. `prepare` sets the scene, `check` looks at what is there and takes it to
+ * the end; it returns a word for what it found, and the words must come in their order: a step never leads back.
+ */
+async function killAtEachStep (t: Test, { prepare, job, check, order }: { prepare: () => Promise<void>, job: object, check: (t: Test) => Promise<string>, order: string[] }): Promise<void> {
+  await prepare()
+  const calls: Call[] = await callsOf(argvOf(job))
+  await check(t)
+  t.ok(calls.length >= 3, `${calls.length} steps: ${calls.map(({ name }) => name).join(' ')}`)
+  const found: string[] = []
+  for (const call of calls) {
+    await prepare()
+    t.equal(await runUntilCall(argvOf(job), call), 'SIGKILL', `hit ${call.name} ${call.number}`)
+    found.push(await check(t))
+  }
+  t.same(found.filter((word, index) => word !== found[index - 1]), order)
+}
+
+/** After a copy was killed: absent, explained by fixes, or complete; then by its fix, or the same command, to the end. */
+async function checkCopy (t: Test, image: string, format: Format, again: ReturnType<typeof copyJob>): Promise<string> {
+  const found = await status(image)
+  if (found === undefined) {
+    t.same(await traces(image), [], 'absent without a trace')
+    await work(again)
+  } else if (found.state === 'ok') {
+    t.ok(await isWhole(image, format), 'what is called ok is whole')
+  } else {
+    t.notOk((await readdir(path)).includes(image) && found.copy?.phase !== 'finishing', 'half a copy never has the name')
+    const fixes = await withArea(place, listFixes)
+    t.match(fixes, [{ image, state: found.state }])
+    t.same(fixes[0]?.fixes, found.fixes)
+    const [fix] = found.fixes
+    if (fix?.action === 'mend') await work(mend(image))
+    else {
+      await work(remove(image))
+      t.same(await traces(image), [])
+      await work(again)
+    }
+  }
+  const end = await status(image)
+  t.match(end, { state: 'ok', fixes: [], copy: { phase: 'done' } })
+  t.ok(await isWhole(image, format))
+  t.same(await traces(image), [`.vdsm-tasks/copies/${image}.json`, image])
+  t.match(JSON.parse(await readFile(at(`.vdsm-tasks/copies/${image}.json`), 'utf8')), { phase: 'done' })
+  await work(remove(image))
+  t.same(await traces(image), [])
+  if (found === undefined) return 'absent'
+  return found.copy === undefined ? 'abandoned' : found.state === 'ok' ? 'ok' : found.copy.phase
+}
+
+const nothing = async () => {}
+const copyOrder = ['absent', 'abandoned', 'creating', 'copying', 'finishing', 'ok']
+
+t.test('a copy to raw', async t => {
+  const job = copyTo('step.raw', 'raw')
+  await killAtEachStep(t, { prepare: nothing, job, check: async t => await checkCopy(t, 'step.raw', 'raw', job), order: copyOrder })
+})
+
+t.test('mending a copy that was killed before and is to be verified', async t => {
+  const copy = copyTo('mend.qcow2', 'qcow2', { verify: true })
+  await killAtEachStep(t, {
+    prepare: async () => { t.equal(await runUntilCall(argvOf(copy), { name: 'fdatasync', number: 1 }), 'SIGKILL') },
+    job: mend('mend.qcow2'),
+    check: async t => await checkCopy(t, 'mend.qcow2', 'qcow2', copy),
+    order: ['copying', 'finishing', 'ok']
+  })
+})
+
+t.test('mending a copy that has lost its part', async t => {
+  const copy = copyTo('lost.raw', 'raw')
+  const job = mend('lost.raw')
+  const prepare = async () => {
+    t.equal(await runUntilCall(argvOf(copy), { name: 'fdatasync', number: 1 }), 'SIGKILL')
+    for (const name of await readdir(at('.vdsm-tasks/parts'))) await rm(at(`.vdsm-tasks/parts/${name}`))
+  }
+  await prepare()
+  // the steps until it is a copy like any other
+  const calls = (await callsOf(argvOf(job))).slice(0, 10)
+  t.equal(await checkCopy(t, 'lost.raw', 'raw', copy), 'ok')
+  for (const call of calls) {
+    await prepare()
+    t.equal(await runUntilCall(argvOf(job), call), 'SIGKILL', `hit ${call.name} ${call.number}`)
+    t.match(await checkCopy(t, 'lost.raw', 'raw', copy), /^(creating|copying)$/)
+  }
+})
+
+t.test('a creation', async t => {
+  for (const [image, format] of [['made.qcow2', 'qcow2']] as const) {
+    const job = create(image, format)
+    await killAtEachStep(t, {
+      prepare: nothing,
+      job,
+      order: ['absent', 'illegal', 'ok'],
+      check: async t => {
+        const found = await status(image)
+        if (found === undefined) t.same(await traces(image), [])
+        else if (found.state !== 'ok') {
+          t.equal(found.state, 'illegal')
+          // both ways out lead out: clean it, or create it again; the second is what is done here unless only the first is offered
+          if (found.fixes[0]?.action === 'clean') await work(remove(image))
+          else t.match(found.fixes, [{ action: 'mend', task: { kind: 'storage.createImage', image, format, virtualSize: MiB } }, { action: 'clean' }])
+        }
+        if (found?.state !== 'ok') await work(job)
+        t.match(await status(image), { state: 'ok', virtualSize: MiB, fixes: [] })
+        t.same(await traces(image), [image])
+        await work(remove(image))
+        t.same(await traces(image), [])
+        return found?.state ?? 'absent'
+      }
+    })
+  }
+})
+
+t.test('cleaning up after a creation', async t => {
+  const calls = await callsOf(argvOf(create('cleaned.raw', 'raw')))
+  await work(remove('cleaned.raw'))
+  for (const call of calls) {
+    t.equal(await runUntilCall(argvOf(create('cleaned.raw', 'raw')), call), 'SIGKILL')
+    if ((await status('cleaned.raw')) === undefined) continue
+    await work(remove('cleaned.raw'))
+    t.same(await traces('cleaned.raw'), [], `before ${call.name} ${call.number}`)
+  }
+})
+
+t.test('a deletion of an image, of a complete copy, and of an interrupted one', async t => {
+  const scenes: Array<[image: string, prepare: () => Promise<void>, before: string]> = [
+    ['plain.raw', async () => { await work(create('plain.raw', 'raw')) }, 'ok'],
+    ['whole.raw', async () => { await work(copyTo('whole.raw', 'raw')) }, 'ok'],
+    ['torn.raw', async () => { t.equal(await runUntilCall(argvOf(copyTo('torn.raw', 'raw')), { name: 'fdatasync', number: 1 }), 'SIGKILL') }, 'interrupted']
+  ]
+  for (const [image, prepare, before] of scenes) {
+    await killAtEachStep(t, {
+      prepare,
+      job: remove(image),
+      order: [before, 'illegal', 'absent'],
+      check: async t => {
+        const found = await status(image)
+        if (found?.state === 'illegal') {
+          t.match(found.fixes, [{ action: 'clean', task: { kind: 'storage.deleteImage', image } }])
+          t.match(await withArea(place, listFixes), [{ image }])
+        }
+        if (found !== undefined) await work(remove(image))
+        t.same(await traces(image), [])
+        return found?.state ?? 'absent'
+      }
+    })
+  }
+})

@@ -10,6 +10,8 @@ import { parseConfig } from '../src/config.ts'
 import { temporaryDirectory } from './helpers/directory.ts'
 import { HttpClient } from './helpers/http-client.ts'
 
+t.setTimeout(300_000)
+
 const main = fileURLToPath(new URL('../dist/main.js', import.meta.url))
 
 interface Program {
@@ -61,11 +63,9 @@ t.test('help and version are told on standard output, mistakes on standard error
   const cwd = await temporaryDirectory(t)
   const runs = [
     [['--help'], 0, /^Usage: vdsm-tasks/, /^$/],
-    [['-h'], 0, /^Usage: vdsm-tasks/, /^$/],
     [['--version'], 0, /^\d+\.\d+\.\d+\n$/, /^$/],
     [['--nonsense'], 2, /^$/, /--nonsense[\s\S]*Usage: vdsm-tasks/],
-    [['stray'], 2, /^$/, /stray[\s\S]*Usage: vdsm-tasks/],
-    [['--config'], 2, /^$/, /--config[\s\S]*Usage: vdsm-tasks/]
+    [['stray'], 2, /^$/, /stray[\s\S]*Usage: vdsm-tasks/]
   ] as const
   await Promise.all(runs.map(async ([args, status, stdout, stderr]) => {
     const program = run(t, cwd, args)
@@ -84,12 +84,10 @@ t.test('a configuration that is wrong ends the agent before it does anything', a
     ['{', /^The configuration .*config\.json is not JSON: .*\n$/]
   ] as const) {
     await writeFile(join(cwd, 'config.json'), config)
-    await Promise.all([[], ['--show-config']].map(async more => {
-      const program = run(t, cwd, ['--config', 'config.json', ...more])
-      t.equal(await program.ended, 2)
-      t.match(program.stderr(), message)
-      t.equal(program.stdout(), '')
-    }))
+    const program = run(t, cwd, ['--config', 'config.json', '--show-config'])
+    t.equal(await program.ended, 2)
+    t.match(program.stderr(), message)
+    t.equal(program.stdout(), '')
   }
   const missing = run(t, cwd, ['--config', 'none.json'])
   t.equal(await missing.ended, 2)

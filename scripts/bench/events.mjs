@@ -1,5 +1,5 @@
 // What telling an event to many subscribers costs: this agent, nginx with nchan, and a bare loop of `res.write`.
-// node scripts/bench/events.mjs [--subscribers 1000,5000] [--rate 50] [--seconds 8] [--rounds 3] [--servers agent,nchan,bare] [--dist dist]
+// npm run bench -- events [--subscribers 1000,5000] [--rate 50] [--seconds 8] [--rounds 3] [--servers agent,nchan,bare] [--dist dist]
 // Needs nginx with nchan (apt-get install nginx libnginx-mod-nchan) and python3. Everything stays on the loopback.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -24,7 +24,7 @@ const { values: options } = parseArgs({
 
 /** Starts a server; resolves with its port, the process to be measured, and how to end it. */
 async function startNode (kind) {
-  const child = spawn(process.execPath, [join(here, 'events-server.mjs'), kind, options.dist], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, join(here, 'events-server.mjs'), kind, options.dist], { stdio: ['ignore', 'pipe', 'inherit'] })
   const [port] = await once(createInterface(child.stdout), 'line')
   return { port, pid: child.pid, ready: kind === 'agent' ? 'event: synced' : '', stop: async () => await end(child, 'SIGKILL') }
 }
@@ -45,7 +45,7 @@ async function startNchan () {
         location = /events { nchan_subscriber eventsource; nchan_channel_id events; nchan_subscriber_first_message newest; nchan_eventsource_ping_interval 15; }
       }
     }`)
-  const child = spawn('nginx', ['-p', prefix, '-c', join(prefix, 'nginx.conf'), '-e', join(prefix, 'error.log')], { stdio: ['ignore', 'inherit', 'inherit'] })
+  const child = spawn('setpriv', ['--pdeathsig', 'TERM', 'nginx', '-p', prefix, '-c', join(prefix, 'nginx.conf'), '-e', join(prefix, 'error.log')], { stdio: ['ignore', 'inherit', 'inherit'] })
   const pid = await firstChild(child.pid)
   return { port, pid, ready: '', stop: async () => { await end(child, 'SIGTERM'); rmSync(prefix, { recursive: true }) } }
 }

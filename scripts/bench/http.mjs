@@ -173,7 +173,7 @@ async function startAgent () {
   const config = join(directory, 'config.json')
   writeFileSync(config, JSON.stringify({ listen: { port: 0 }, domains: [{ id: 'local', path: './images', create: true, sample: true }] }))
   const begin = performance.now()
-  const child = spawn(process.execPath, [join(options.dist, 'main.js'), '--config', config], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, join(options.dist, 'main.js'), '--config', config], { stdio: ['ignore', 'pipe', 'pipe'] })
   const ended = once(child, 'exit')
   const lines = createInterface(child.stdout)
   const address = await new Promise((resolve, reject) => {

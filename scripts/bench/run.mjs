@@ -19,8 +19,9 @@ try {
   await setUp({ ...needs.start, ...benches[name] })
   buildUnlessFresh()
   const bench = spawn(process.execPath, [join(import.meta.dirname, `${name}.mjs`), ...options], { stdio: 'inherit' })
-  // The terminal sends these to the bench as well, which then ends what it has started; we wait for that.
-  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => {})
+  // Whatever ends it, what it has started ends with it. An interrupt it gets from the terminal itself.
+  process.on('SIGINT', () => {})
+  process.on('SIGTERM', () => bench.kill('SIGTERM'))
   const [status, signal] = await once(bench, 'exit')
   process.exitCode = signal === null ? status : 1
 } catch (err) {

@@ -40,7 +40,7 @@ export async function startAgent (t: Test, options: AgentOptions): Promise<Agent
   const mounting = mounts.map(({ path, bytes }) => `mount -t tmpfs -o size=${bytes} tmpfs '${path}'; `).join('')
   const argv = [
     ...mounts.length === 0 ? [] : ['unshare', '--mount', ...process.getuid?.() === 0 ? [] : ['--map-root-user'], 'sh', '-ec', `${mounting}exec "$@"`, 'sh'],
-    'setpriv', '--pdeathsig', 'KILL', ...under, process.execPath, main, '--config', config
+    'setpriv', '--pdeathsig', 'KILL', ...under.length === 0 ? [] : [...under, 'setpriv', '--pdeathsig', 'KILL'], process.execPath, main, '--config', config
   ]
   // without what tap puts into the environment of its tests: this is the agent as it is installed
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env['PATH'], HOME: directory } })

@@ -7,6 +7,8 @@ import { copyOf, deletionOf, startAgent, until, type TestAgent } from '../helper
 import { isProblem } from '../helpers/http-client.ts'
 import { drive, refusal } from '../helpers/http-states.ts'
 
+t.setTimeout(300_000)
+
 const spec = copyOf('a.raw', 'b.raw')
 const plain = { kind: 'storage.copyImage', source: { domain: 'local', image: 'a.raw' }, target: { domain: 'local', image: 'b.raw' } }
 

@@ -68,7 +68,7 @@ async function open (area: Area, image: string, overlay: string | undefined): Pr
 async function describeQcow2 (fd: number, image: string, place: DomainPlace): Promise<{ size: number, backing: { image: string, format: Format } | undefined }> {
   const header = parseQcow2Header(await readStart(fd, headerBytes), image)
   const { exitCode, stdout, stderr } = await run(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
-  if (exitCode !== 0) throw invalid(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || `status ${exitCode}`}`)
+  if (exitCode !== 0) throw refusal(image, stderr)
   const info = parseInfo(stdout)
   if (info === undefined || info.virtualSize !== header.virtualSize) throw invalid(image, 'qemu-img and its header do not agree about it')
   if (header.backing === undefined) return { size: header.virtualSize, backing: undefined }
@@ -93,11 +93,13 @@ export function sourceFds ({ files }: Source): number[] {
 export async function probeSource (source: Source): Promise<void> {
   const { image } = source.files[0]
   const { exitCode, stderr } = await run(probeCommand(sourceNodes(source, 3), source.virtualSize), { fds: sourceFds(source), maxOutput: 0, timeoutMs: 60_000 })
-  if (exitCode === 0) return
-  if (classifyFailure(stderr) === 'in-use') {
-    throw new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
-  }
-  throw invalid(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) ?? ''}`)
+  if (exitCode !== 0) throw refusal(image, stderr)
+}
+
+/** Why qemu-img would not read an image. */
+function refusal (image: string, stderr: string): AppError {
+  if (classifyFailure(stderr) !== 'in-use') return invalid(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`)
+  return new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
 }
 
 /** What of the source is no longer as it was when its identity was taken; empty if nothing. */

@@ -1,6 +1,6 @@
 import { AppError } from '../../errors.ts'
 import { look } from '../../system/directory.ts'
-import { openArea, type DomainPlace } from '../area.ts'
+import { openArea, type Area, type DomainPlace } from '../area.ts'
 import { isLeased, takeLease } from '../lease.ts'
 import { readRecord } from '../record.ts'
 import type { ImageAddress } from '../protocol.ts'
@@ -8,7 +8,7 @@ import { openSource, type Source } from './source.ts'
 
 interface Places { places: readonly DomainPlace[] }
 
-/** Opens the source under a shared lease, so that nobody deletes or overwrites it meanwhile. */
+/** Opens the source and its backing files under shared leases, so that nobody deletes or overwrites any of them meanwhile. */
 export async function takeSource (job: Places, { domain, image, format }: ImageAddress): Promise<Source> {
   const place = placeOf(job, domain)
   const area = await openArea(place)
@@ -17,9 +17,15 @@ export async function takeSource (job: Places, { domain, image, format }: ImageA
   if (!isWhole && record !== undefined && record.phase !== 'done') {
     throw new AppError('image-interrupted', `Image ${image} in domain ${domain} is itself an unfinished copy${await isLeased(area.leases, image) ? ' that is still running' : '; mend it first'}.`)
   }
-  // the lease stays open with the process, and so does the directory
-  if (await takeLease(area.leases, image, 'shared') === undefined) throw new AppError('resource-busy', `The source ${image} in domain ${domain} is being written or deleted.`)
-  return await openSource(area, place, image, format)
+  await share(area, image)
+  const source = await openSource(area, place, image, format)
+  for (const { image: backing } of source.files.slice(1)) await share(area, backing)
+  return source
+}
+
+/** The lease stays open with the process, and so does the directory. */
+async function share ({ id, leases }: Area, image: string): Promise<void> {
+  if (await takeLease(leases, image, 'shared') === undefined) throw new AppError('resource-busy', `The source ${image} in domain ${id} is being written or deleted.`)
 }
 
 /** Where the domain of this id is. */

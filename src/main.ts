@@ -67,6 +67,10 @@ Copy the sample image, then look at the task, then follow what happens:
 `
 }
 
+// whoever read what the agent says may be gone (`| head`, a log service that restarts): that must not end the copies
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => { if (error.code !== 'EPIPE') throw error })
+}
 const options = readOptions()
 const config = readConfig(options.config)
 if (options.showConfig) leave(0, JSON.stringify(config, undefined, 2) + '\n')
@@ -80,7 +84,8 @@ const log = pino({
 
 const app = createApp(config, log)
 closeWithGrace({ delay: 2000, logger: log }, async ({ err }) => {
-  if (err !== undefined) log.fatal({ err }, 'stopping because of an unexpected error')
+  // not as fatal: pino would flush, and its flush of a pipe that nobody reads never ends (sonic-boom tries again on EPIPE)
+  if (err !== undefined) log.error({ err }, 'stopping because of an unexpected error')
   await app.stop()
 })
 try {

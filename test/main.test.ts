@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import { parseConfig } from '../src/config.ts'
 import { temporaryDirectory } from './helpers/directory.ts'
 import { HttpClient } from './helpers/http-client.ts'
+import { until } from './helpers/processes.ts'
 
 t.setTimeout(300_000)
 
@@ -140,6 +141,22 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     t.ok(lines.some(({ task: id, runId, state }) => id === 'a' && runId === task.runId && state === 'succeeded'))
   })
 }
+
+t.test('the agent goes on when nobody reads what it says any more, and still stops when it is told to', async t => {
+  const directory = await temporaryDirectory(t)
+  const socket = join(directory, 'a.sock')
+  const program = run(t, directory, ['--config', await configIn(directory, { listen: { unix: socket } })])
+  program.child.stdout?.destroy()
+  program.child.stderr?.destroy()
+  await until(() => existsSync(socket))
+  const client = new HttpClient({ socketPath: socket })
+  t.teardown(() => { client.close() })
+  // every request is a line in the log, and the welcome is one more thing that cannot be said
+  for (let n = 0; n < 3; n++) t.equal((await client.get('/tasks/none')).status, 404)
+  t.equal((await client.get('/healthz')).status, 200)
+  program.child.kill('SIGTERM')
+  t.equal(await program.ended, 0)
+})
 
 t.test('an address that is taken is named, with what to do', async t => {
   const directory = await temporaryDirectory(t)

@@ -89,7 +89,6 @@ export type TaskSpec = Static<typeof TaskSpec>
 export type Kind = TaskSpec['kind']
 
 export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage', 'storage.verifyImage', ...glusterKinds] as const satisfies readonly Kind[]
-export const Kinds = Words(kinds)
 
 export const CopyResult = Strict({
   domain: DomainId,

@@ -117,8 +117,13 @@ function invalid (image: string, what: string, cause?: unknown): AppError {
   return new AppError('record-invalid', `The copy record of ${image} cannot be used: ${what}. deleteImage removes the image together with its record.`, { cause })
 }
 
-/** Writes the record durably, as a whole. Only the holder of the target's lease may. */
+/**
+ * Writes the record durably, as a whole. Only the holder of the target's lease may. What no reader would accept is not
+ * written: a copy that nobody can read the record of can only be deleted.
+ */
 export async function writeRecord (copies: Directory, record: CopyRecord): Promise<void> {
+  const wrong = validator.Errors(record).First()
+  if (wrong !== undefined) throw new Error(`the copy record of ${record.image} would be wrong: ${wrong.path} ${wrong.message}`)
   await replaceFile(copies, fileName(record.image), temporaryName(record.image), JSON.stringify(record) + '\n')
 }
 

@@ -60,6 +60,11 @@ export async function callsOf (argv: readonly string[]): Promise<Call[]> {
   })
 }
 
+/** Runs a program to its end in which every call of one name takes this much longer. Returns its exit status. */
+export async function runDelayed (argv: readonly string[], name: string, delayMs: number): Promise<number | null> {
+  return await withLog(async log => (await runTraced(argv, ['-e', `trace=${name}`, '-e', `inject=${name}:delay_enter=${delayMs * 1000}`], log)).status)
+}
+
 /** Runs a program that is killed as it is about to make a call; returns the signal it ended by. */
 export async function runUntilCall (argv: readonly string[], { name, number }: Call): Promise<NodeJS.Signals | null> {
   return await withLog(async log => (await runTraced(argv, ['-e', `trace=${name}`, '-e', `inject=${name}:signal=KILL:when=${number}`], log)).signal)

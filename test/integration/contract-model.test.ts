@@ -148,6 +148,21 @@ async function settle (model: Model, run: ModelRun): Promise<void> {
   for (const { is, replayed, reply } of answered) checkSettled(await reply, run, is, replayed)
 }
 
+/** A run takes its id, perhaps from a finished one: whoever polled that one is answered with the one that has the id now. */
+async function supplant (model: Model, run: ModelRun): Promise<void> {
+  const before = model.records.get(run.id)
+  const answered = model.outstanding.filter(outstanding => outstanding.run === before)
+  model.outstanding = model.outstanding.filter(outstanding => outstanding.run !== before)
+  // it is the newest: a Map keeps the place of a key that is set again
+  model.records.delete(run.id)
+  model.records.set(run.id, run)
+  for (const { reply } of answered) {
+    const { status, task } = await reply
+    equal(status, 200, `a poll of ${run.id}, which was used again`)
+    equal(task.runId, run.runId, `a poll of ${run.id}, which was used again: run`)
+  }
+}
+
 function checkSettled (reply: Reply, run: ModelRun, is: Outstanding['is'], replayed: boolean): void {
   const what = `${is} of ${run.id} that waited`
   equal(reply.headers['idempotent-replayed'], is === 'PUT' && replayed ? 'true' : undefined, `${what}: replayed`)
@@ -204,7 +219,7 @@ async function put (model: Model, { agent }: Real, who: number, id: string, comm
   if (outcome.is === 'created') {
     await eventually(() => bodies.all.length > before, `PUT ${id} begins`)
     run = { id, runId: registry.find(id)?.runId ?? '', command, state: 'pending', revision: 0, replaces: outcome.replaces === undefined ? undefined : existing, body: bodies.all.at(-1) as Body, accepted: false }
-    model.records.set(id, run)
+    await supplant(model, run)
   }
   if (run?.state === 'pending' && waits && outcome.is !== 'refused') {
     hold(model, { run, is: 'PUT', replayed: outcome.is !== 'created', reply })
@@ -244,7 +259,7 @@ const bursts = fc.tuple(id, fc.nat({ max: commands.length - 1 }), fc.integer({ m
     const replies = await Promise.all(Array.from({ length: many }, async () => await agent.client.put(`/tasks/${id}`, commands[command], { prefer: 'respond-async' })))
     equal(agent.bodies.all.length - before, first.is === 'created' ? 1 : 0, 'executions')
     if (first.is === 'created') {
-      model.records.set(id, { id, runId: agent.registry.find(id)?.runId ?? '', command, state: 'pending', revision: 0, replaces: undefined, body: agent.bodies.all.at(-1) as Body, accepted: false })
+      await supplant(model, { id, runId: agent.registry.find(id)?.runId ?? '', command, state: 'pending', revision: 0, replaces: undefined, body: agent.bodies.all.at(-1) as Body, accepted: false })
     }
     const run = model.records.get(id)
     for (const reply of replies) {

@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import type { Test } from 'tap'
 import type { TaskSpec } from '../../src/api/kinds.ts'
 import { copySpec, startAgent, type AgentProcess } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
@@ -26,90 +27,95 @@ function random (): number {
 }
 const pick = <T> (list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
 
-t.test('whenever the agent is killed, each target is absent, whole or explained, and can be mended', async t => {
-  const domain = await temporaryDirectory(t)
-  const at = (name: string) => join(domain, name)
-  const formatOf = (name: string) => name.endsWith('.raw') ? 'raw' as const : 'qcow2' as const
-  const start = async (): Promise<AgentProcess> => await startAgent(t, {
-    domains: [{ id: 'local', path: domain, create: true }], copy: { windowSeconds: 0.5, parallelWindows: pick([1, 2, 3]) }
-  })
+const domain = await temporaryDirectory(t)
+const at = (name: string) => join(domain, name)
+const formatOf = (name: string) => name.endsWith('.raw') ? 'raw' as const : 'qcow2' as const
+const start = async (): Promise<AgentProcess> => await startAgent(t, {
+  domains: [{ id: 'local', path: domain, create: true }], copy: { windowSeconds: 0.5, parallelWindows: pick([1, 2, 3]) }
+})
 
-  let agent = await start()
-  const sources = ['source.raw', 'source.qcow2']
-  await makeDisk(at('source.raw'), 20 * MiB + 300, { blockBytes: 1500 * KiB })
-  await agent.done('make-source', copySpec('source.raw', 'source.qcow2'))
-  await agent.done('make-base', copySpec('source.raw', 'base.raw'))
+let agent = await start()
+const sources = ['source.raw', 'source.qcow2']
+await makeDisk(at('source.raw'), 20 * MiB + 300, { blockBytes: 1500 * KiB })
+await agent.done('make-source', copySpec('source.raw', 'source.qcow2'))
+await agent.done('make-base', copySpec('source.raw', 'base.raw'))
 
-  const targets = ['a.raw', 'b.raw', 'c.qcow2', 'd.qcow2']
-  /** What each target was last told to become. */
-  const commands = new Map<string, TaskSpec>()
-  const counts = new Map<string, number>()
-  const count = (what: string) => { counts.set(what, (counts.get(what) ?? 0) + 1) }
+const targets = ['a.raw', 'b.raw', 'c.qcow2', 'd.qcow2']
+/** What each target was last told to become. */
+const commands = new Map<string, TaskSpec>()
+const counts = new Map<string, number>()
+const count = (what: string) => { counts.set(what, (counts.get(what) ?? 0) + 1) }
 
-  const isWhole = async (target: string) => await compare({ path: at('base.raw'), format: 'raw' }, { path: at(target), format: formatOf(target) }) === identical
+const isWhole = async (target: string) => await compare({ path: at('base.raw'), format: 'raw' }, { path: at(target), format: formatOf(target) }) === identical
 
-  /** Looks at what a kill has left of a target, and returns the command to go on with. */
-  async function judge (target: string): Promise<TaskSpec | undefined> {
-    const { status, body } = await agent.image('local', target)
-    const command = commands.get(target)
-    if (status === 404) {
-      t.notOk((await readdir(domain)).includes(target))
-      count('absent')
-      return command?.kind === 'storage.deleteImage' ? undefined : command
-    }
-    if (status !== 200) throw new Error(JSON.stringify(body))
-    if (body.state === 'ok') {
-      t.ok(await isWhole(target), `${target} is ok: it is whole`)
-      count('whole')
-      // the same command is confirmed at once; sometimes the image is deleted, to begin anew
-      return random() < 0.3 || command?.kind === 'storage.deleteImage' ? { kind: 'storage.deleteImage', domain: 'local', image: target } : command
-    }
-    t.ok(body.state === 'interrupted' || body.state === 'illegal', `${target} is ${body.state}`)
-    const fixes = (await agent.fixes('local')).find(({ image }) => image === target)?.fixes
-    t.same(fixes, body.fixes, `${target} is explained: ${body.detail}`)
-    t.ok(body.fixes.length > 0)
-    count(`${body.state} ${body.copy?.phase ?? ''}`)
-    if (command !== undefined && body.state === 'interrupted' && random() < 0.3) return command
-    return pick(body.fixes).task
+/** Looks at what a kill has left of a target, and returns the command to go on with. */
+async function judge (t: Test, target: string): Promise<TaskSpec | undefined> {
+  const { status, body } = await agent.image('local', target)
+  const command = commands.get(target)
+  if (status === 404) {
+    t.notOk((await readdir(domain)).includes(target))
+    count('absent')
+    return command?.kind === 'storage.deleteImage' ? undefined : command
   }
+  if (status !== 200) throw new Error(JSON.stringify(body))
+  if (body.state === 'ok') {
+    t.ok(await isWhole(target), `${target} is ok: it is whole`)
+    count('whole')
+    // the same command is confirmed at once; sometimes the image is deleted, to begin anew
+    return random() < 0.3 || command?.kind === 'storage.deleteImage' ? { kind: 'storage.deleteImage', domain: 'local', image: target } : command
+  }
+  t.ok(body.state === 'interrupted' || body.state === 'illegal', `${target} is ${body.state}`)
+  const fixes = (await agent.fixes('local')).find(({ image }) => image === target)?.fixes
+  t.same(fixes, body.fixes, `${target} is explained: ${body.detail}`)
+  t.ok(body.fixes.length > 0)
+  count(`${body.state} ${body.copy?.phase ?? ''}`)
+  if (command !== undefined && body.state === 'interrupted' && random() < 0.3) return command
+  return pick(body.fixes).task
+}
 
+/** Parts that no record speaks of. */
+async function strays (): Promise<string[]> {
+  const records = await Promise.all((await readdir(at('.vdsm-tasks/copies'))).map(async name => await readFile(at(`.vdsm-tasks/copies/${name}`), 'utf8')))
+  return (await readdir(at('.vdsm-tasks/parts'))).filter(part => !records.some(record => record.includes(part)))
+}
+
+t.test('killed at any instant, an image is absent, explained, or whole', async t => {
   for (let kill = 0; kill < kills; kill++) {
-    const begun: string[] = []
     for (const target of targets.filter(() => random() < 0.5)) {
-      const next = await judge(target)
-      const fresh = copySpec(pick(sources), target, { verify: random() < 0.3, ...(random() < 0.5 && { bandwidth: 40 * MiB }) }) as TaskSpec
+      const next = await judge(t, target)
+      const fresh = copySpec(pick(sources), target, { verify: random() < 0.3, ...(random() < 0.7 && { bandwidth: pick([6, 12]) * MiB + 1 }) }) as TaskSpec
       // a mend goes on with what was told before
       const command = next ?? fresh
       if (command.kind !== 'storage.mendImage') commands.set(target, command)
-      const { status, body } = await agent.put(`${target}-${kill}`, command, { prefer: 'respond-async' })
-      t.equal(status, 202, JSON.stringify(body).slice(0, 300))
-      begun.push(`${target}-${kill}`)
+      // half of the kills are to come after the accept step, however slow the machine is
+      const { status, body } = await agent.put(`${target}-${kill}`, command, { prefer: random() < 0.5 ? 'respond-async' : 'wait=60' })
+      t.ok(status === 202, JSON.stringify(body).slice(0, 300))
     }
-    // from before the worker has started to after the end
-    await sleep(random() ** 2 * 3000)
+    await sleep(random() ** 2 * 1500)
     await agent.kill()
     agent = await start()
-    for (const target of targets) await judge(target)
+    t.same(await strays(), [], `kill ${kill}: every part has its record`)
+    for (const target of targets) await judge(t, target)
   }
   t.comment(JSON.stringify(Object.fromEntries([...counts].sort())))
   t.ok(counts.size >= 3, 'different things were hit')
+})
 
-  t.test('in the end everything can be mended, and nothing is left over', async t => {
-    for (const target of targets) {
-      for (let round = 0; ; round++) {
-        const { status, body } = await agent.image('local', target)
-        if (status === 200 && body.state === 'ok') break
-        const [fix] = body.fixes ?? []
-        const { state, error } = await agent.done(`end-${target}-${round}`, fix?.task ?? copySpec('source.raw', target))
-        t.equal(state, 'succeeded', error?.detail ?? '')
-      }
-      t.ok(await isWhole(target), target)
+t.test('in the end everything can be mended, and nothing is left over', async t => {
+  for (const target of targets) {
+    for (let round = 0; ; round++) {
+      const { status, body } = await agent.image('local', target)
+      if (status === 200 && body.state === 'ok') break
+      const [fix] = body.fixes ?? []
+      const { state, error } = await agent.done(`end-${target}-${round}`, fix?.task ?? copySpec('source.raw', target))
+      t.equal(state, 'succeeded', error?.detail ?? '')
     }
-    t.same(await agent.fixes('local'), [])
-    t.same(await readdir(at('.vdsm-tasks/parts')), [])
-    t.same((await readdir(domain)).sort(), ['.vdsm-tasks', 'base.raw', ...sources, ...targets].sort())
-    for (const name of await readdir(at('.vdsm-tasks/copies'))) {
-      t.match(JSON.parse(await readFile(at(`.vdsm-tasks/copies/${name}`), 'utf8')), { phase: 'done' }, name)
-    }
-  })
+    t.ok(await isWhole(target), target)
+  }
+  t.same(await agent.fixes('local'), [])
+  t.same(await readdir(at('.vdsm-tasks/parts')), [])
+  t.same((await readdir(domain)).sort(), ['.vdsm-tasks', 'base.raw', ...sources, ...targets].sort())
+  for (const name of await readdir(at('.vdsm-tasks/copies'))) {
+    t.match(JSON.parse(await readFile(at(`.vdsm-tasks/copies/${name}`), 'utf8')), { phase: 'done' }, name)
+  }
 })

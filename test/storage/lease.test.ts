@@ -67,6 +67,7 @@ t.test('a child that inherited the lease keeps it when its holder is killed', as
     const found = descendants(process.pid ?? 0)
     return found.length > 0 && found
   })
+  t.teardown(() => { if (isAlive(child)) globalThis.process.kill(child, 'SIGKILL') })
   await end(process)
   t.ok(isAlive(child))
   t.ok(await isLeased(leases, 'inherited'))

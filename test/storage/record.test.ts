@@ -86,6 +86,15 @@ t.test('a record that is no regular file is refused, not followed', async t => {
   for (const image of ['link.raw', 'folder.raw']) await t.rejects(readRecord(copies, 'local', image), { code: 'record-invalid' }, image)
 })
 
+t.test('what no reader would accept is not written', async t => {
+  await writeRecord(copies, recordOf())
+  for (const wrong of [{ windowBytes: 1.5 }, { bytesMoved: -1 }, { epoch: 0 }, { done: [[0, 0.5]] as Array<[number, number]> }]) {
+    await t.rejects(writeRecord(copies, recordOf(wrong)), { message: /copy\.raw would be wrong/ })
+  }
+  t.same(await readRecord(copies, 'local', 'copy.raw'), recordOf())
+  await removeRecord(copies, 'copy.raw')
+})
+
 t.test('a record that cannot be written leaves the old one and no half of a new one', async t => {
   await writeRecord(copies, recordOf())
   await mkdir(join(path, 'copy.raw.json.new'))

@@ -50,20 +50,21 @@ t.test('an EventSource of the browser itself sees every transition of a copy', a
   const page = await openPage(t)
   await page.goto(agent.address)
   // text, for it runs in the browser: the types of this program are Node's
-  const states = page.evaluate(`new Promise(resolve => {
+  await page.evaluate(`new Promise(synced => {
     const seen = []
     const source = new EventSource('/events?idPrefix=watched')
-    source.addEventListener('synced', () => { seen.push('synced'); document.title = 'ready' })
-    source.addEventListener('task', ({ data }) => {
-      const { state } = JSON.parse(data)
-      seen.push(state)
-      if (state === 'succeeded') { source.close(); resolve(seen) }
+    source.addEventListener('synced', () => { seen.push('synced'); synced() })
+    window.states = new Promise(resolve => {
+      source.addEventListener('task', ({ data }) => {
+        const { state } = JSON.parse(data)
+        seen.push(state)
+        if (state === 'succeeded') { source.close(); resolve(seen) }
+      })
     })
   })`)
-  await page.waitForFunction('document.title === "ready"')
   await client.putTask('other', copyTo('other.raw'))
   await client.putTask('watched', copyTo('watched.raw'))
-  t.same(await states, ['synced', 'pending', 'running', 'succeeded'])
+  t.same(await page.evaluate('window.states'), ['synced', 'pending', 'running', 'succeeded'])
 })
 
 t.test('the reference shows every operation without asking other hosts', async t => {

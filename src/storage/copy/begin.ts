@@ -59,8 +59,8 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, lease, 
   return {
     preview: { outcome: replaces === undefined ? 'copy' : 'replace', bytesTotal: virtualSize, bytesNeeded, bytesFree },
     proceed: async () => {
-      // an interrupted createImage of the same name: the new command is for the whole image
-      if (record?.phase === 'creating') await removePart(area, record.copyId)
+      // an interrupted createImage or deleteImage of the same name: the new command is for the whole image
+      if (record !== undefined && record.phase !== 'done') await removePart(area, record.copyId)
       return { how: 'run', accepted: { area, lease, source, ...await make(area, creating) } }
     }
   }

@@ -200,10 +200,9 @@ export class Copier {
   }
 
   #clampWindow (bytes: number): number {
-    const aligned = Math.floor(bytes / this.#align) * this.#align
-    const least = Math.max(MiB, this.#align)
-    const slowest = Math.max((this.#laneBandwidth ?? Infinity) * this.#settings.windowSeconds, least)
-    return Math.max(least, Math.min(aligned, maxWindowBytes, slowest))
+    const slowest = (this.#laneBandwidth ?? Infinity) * this.#settings.windowSeconds
+    const wanted = Math.min(bytes, maxWindowBytes, slowest)
+    return Math.max(this.#align, Math.floor(wanted / this.#align) * this.#align)
   }
 
   /** Waits until that much more may be written without a flush. */

@@ -205,7 +205,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
       cursor
     })
     // not before: a refusal is no list
-    reply.serializer(textOfList)
+    writeAs(reply, textOfList)
     return list
   })
 }
@@ -237,7 +237,7 @@ function answerClaim (reply: FastifyReply, { how, run }: Claim): Task {
 }
 
 function describe (reply: FastifyReply, run: Run): Run {
-  reply.header('etag', run.etag).serializer(textOf)
+  writeAs(reply, textOf).header('etag', run.etag)
   if (!run.finished) reply.header('retry-after', String(retryAfter(run)))
   return run
 }
@@ -245,6 +245,11 @@ function describe (reply: FastifyReply, run: Run): Run {
 // Tasks are read more often than they change, and `wire()` gives the same object until they do. Making the text is most
 // of what a list costs, and a sixth of a GET (scripts/bench/http.mjs).
 const texts = new WeakMap<Task, string>()
+
+/** Fastify leaves the media type to whoever brings a serializer. */
+function writeAs<T> (reply: FastifyReply, text: (payload: T) => string): FastifyReply {
+  return reply.type('application/json; charset=utf-8').serializer(text)
+}
 
 function textOf (task: Task): string {
   const known = texts.get(task)

@@ -45,7 +45,8 @@ const ConfigSchema = Type.Object({
   copy: group({
     maxConcurrent: Type.Integer({ minimum: 1, default: 4, description: 'Copies that run at the same time; others wait in order.' }),
     parallelWindows: Type.Integer({ minimum: 1, maximum: 16, default: 2, description: 'Windows of a raw target that are copied at the same time.' }),
-    windowSeconds: Type.Number({ minimum: 0.5, maximum: 60, default: 4, description: 'Seconds of work that a window is meant to be: what a crash costs.' })
+    windowSeconds: Type.Number({ minimum: 0.5, maximum: 60, default: 4, description: 'Seconds of work that a window is meant to be: what a crash costs.' }),
+    clone: Type.Boolean({ default: true, description: 'Share the data of the source where the file system can (XFS, Btrfs), instead of copying it.' })
   }),
   tasks: group({
     retentionSeconds: Type.Number({ minimum: 1, maximum: 86400 * 30, default: 900, description: 'How long a finished task can be read.' }),

@@ -37,6 +37,8 @@ export interface CopySettings {
   parallelWindows: number
   /** Seconds of work that a window is meant to be. */
   windowSeconds: number
+  /** Share the source's data where the file system can, instead of copying it. */
+  clone: boolean
 }
 
 /** What a copy worker is told to do. */

@@ -1,11 +1,12 @@
 import { promisify } from 'node:util'
-import { close, constants, fstat, ftruncate, open, read, type BigIntStats } from 'node:fs'
-import { lstat } from 'node:fs/promises'
+import { close, constants, fchmod, fstat, ftruncate, open, read, type BigIntStats } from 'node:fs'
+import { copyFile, lstat } from 'node:fs/promises'
 
 // Plain numbers, not FileHandles: a handle that is garbage-collected closes its descriptor, and with it goes its lock.
 const openFd = promisify(open)
 export const closeFd = promisify(close)
 export const truncateFd = promisify(ftruncate)
+export const chmodFd = promisify(fchmod)
 const readFd = promisify(read)
 
 /** Size, times and numbers of an open file. */
@@ -59,6 +60,11 @@ export async function openFile (directory: Directory, name: string, flags: numbe
   if ((await statFd(fd)).isFile()) return fd
   await closeFd(fd)
   throw new NotAFileError(name)
+}
+
+/** Makes a new file that shares the data of an open one (FICLONE). Throws where the file system cannot, or the name exists. */
+export async function cloneFile (fd: number, directory: Directory, name: string): Promise<void> {
+  await copyFile(`/proc/self/fd/${fd}`, entry(directory, name), constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
 }
 
 /** The stats of a name in a directory, of a link itself; undefined when there is nothing. */

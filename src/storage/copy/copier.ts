@@ -2,12 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
 import { convertCommand, type CacheMode } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
-import { hasCode } from '../../system/directory.ts'
-import { syncData } from '../../system/durable.ts'
 import { run } from '../../system/run.ts'
 import type { Progress } from '../../api/task.ts'
 import type { CopySettings } from '../protocol.ts'
 import { total, union, type Ranges } from '../ranges.ts'
+import { Flusher } from './flusher.ts'
 import { Plan } from './plan.ts'
 import { Rate } from './rate.ts'
 import type { Session } from './session.ts'
@@ -16,16 +15,14 @@ import type { CopyWindow } from './windows.ts'
 
 const MiB = 1024 * 1024
 
-/** Bytes written but not flushed, all windows together: a killed qemu-img with 2 GiB of them takes 2 s to be gone. */
-const maxDirtyBytes = 512 * MiB
-const maxWindowBytes = 256 * MiB
+const maxWindowBytes = 1024 * MiB
 const firstWindowBytes = 64 * MiB
 
 /**
  * Copies the windows of a plan until nothing is left.
  *
- * Three things overlap: lanes copy windows, one flush makes those durable that are written, and only then a
- * checkpoint counts them as done. Every window stands in `begun` on the storage before it starts, so that a crash
+ * Three things overlap: lanes copy windows, flushes follow each other and make durable what is written, and only then
+ * a checkpoint counts the windows that were whole before their flush as done. Every window stands in `begun` on the storage before it starts, so that a crash
  * never leaves a half-written range that is taken for an untouched one.
  */
 export class Copier {
@@ -46,11 +43,7 @@ export class Copier {
   #named: CopyWindow[] = []
   #naming: Promise<void> | undefined
   #exhausted = false
-  /** Copied, not yet flushed. */
-  #written: CopyWindow[] = []
-  #flushing: Promise<void> | undefined
-  #dirtyBytes = 0
-  #waitingForRoom: Array<() => void> = []
+  readonly #flusher: Flusher
   /** Bytes of data that this run has made durable. */
   #movedBytes = 0
   /** Bytes of the disk that this run has settled. */
@@ -68,8 +61,16 @@ export class Copier {
     this.#cache = record.format === 'raw' ? 'unsafe' : area.local ? 'writeback' : 'none'
     // a second qemu-img on a qcow2 target is refused by qemu's own lock
     this.#lanes = record.format === 'raw' ? settings.parallelWindows : 1
-    this.#windowBytes = this.#clampWindow(firstWindowBytes)
+    // a run before this one has found out how fast the storage is
+    this.#windowBytes = this.#clampWindow(record.windowBytes || firstWindowBytes)
     this.#signal = AbortSignal.any([session.signal, this.#failed.signal])
+    this.#flusher = new Flusher({
+      fd: session.part.fd,
+      image: record.image,
+      signal: this.#signal,
+      settle: async windows => { await this.#settle(windows) },
+      fail: error => { this.#fail(error) }
+    })
     this.#plan = new Plan({ source, size: record.virtualSize, align: this.#align, done: record.done, begun: record.begun, signal: this.#signal })
   }
 
@@ -86,17 +87,20 @@ export class Copier {
     this.#bandwidth = bandwidth
     this.#retuned.abort()
     this.#retuned = new AbortController()
-    this.#windowBytes = this.#clampWindow((this.#laneBandwidth ?? Infinity) * this.#settings.windowSeconds)
+    this.#windowBytes = this.#clampWindow(this.#laneBandwidth === undefined ? firstWindowBytes : this.#laneBandwidth * this.#settings.windowSeconds)
     this.#tell()
   }
 
   /** Copies everything. Rejects with the first error, after every program it started is gone. */
   async copy (): Promise<void> {
     this.#tell()
+    // a copy that is told to be slow has no hurry to write either
+    this.#flusher.start(() => this.#bandwidth === null)
     await Promise.all(Array.from({ length: this.#lanes }, async () => {
       await this.#lane().catch((error: unknown) => { this.#fail(error) })
     }))
-    await Promise.allSettled([this.#flushing, this.#naming])
+    await this.#flusher.end()
+    await Promise.allSettled([this.#naming])
     this.#session.signal.throwIfAborted()
     this.#failed.signal.throwIfAborted()
     await this.#settle([])
@@ -109,7 +113,6 @@ export class Copier {
   /** The first error stops everything and is the one that is told. */
   #fail (error: unknown): void {
     this.#failed.abort(error)
-    for (const go of this.#waitingForRoom.splice(0)) go()
   }
 
   async #lane (): Promise<void> {
@@ -117,16 +120,14 @@ export class Copier {
       this.#signal.throwIfAborted()
       const window = await this.#nextNamed()
       if (window === undefined) break
-      await this.#room(window.copyBytes)
+      await this.#flusher.room(window.copyBytes, this.#rate.bytesPerSecond)
       this.#signal.throwIfAborted()
       await this.#session.assertOwnership()
       const startedAt = performance.now()
       await this.#copyWindow(window)
-      this.#written.push(window)
-      this.#startFlush()
+      this.#flusher.add(window)
       await this.#pace(window.dataBytes, startedAt)
     }
-    while (this.#flushing !== undefined) await this.#flushing
   }
 
   async #nextNamed (): Promise<CopyWindow | undefined> {
@@ -161,7 +162,6 @@ export class Copier {
 
   async #copyWindow (window: CopyWindow): Promise<void> {
     const { source, lease, part, record } = this.#session
-    const startedAt = performance.now()
     const { exitCode, stderr } = await run(convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
       offset: window.start,
       // qemu copies whole sectors; a raw target is cut to its exact size at the end
@@ -175,7 +175,6 @@ export class Copier {
     // killed by our own signal: the reason is told by whoever aborted
     this.#signal.throwIfAborted()
     if (exitCode !== 0) throw copyFailure(record.image, stderr)
-    this.#adapt(window.copyBytes, performance.now() - startedAt)
   }
 
   /**
@@ -193,10 +192,13 @@ export class Copier {
     }
   }
 
-  /** Sizes the next windows after what the last one took: a window is what a crash costs, and how old a checkpoint may be. */
-  #adapt (bytes: number, elapsedMs: number): void {
-    const { windowSeconds } = this.#settings
-    this.#windowBytes = this.#clampWindow(bytes / Math.max(elapsedMs, 1) * 1000 * windowSeconds)
+  /**
+   * Sizes the next windows after what was made durable in the time, not after how fast qemu-img fills the page cache: a
+   * window is what a crash costs, and how old a checkpoint may be.
+   */
+  #adapt (): void {
+    const { bytesPerSecond } = this.#rate
+    if (bytesPerSecond !== undefined) this.#windowBytes = this.#clampWindow(bytesPerSecond * this.#settings.windowSeconds / this.#lanes)
   }
 
   #clampWindow (bytes: number): number {
@@ -205,48 +207,15 @@ export class Copier {
     return Math.max(this.#align, Math.floor(wanted / this.#align) * this.#align)
   }
 
-  /** Waits until that much more may be written without a flush. */
-  async #room (bytes: number): Promise<void> {
-    while (this.#dirtyBytes > 0 && this.#dirtyBytes + bytes > maxDirtyBytes && !this.#signal.aborted) {
-      await new Promise<void>(resolve => { this.#waitingForRoom.push(resolve) })
-    }
-    this.#dirtyBytes += bytes
-  }
-
-  #startFlush (): void {
-    if (this.#flushing !== undefined || this.#written.length === 0) return
-    this.#flushing = this.#flush().finally(() => {
-      this.#flushing = undefined
-      for (const go of this.#waitingForRoom.splice(0)) go()
-      if (!this.#signal.aborted) this.#startFlush()
-    })
-    this.#flushing.catch((error: unknown) => { this.#fail(error) })
-  }
-
-  /**
-   * Makes what is written durable, then counts it. It runs while the next windows are copied. qemu-img's own exit
-   * status says nothing about that: it is 0 even when its last flush failed.
-   */
-  async #flush (): Promise<void> {
-    const windows = this.#written
-    this.#written = []
-    try {
-      await syncData(this.#session.part.fd)
-    } catch (error) {
-      // where space is given out late (NFS, quotas), this is where it shows that there is none
-      throw new AppError(hasCode(error, 'ENOSPC', 'EDQUOT') ? 'no-space' : 'storage-failed', `What was written to ${this.#session.record.image} could not be made durable: ${error instanceof Error ? error.message : String(error)}. What was done before is kept; mend the image when the storage is well.`, { cause: error })
-    }
-    this.#signal.throwIfAborted()
-    await this.#settle(windows)
-  }
-
   /** Counts windows, and zeros found on the way, as done. */
   async #settle (windows: readonly CopyWindow[]): Promise<void> {
     const moved = windows.reduce((sum, { dataBytes }) => sum + dataBytes, 0)
     const zero = this.#plan.takeZero()
     if (zero.length === 0 && windows.length === 0) return
-    if (windows.length > 0) this.#rate.add(moved)
-    const written = windows.reduce((sum, { copyBytes }) => sum + copyBytes, 0)
+    if (windows.length > 0) {
+      this.#rate.add(moved)
+      this.#adapt()
+    }
     const before = total(this.#session.record.done)
     await this.#session.checkpoint(record => ({
       done: withWindows(union(record.done, zero), windows),
@@ -254,7 +223,6 @@ export class Copier {
       windowBytes: this.#windowBytes,
       ...(this.#rate.bytesPerSecond !== undefined && { bytesPerSecond: this.#rate.bytesPerSecond })
     }))
-    this.#dirtyBytes -= written
     this.#movedBytes += moved
     // windows reach over gaps of zeros that were counted before
     this.#settledBytes += total(this.#session.record.done) - before

@@ -3,7 +3,7 @@ import type { Allocation, Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
 import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
-import { closeFd, hasCode, openFile, readStart, statFd, truncateFd } from '../../system/directory.ts'
+import { chmodFd, cloneFile, closeFd, hasCode, openFile, readStart, statFd, truncateFd } from '../../system/directory.ts'
 import { removeFile, syncDirectory, syncFile } from '../../system/durable.ts'
 import { run, runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
@@ -39,6 +39,27 @@ export async function createPart (area: Area, { copyId, format, allocation, virt
   await syncFile(fd)
   await syncDirectory(area.parts)
   return part
+}
+
+/**
+ * Makes a part that shares all its data with the source, where the file system can (XFS, Btrfs, NFS 4.2); undefined where
+ * it cannot. It must not exist: onto an existing file, copyFile truncates and then removes it.
+ */
+export async function clonePart (area: Area, copyId: string, source: number): Promise<Part | undefined> {
+  try {
+    await cloneFile(source, area.parts, copyId)
+  } catch {
+    // whatever the reason is, windows can do it, or will say why not
+    await removePart(area, copyId)
+    return undefined
+  }
+  const fd = await openFile(area.parts, copyId, constants.O_RDWR)
+  await lockPart(fd, copyId)
+  // the clone has the source's mode, which may not even let its group write
+  await chmodFd(fd, 0o660)
+  await syncFile(fd)
+  await syncDirectory(area.parts)
+  return { fd, inode: String((await statFd(fd)).ino) }
 }
 
 /** Removes a part, whatever it is. */

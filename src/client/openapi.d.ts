@@ -841,6 +841,11 @@ export interface components {
             etaSeconds?: number;
             /** @description The limit in force, bytes per second. */
             bandwidth?: number;
+            /**
+             * Format: date-time
+             * @description Since when the storage of the source or of the target does not answer; absent while it does. When it answers again, work goes on by itself. Until then the task can be canceled, and is `canceled` when the storage has let go of it; it takes none of the places for copies.
+             */
+            stalledSince?: string;
         };
         /** @description A task. Tasks live in memory: a restart of the agent forgets them all; what they made stays. */
         Task: {

@@ -596,6 +596,8 @@ export interface components {
              * @enum {string}
              */
             onExisting?: "refuse" | "replace";
+            /** @description Begin although the copy looks too large for the free space of the domain, by what its source takes up on disk: zeros that are written out count there and are not copied, and space can be made meanwhile. Without it such a copy is refused with `no-space`. If space does run out, the copy fails with `no-space`, the image stays `interrupted`, and mendImage continues it. Default: false. */
+            ignoreSpace?: boolean;
         };
         /**
          * @description Continues an interrupted copy from what is durable of it.

@@ -189,12 +189,13 @@ function absent (error: unknown): 'absent' {
   throw error
 }
 
-function copyRequest ({ source, target, verify, onExisting }: CopyImage): CopyRequest {
+function copyRequest ({ source, target, verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {
   return {
     what: 'copy',
     source: { ...source, format: sourceFormat(source.image, source.format) },
     target: { ...target, format: targetFormat(target.image, target.format), allocation: target.allocation ?? 'sparse' },
     verify: verify ?? false,
-    onExisting: onExisting ?? 'refuse'
+    onExisting: onExisting ?? 'refuse',
+    ignoreSpace: ignoreSpace ?? false
   }
 }

@@ -12,6 +12,7 @@ import { clusterBytesOf } from './part.ts'
 import { Pulse } from './pulse.ts'
 import { Session } from './session.ts'
 import { recordedFiles, sourceChanges } from './source.ts'
+import { withSpace } from './space.ts'
 import { identityOf } from '../identity.ts'
 
 /** A source whose last write is younger than this may be written again without its time of modification changing. */
@@ -84,6 +85,8 @@ export class CopyWorker {
       await copier.copy()
       const record = await finish(session, report)
       return resultOf(record, copier.settledBytes, copier.movedBytes)
+    } catch (error) {
+      throw await withSpace(error, session)
     } finally {
       pulse.stop()
     }

@@ -25,6 +25,7 @@ export const needs = {
     ip: 'iproute2',
     'mkfs.xfs': 'xfsprogs',
     strace: 'strace',
+    bindfs: 'bindfs',
     chromium: 'chromium',
     nginx: 'nginx',
     '/usr/lib/nginx/modules/ngx_nchan_module.so': 'libnginx-mod-nchan'

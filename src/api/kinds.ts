@@ -17,7 +17,8 @@ export const CopyImage = Strict({
   }),
   bandwidth: Type.Optional(Bandwidth),
   verify: Type.Optional(Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' })),
-  onExisting: Type.Optional(Words(['refuse', 'replace'], { default: 'refuse', description: 'What to do when the target exists: refuse, or replace it when the copy is complete. Until then the old image stays good.' }))
+  onExisting: Type.Optional(Words(['refuse', 'replace'], { default: 'refuse', description: 'What to do when the target exists: refuse, or replace it when the copy is complete. Until then the old image stays good.' })),
+  ignoreSpace: Type.Optional(Type.Boolean({ default: false, description: 'Begin although the copy looks too large for the free space of the domain, by what its source takes up on disk: zeros that are written out count there and are not copied, and space can be made meanwhile. Without it such a copy is refused with `no-space`. If space does run out, the copy fails with `no-space`, the image stays `interrupted`, and mendImage continues it.' }))
 }, {
   $id: 'CopyImage',
   description: 'Copies an image. Accepted when the target and its copy record are durable on the storage; from then on any host can continue it. Sent again, it continues an interrupted copy of the same, unchanged source, and succeeds at once when the copy is complete.',

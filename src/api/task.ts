@@ -17,7 +17,8 @@ export const Progress = Strict({
   bytesDone: Type.Optional(Bytes('Bytes of the virtual disk that are settled and durable; holes count when they are settled.')),
   bytesPerSecond: Type.Optional(Bytes('Data moved per second, lately.')),
   etaSeconds: Type.Optional(Type.Number({ minimum: 0, description: 'Estimated from the data left and the rate.' })),
-  bandwidth: Type.Optional(Bytes('The limit in force, bytes per second.'))
+  bandwidth: Type.Optional(Bytes('The limit in force, bytes per second.')),
+  stalledSince: Type.Optional(Time('Since when the storage of the source or of the target does not answer; absent while it does. When it answers again, work goes on by itself. Until then the task can be canceled, and is `canceled` when the storage has let go of it; it takes none of the places for copies.'))
 }, { $id: 'Progress' })
 export type Progress = Static<typeof Progress>
 

@@ -596,6 +596,8 @@ export interface components {
              * @enum {string}
              */
             onExisting?: "refuse" | "replace";
+            /** @description Begin although the copy looks too large for the free space of the domain, by what its source takes up on disk: zeros that are written out count there and are not copied, and space can be made meanwhile. Without it such a copy is refused with `no-space`. If space does run out, the copy fails with `no-space`, the image stays `interrupted`, and mendImage continues it. Default: false. */
+            ignoreSpace?: boolean;
         };
         /**
          * @description Continues an interrupted copy from what is durable of it.
@@ -841,6 +843,11 @@ export interface components {
             etaSeconds?: number;
             /** @description The limit in force, bytes per second. */
             bandwidth?: number;
+            /**
+             * Format: date-time
+             * @description Since when the storage of the source or of the target does not answer; absent while it does. When it answers again, work goes on by itself. Until then the task can be canceled, and is `canceled` when the storage has let go of it; it takes none of the places for copies.
+             */
+            stalledSince?: string;
         };
         /** @description A task. Tasks live in memory: a restart of the agent forgets them all; what they made stays. */
         Task: {

@@ -18,8 +18,11 @@ const externalDataFile = 1n << 2n
  * Parses a qcow2 header (docs/interop/qcow2.txt of QEMU). Throws `image-invalid` for anything that is none and for
  * images with an external data file: opening such an image opens whatever file it names (CVE-2024-32498), so the
  * check has to come before qemu sees it.
+ *
+ * @param fileBytes the size of the file. qemu reads what is beyond its end as zeros: of an image that was cut off before
+ *   its table of clusters, say by a download that broke, it would make an empty disk without a word.
  */
-export function parseQcow2Header (bytes: Buffer, image: string): Qcow2Header {
+export function parseQcow2Header (bytes: Buffer, image: string, fileBytes: number): Qcow2Header {
   const refuse = (what: string) => new AppError('image-invalid', `Image ${image} is not used: ${what}.`)
   if (bytes.length < 72) throw refuse('it is too short for a qcow2 header. If it is raw, say "format": "raw"')
   if (bytes.readUInt32BE(0) !== magic) throw refuse('it does not begin like a qcow2 image. If it is raw, say "format": "raw"')
@@ -32,6 +35,9 @@ export function parseQcow2Header (bytes: Buffer, image: string): Qcow2Header {
   if (bytes.readUInt32BE(32) !== 0) throw refuse('it is encrypted, which is not supported')
   const virtualSize = bytes.readBigUInt64BE(24)
   if (virtualSize > BigInt(Number.MAX_SAFE_INTEGER)) throw refuse(`it claims a virtual size of ${virtualSize} bytes`)
+  const tableBytes = BigInt(bytes.readUInt32BE(36)) * 8n
+  const tableEnd = bytes.readBigUInt64BE(40) + tableBytes
+  if (tableBytes > 0n && tableEnd > BigInt(fileBytes)) throw refuse(`it is cut off: its table of clusters ends at byte ${tableEnd}, the file at ${fileBytes}`)
 
   const backingOffset = bytes.readBigUInt64BE(8)
   const backingLength = bytes.readUInt32BE(16)

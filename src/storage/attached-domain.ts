@@ -90,6 +90,15 @@ export class Domain {
     })
   }
 
+  /**
+   * Throws `storage-unresponsive` if the storage does not answer. Asked before a command is begun: it is refused then, and
+   * nothing was changed, where one that hangs half-way leaves everybody in doubt.
+   */
+  async assertAnswers (): Promise<void> {
+    const { state, detail } = await this.status()
+    if (state === 'unresponsive') throw new AppError('storage-unresponsive', detail ?? `Domain ${this.id} does not answer.`)
+  }
+
   async images (after: string, limit: number): Promise<ImageEntry[]> {
     return await this.#read(remote => remote.images(after, limit))
   }

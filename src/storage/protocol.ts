@@ -24,6 +24,8 @@ export interface CopyRequest {
   target: { domain: string, image: string, format: Format, allocation: Allocation }
   verify: boolean
   onExisting: 'refuse' | 'replace'
+  /** Begin although it looks as if the target's domain had too little space. */
+  ignoreSpace: boolean
 }
 
 export interface MendRequest {

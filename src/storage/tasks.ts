@@ -64,6 +64,13 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       // otherwise nothing is known of it, and there is nothing to tell
     }
   }
+  const assertAnswer = async (...ids: string[]) => { await Promise.all(ids.map(async id => { await domains.get(id).assertAnswers() })) }
+  /** The source of an interrupted copy is known to its record alone. What else is wrong with it, the worker finds out. */
+  const assertMendable = async ({ domain, image }: MendImage) => {
+    await assertAnswer(domain)
+    const source = await domains.get(domain).image(image, undefined).then(({ copy }) => copy?.source?.domain, () => undefined)
+    if (source !== undefined && domains.all().some(({ id }) => id === source)) await assertAnswer(source)
+  }
   const copy = async ({ domain, image }: { domain: string, image: string }, work: CopyJob, context: Context) => {
     const target = domains.get(domain)
     let accepted = false
@@ -95,12 +102,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       },
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
       run: async (spec, context) => {
-        domains.get(spec.source.domain)
+        await assertAnswer(spec.source.domain, spec.target.domain)
         return await copy(spec.target, job(context.id, copyRequest(spec), spec.bandwidth), context)
       },
       preview: async spec => {
-        domains.get(spec.source.domain)
-        domains.get(spec.target.domain)
+        await assertAnswer(spec.source.domain, spec.target.domain)
         return await previewInWorker(job('dry-run', copyRequest(spec), spec.bandwidth))
       }
     },
@@ -110,10 +116,14 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       queue: 'copy',
       check: () => {},
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image, bandwidth }, context) =>
-        await copy({ domain, image }, job(context.id, { what: 'mend', domain, image }, bandwidth), context),
-      preview: async ({ domain, image, bandwidth }) => {
-        domains.get(domain)
+      run: async (spec, context) => {
+        await assertMendable(spec)
+        const { domain, image, bandwidth } = spec
+        return await copy({ domain, image }, job(context.id, { what: 'mend', domain, image }, bandwidth), context)
+      },
+      preview: async spec => {
+        await assertMendable(spec)
+        const { domain, image, bandwidth } = spec
         return await previewInWorker(job('dry-run', { what: 'mend', domain, image }, bandwidth))
       }
     },
@@ -123,6 +133,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       check: ({ image, format }) => { targetFormat(image, format) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async ({ domain, image, format, virtualSize, allocation }, { id }) => {
+        await assertAnswer(domain)
         const result = await domains.get(domain).create({
           image, format: targetFormat(image, format), virtualSize, allocation: allocation ?? 'sparse', host, taskId: id
         })
@@ -141,6 +152,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       check: () => {},
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async ({ domain, image }, { id, accepted }) => {
+        await assertAnswer(domain)
         const result = await domains.get(domain).delete({ image, host, taskId: id }, accepted)
         void announce(domain, image, id)
         return result
@@ -161,7 +173,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       },
       uses: spec => ({ shared: [name(spec), name(spec.against)], exclusive: [] }),
       run: async ({ domain, image, format, against }, context) => {
-        for (const id of [domain, against.domain]) domains.get(id)
+        await assertAnswer(domain, against.domain)
         return await verifyInWorker({
           image: { domain, image, format: sourceFormat(image, format) },
           against: { ...against, format: sourceFormat(against.image, against.format) },
@@ -177,12 +189,13 @@ function absent (error: unknown): 'absent' {
   throw error
 }
 
-function copyRequest ({ source, target, verify, onExisting }: CopyImage): CopyRequest {
+function copyRequest ({ source, target, verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {
   return {
     what: 'copy',
     source: { ...source, format: sourceFormat(source.image, source.format) },
     target: { ...target, format: targetFormat(target.image, target.format), allocation: target.allocation ?? 'sparse' },
     verify: verify ?? false,
-    onExisting: onExisting ?? 'refuse'
+    onExisting: onExisting ?? 'refuse',
+    ignoreSpace: ignoreSpace ?? false
   }
 }

@@ -71,7 +71,7 @@ function tellPositions (queue: Queue<Run>, progressed: (run: Run) => void): void
   }
 }
 
-async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, log, moved, progressed }: Execution): Promise<void> {
+async function perform ({ run, definition, queue, acceptDeadlineMs: usualDeadlineMs, log, moved, progressed }: Execution): Promise<void> {
   const { signal } = run.controller
   const acceptDeadlineMs = definition.acceptDeadlineMs ?? usualDeadlineMs
   const finish = (state: 'succeeded' | 'failed' | 'canceled' | 'rejected', outcome: { result?: TaskResult, error?: unknown } = {}) => {
@@ -85,6 +85,13 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
     run.publish(latest)
     progressed(run)
   })
+  // an accepted copy that hangs makes no load: its place is for others, or a few on a dead domain would keep all waiting.
+  // Not before it is accepted: whoever tries again and again would fill the host with workers that hang
+  const giveUpPlace = () => {
+    if (queue === undefined) return
+    queue.leave(run)
+    tellPositions(queue, progressed)
+  }
   let accepted = false
   const deadline = setTimeout(() => {
     const error = new AppError('storage-unresponsive', `Not accepted within ${acceptDeadlineMs} ms: the storage does not answer. Whether something was changed is not known; look at the image before you send the command again.`)
@@ -104,7 +111,10 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
         clearTimeout(deadline)
         moved(run.accept(Date.now()))
       },
-      progress: latest => { if (!run.finished) progress.push(latest) },
+      progress: latest => {
+        if (latest.stalledSince !== undefined && accepted) giveUpPlace()
+        if (!run.finished) progress.push(latest)
+      },
       onTuning: listener => {
         run.tuningListener = listener
         if (run.tuning !== undefined) listener(run.tuning)

@@ -98,6 +98,7 @@ function progressCell (task) {
   const numbers = [
     `${progress.phase === 'verifying' ? 'verifying ' : ''}${size(progress.bytesDone)} of ${size(progress.bytesTotal)}`,
     running && progress.bytesPerSecond !== undefined ? `${size(progress.bytesPerSecond)}/s` : '',
+    running && progress.stalledSince !== undefined ? 'the storage does not answer' : '',
     running && progress.etaSeconds !== undefined ? `${progress.etaSeconds} s left` : ''
   ]
   cell.append(bar, element('span', numbers.filter(words => words !== '').join(', '), 'numbers'))

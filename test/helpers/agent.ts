@@ -58,6 +58,7 @@ export async function startAgent (t: Test, options: AgentOptions): Promise<Agent
 export class AgentProcess {
   readonly #child: ChildProcess
   readonly #pool: Pool
+  readonly socketPath: string
   readonly #exited: Promise<unknown>
   /** Resolves when it listens and its domains were looked at. */
   readonly listening: Promise<void>
@@ -66,6 +67,7 @@ export class AgentProcess {
 
   constructor (child: ChildProcess, socket: string) {
     this.#child = child
+    this.socketPath = socket
     this.#exited = once(child, 'exit')
     this.#pool = new Pool('http://localhost', { socketPath: socket, connections: 64, headersTimeout: 0, bodyTimeout: 0 })
     child.stdout?.setEncoding('utf8').on('data', (text: string) => { this.log += text })

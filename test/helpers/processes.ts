@@ -14,8 +14,23 @@ function statOf (pid: number | string): { state: string, parent: number } | unde
   }
 }
 
+/** Whether anything of it is left: the first thread of a killed process is a zombie while another one waits in the kernel. */
 export function isAlive (pid: number): boolean {
-  return statOf(pid) !== undefined
+  return threadStates(pid).length > 0
+}
+
+/** Whether one of its threads waits in the kernel and cannot even be killed. */
+export function isStuck (pid: number): boolean {
+  return threadStates(pid).includes('D')
+}
+
+function threadStates (pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).flatMap(thread => statOf(`${pid}/task/${thread}`)?.state ?? [])
+  } catch {
+    // gone in the meantime
+    return []
+  }
 }
 
 export function commandLine (pid: number): string {

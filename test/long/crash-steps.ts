@@ -35,7 +35,7 @@ const copyJob = (request: object) => ({
   job: { request, bandwidth: null, places: [place], host, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4 } }
 })
 const copyTo = (image: string, format: Format, more: object = {}) => copyJob({
-  what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image, format, allocation: 'sparse' }, verify: false, onExisting: 'refuse', ...more
+  what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image, format, allocation: 'sparse' }, verify: false, onExisting: 'refuse', ignoreSpace: false, ...more
 })
 const mend = (image: string) => copyJob({ what: 'mend', domain: 'local', image })
 const create = (image: string, format: Format) => ({ what: 'create', place, request: { image, format, virtualSize: MiB, allocation: 'sparse' as const, host, taskId: 'step' } })

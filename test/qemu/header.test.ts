@@ -21,7 +21,8 @@ t.test('headers that qemu-img writes are read', async t => {
     [['-u', '-b', 'x'.repeat(1000), '-F', 'raw'], MiB, { virtualSize: MiB, clusterBytes: 65536, backing: 'x'.repeat(1000) }]
   ] as const) {
     await sh('qemu-img', 'create', '-q', '-f', 'qcow2', ...options, path, String(size))
-    t.same(parseQcow2Header((await readFile(path)).subarray(0, headerBytes), 'real.qcow2'), expected, options.join(' ').slice(0, 40))
+    const bytes = await readFile(path)
+    t.same(parseQcow2Header(bytes.subarray(0, headerBytes), 'real.qcow2', bytes.length), expected, options.join(' ').slice(0, 40))
   }
 })
 
@@ -32,7 +33,7 @@ t.test('an image that keeps its data elsewhere is refused before anybody opens i
   const bytes = Buffer.alloc(headerBytes)
   await file.read(bytes, 0, headerBytes, 0)
   await file.close()
-  t.throws(() => parseQcow2Header(bytes, 'external.qcow2'), { code: 'image-invalid', message: /external\.qcow2.*another file/ })
+  t.throws(() => parseQcow2Header(bytes, 'external.qcow2', MiB), { code: 'image-invalid', message: /external\.qcow2.*another file/ })
 })
 
 t.test('each spoiled header is refused by name', async t => {
@@ -41,7 +42,7 @@ t.test('each spoiled header is refused by name', async t => {
     change(header)
     return header
   }
-  t.same(parseQcow2Header(qcow2Header(), 'x'), { virtualSize: MiB, clusterBytes: 65536 }, 'the unspoiled one is not')
+  t.same(parseQcow2Header(qcow2Header(), 'x', MiB), { virtualSize: MiB, clusterBytes: 65536 }, 'the unspoiled one is not')
   for (const [what, bytes, words] of [
     ['nothing', Buffer.alloc(0), /too short/],
     ['71 bytes', qcow2Header().subarray(0, 71), /too short/],
@@ -63,10 +64,19 @@ t.test('each spoiled header is refused by name', async t => {
     ['a backing name beyond the file', spoiled(header => { header.writeBigUInt64BE(500n, 8); header.writeUInt32BE(13, 16) }), /outside the header/],
     ['a backing name at 2^63', spoiled(header => { header.writeBigUInt64BE(2n ** 63n, 8); header.writeUInt32BE(4, 16) }), /outside the header/],
     ['a backing name of 4 GiB', spoiled(header => { header.writeBigUInt64BE(200n, 8); header.writeUInt32BE(0xffffffff, 16) }), /outside the header/],
+    ['a table beyond the file', qcow2Header({ l1Offset: MiB }), /cut off.* 1048584, the file at 1048576/],
+    ['a table of 32 GiB', qcow2Header({ l1Size: 0xffffffff }), /cut off/],
     ['a backing name of 1024 bytes', spoiled(header => { header.writeBigUInt64BE(200n, 8); header.writeUInt32BE(1024, 16) }), /outside the header/]
-  ] as const) t.throws(() => parseQcow2Header(bytes, 'x.qcow2'), { code: 'image-invalid', message: words }, what)
-  t.same(parseQcow2Header(qcow2Header({ virtualSize: 2n ** 53n - 1n }), 'x').virtualSize, Number.MAX_SAFE_INTEGER)
-  t.same(parseQcow2Header(qcow2Header({ version: 2 }).subarray(0, 72), 'x').virtualSize, MiB, 'version 2 ends after 72 bytes')
+  ] as const) t.throws(() => parseQcow2Header(bytes, 'x.qcow2', MiB), { code: 'image-invalid', message: words }, what)
+  t.same(parseQcow2Header(qcow2Header({ virtualSize: 2n ** 53n - 1n }), 'x', MiB).virtualSize, Number.MAX_SAFE_INTEGER)
+  t.same(parseQcow2Header(qcow2Header({ version: 2 }).subarray(0, 72), 'x', MiB).virtualSize, MiB, 'version 2 ends after 72 bytes')
+})
+
+t.test('the file must reach to the end of the table of clusters', t => {
+  t.throws(() => parseQcow2Header(qcow2Header(), 'x', 0x30007), { code: 'image-invalid', message: /cut off/ })
+  t.same(parseQcow2Header(qcow2Header(), 'x', 0x30008).virtualSize, MiB)
+  t.same(parseQcow2Header(qcow2Header({ virtualSize: 0, l1Size: 0 }), 'x', 512).virtualSize, 0, 'an empty disk has no table')
+  t.end()
 })
 
 t.test('no bytes at all make it throw anything but its own refusal', async t => {
@@ -78,7 +88,7 @@ t.test('no bytes at all make it throw anything but its own refusal', async t => 
   t.doesNotThrow(() => {
     fc.assert(fc.property(fc.oneof(spoiled, fc.uint8Array({ maxLength: 300 }).map(bytes => Buffer.from(bytes))), bytes => {
       try {
-        const { virtualSize, clusterBytes } = parseQcow2Header(bytes, 'x')
+        const { virtualSize, clusterBytes } = parseQcow2Header(bytes, 'x', MiB)
         return Number.isSafeInteger(virtualSize) && clusterBytes >= 512 && clusterBytes <= 2 * MiB
       } catch (error) {
         return error instanceof AppError && error.code === 'image-invalid'

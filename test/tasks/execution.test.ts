@@ -267,6 +267,24 @@ t.test('a place in the queue that a hanging body holds is not given away at its 
   await bodies.of('b')
 })
 
+t.test('an accepted body whose storage does not answer gives its place to the next one, and keeps its image', async t => {
+  const { registry, bodies } = makeRegistry(t, { queues: { copy: 1 } })
+  const { run } = registry.claim('a', copyOf('s', 'a'))
+  registry.claim('b', copyOf('s', 'b'))
+  const first = await bodies.of('a')
+  first.progress({ phase: 'copying', stalledSince: '2026-01-01T00:00:00.000Z' })
+  await turn()
+  t.equal(bodies.all.length, 1, 'not before it is accepted')
+  first.accept()
+  first.progress({ phase: 'copying', stalledSince: '2026-01-01T00:00:00.000Z' })
+  const second = await bodies.of('b')
+  t.equal(run.state, 'running')
+  t.throws(() => registry.claim('c', deletionOf('a')), { code: 'resource-busy' })
+  await first.succeed()
+  await second.succeed()
+  t.equal(run.state, 'succeeded')
+})
+
 t.test('a cancel between leaving the queue and beginning is not lost', async t => {
   // the moment is caught by the position of the one behind, which is told as soon as `b` is let in
   const { registry, bodies } = makeRegistry(t, {

@@ -1,7 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { statfs } from 'node:fs/promises'
 import { AppError } from '../../errors.ts'
-import { entry } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import type { Identity } from '../identity.ts'
 import { assertUnused } from '../in-use.ts'
@@ -11,6 +9,7 @@ import { removeRecord, writeRecord, type CopyRecord } from '../record.ts'
 import type { Decision } from './accept.ts'
 import { createPart, removePart, type Part } from './part.ts'
 import { probeSource, recordedFiles } from './source.ts'
+import { freeSpace, spaceFor } from './space.ts'
 import { takeSource } from './take-source.ts'
 
 /** What was found of the target. */
@@ -30,8 +29,9 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, lease, 
   await probeSource(source)
   if (replaces !== undefined) await assertUnused(area, target.image, 'It was not replaced.')
   const virtualSize = target.format === 'raw' ? source.virtualSize : Math.ceil(source.virtualSize / 512) * 512
-  const bytesNeeded = target.allocation === 'preallocated' ? virtualSize : Math.min(virtualSize, source.dataBytes)
-  const bytesFree = await checkSpace(area, bytesNeeded)
+  const bytesNeeded = spaceFor({ allocation: target.allocation, virtualSize }, source)
+  const bytesFree = await freeSpace(area)
+  if (bytesFree < bytesNeeded && !request.ignoreSpace) throw new AppError('no-space', `Domain ${area.id} has ${bytesFree} bytes free, the copy needs about ${bytesNeeded}. Make space, or say "ignoreSpace": true to try it.`, { members: { bytesFree, bytesNeeded } })
   const now = new Date().toISOString()
   const creating: CopyRecord = {
     version: 1,
@@ -83,11 +83,4 @@ async function make (area: Area, creating: CopyRecord): Promise<{ part: Part, re
     }
     throw error
   }
-}
-
-async function checkSpace (area: Area, bytesNeeded: number): Promise<number> {
-  const { bavail, bsize } = await statfs(entry(area.root, '.'))
-  const free = bavail * bsize
-  if (free < bytesNeeded) throw new AppError('no-space', `Domain ${area.id} has ${free} bytes free, the copy needs about ${bytesNeeded}.`, { members: { bytesFree: free, bytesNeeded } })
-  return free
 }

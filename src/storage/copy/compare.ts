@@ -4,6 +4,7 @@ import { compareCommand, parseDifference, parsePercentage } from '../../qemu/com
 import type { NodeFile } from '../../qemu/node.ts'
 import { run } from '../../system/run.ts'
 import type { CopyAgentFunctions, VerifyJob } from '../protocol.ts'
+import { Pulse } from './pulse.ts'
 import { probeSource, sourceFds, sourceNodes } from './source.ts'
 import { takeSource } from './take-source.ts'
 
@@ -49,7 +50,12 @@ export async function compareImages (job: VerifyJob, signal: AbortSignal, { acce
   // an image in another format may be up to a sector longer
   const [shorter, longer] = [image.virtualSize, against.virtualSize].toSorted((a, b) => a - b)
   if (shorter !== undefined && longer !== undefined && longer - shorter >= 512) return { identical: false, firstDifference: shorter }
-  return await compare(sourceNodes(image, 3), sourceNodes(against, 3 + image.files.length), [...sourceFds(image), ...sourceFds(against)], {
-    signal, bytesTotal: longer ?? 0, report: progress
-  })
+  const pulse = new Pulse([image.files[0].fd, against.files[0].fd], progress)
+  try {
+    return await compare(sourceNodes(image, 3), sourceNodes(against, 3 + image.files.length), [...sourceFds(image), ...sourceFds(against)], {
+      signal, bytesTotal: longer ?? 0, report: pulse.report.bind(pulse)
+    })
+  } finally {
+    pulse.stop()
+  }
 }

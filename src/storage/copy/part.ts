@@ -78,7 +78,7 @@ export async function reopenPart (area: Area, shape: PartShape, inode: string | 
   }
   const stats = await statFd(fd)
   await lockPart(fd, shape.copyId)
-  const sound = String(stats.ino) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape.virtualSize) : await isSoundQcow2(fd, shape))
+  const sound = String(stats.ino) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape.virtualSize) : await isSoundQcow2(fd, Number(stats.size), shape))
   if (sound) return { fd, inode: String(stats.ino) }
   await closeFd(fd)
   return undefined
@@ -93,9 +93,9 @@ function fitsRaw (size: number, virtualSize: number): boolean {
  * A killed writer leaks clusters, up to half the image: they are given back. Anything worse than leaks means that the
  * part cannot be continued. The header is looked at first: on a shared storage it may have been made to name other files.
  */
-async function isSoundQcow2 (fd: number, { copyId, virtualSize }: PartShape): Promise<boolean> {
+async function isSoundQcow2 (fd: number, fileBytes: number, { copyId, virtualSize }: PartShape): Promise<boolean> {
   try {
-    const header = parseQcow2Header(await readStart(fd, headerBytes), copyId)
+    const header = parseQcow2Header(await readStart(fd, headerBytes), copyId, fileBytes)
     if (header.virtualSize !== virtualSize || header.backing !== undefined) return false
   } catch (error) {
     if (error instanceof AppError && error.code === 'image-invalid') return false

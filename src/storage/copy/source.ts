@@ -46,7 +46,7 @@ export async function openSource (area: Area, place: DomainPlace, image: string,
     dataBytes += Number(stats.blocks) * 512
     const { size, backing } = current.format === 'raw'
       ? { size: Number(stats.size), backing: undefined }
-      : await describeQcow2(fd, current.image, place)
+      : await describeQcow2(fd, Number(stats.size), current.image, place)
     virtualSize ??= size
     next = backing
   }
@@ -65,8 +65,8 @@ async function open (area: Area, image: string, overlay: string | undefined): Pr
   }
 }
 
-async function describeQcow2 (fd: number, image: string, place: DomainPlace): Promise<{ size: number, backing: { image: string, format: Format } | undefined }> {
-  const header = parseQcow2Header(await readStart(fd, headerBytes), image)
+async function describeQcow2 (fd: number, fileBytes: number, image: string, place: DomainPlace): Promise<{ size: number, backing: { image: string, format: Format } | undefined }> {
+  const header = parseQcow2Header(await readStart(fd, headerBytes), image, fileBytes)
   const { exitCode, stdout, stderr } = await run(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
   if (exitCode !== 0) throw refusal(image, stderr)
   const info = parseInfo(stdout)

@@ -9,8 +9,10 @@ import { compareImages } from './compare.ts'
 import { Copier } from './copier.ts'
 import { complete, finish } from './finish.ts'
 import { clusterBytesOf } from './part.ts'
+import { Pulse } from './pulse.ts'
 import { Session } from './session.ts'
 import { recordedFiles, sourceChanges } from './source.ts'
+import { withSpace } from './space.ts'
 import { identityOf } from '../identity.ts'
 
 /** A source whose last write is younger than this may be written again without its time of modification changing. */
@@ -74,13 +76,20 @@ export class CopyWorker {
   async #run (job: CopyJob, accepted: Accepted): Promise<CopyResult> {
     const { signal } = this.#canceled
     const session = new Session({ ...accepted, signal })
-    const report = this.#agent.progress.bind(this.#agent)
-    await this.#outlastYouth(session)
-    const copier = new Copier(session, job.settings, this.#bandwidth === undefined ? job.bandwidth : this.#bandwidth, clusterBytesOf(session.record.format), report)
-    this.#copier = copier
-    await copier.copy()
-    const record = await finish(session, report)
-    return resultOf(record, copier.settledBytes, copier.movedBytes)
+    const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], progress => { this.#agent.progress(progress) })
+    const report = pulse.report.bind(pulse)
+    try {
+      await this.#outlastYouth(session)
+      const copier = new Copier(session, job.settings, this.#bandwidth === undefined ? job.bandwidth : this.#bandwidth, clusterBytesOf(session.record.format), report)
+      this.#copier = copier
+      await copier.copy()
+      const record = await finish(session, report)
+      return resultOf(record, copier.settledBytes, copier.movedBytes)
+    } catch (error) {
+      throw await withSpace(error, session)
+    } finally {
+      pulse.stop()
+    }
   }
 
   /**

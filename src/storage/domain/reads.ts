@@ -71,7 +71,7 @@ async function measure (area: Area, image: string, format: Format | undefined, v
   if (format === 'raw') return { actualSize, virtualSize: Number(stats.size) }
   const fd = await openFile(area.root, image, constants.O_RDONLY)
   try {
-    return { actualSize, virtualSize: parseQcow2Header(await readStart(fd, headerBytes), image).virtualSize }
+    return { actualSize, virtualSize: parseQcow2Header(await readStart(fd, headerBytes), image, Number(stats.size)).virtualSize }
   } catch (error) {
     if (!(error instanceof AppError)) throw error
     // a hostile or damaged image is a fact to be told, not a failure of the look

@@ -15,7 +15,7 @@ t.test('a record stays readable, whatever the bandwidth and the seconds of a win
   const path = await temporaryDirectory(t)
   await prepareArea({ id: 'local', path }, true)
   await makeDisk(join(path, 'source.raw'), 5 * MiB)
-  const request = { what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' }, verify: false, onExisting: 'refuse' }
+  const request = { what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' }, verify: false, onExisting: 'refuse', ignoreSpace: false }
   // a third of this in a third of a second is no whole number of bytes
   const job = { request, bandwidth: 40 * MiB + 1, places: [{ id: 'local', path }], host: { id: 'node1' }, taskId: 'odd', settings: { parallelWindows: 3, windowSeconds: 0.3 } }
   t.equal(await runDelayed([process.execPath, script, JSON.stringify({ what: 'copy', job })], 'link', 0), 0)
@@ -30,7 +30,7 @@ t.test('no window is left out, however late it is named in the record', async t 
   for (const windows of [4, 7]) {
     const [source, target] = [`source-${windows}.raw`, `target-${windows}.raw`]
     await makeDisk(join(path, source), windows * MiB, { blockBytes: windows * MiB })
-    const request = { what: 'copy', source: { domain: 'local', image: source, format: 'raw' }, target: { domain: 'local', image: target, format: 'raw', allocation: 'sparse' }, verify: false, onExisting: 'refuse' }
+    const request = { what: 'copy', source: { domain: 'local', image: source, format: 'raw' }, target: { domain: 'local', image: target, format: 'raw', allocation: 'sparse' }, verify: false, onExisting: 'refuse', ignoreSpace: false }
     const job = { request, bandwidth: 40 * MiB, places: [{ id: 'local', path }], host: { id: 'node1' }, taskId: 'late', settings: { parallelWindows: 2, windowSeconds: 0.05 } }
     t.equal(await runDelayed([process.execPath, script, JSON.stringify({ what: 'copy', job })], 'rename', 300), 0)
     t.match(JSON.parse(await readFile(join(path, `.vdsm-tasks/copies/${target}.json`), 'utf8')), { phase: 'done', bytesMoved: windows * MiB })

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { link, readFile, symlink, writeFile } from 'node:fs/promises'
+import { link, readFile, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { openArea, prepareArea } from '../../../src/storage/area.ts'
@@ -85,18 +85,20 @@ t.test('an image that leads out of the domain, or nowhere, is refused by name', 
 })
 
 t.test('a damaged image is refused, in bounded time and memory', async t => {
-  // 9 PB in clusters of 2 MiB: a table of 34 GB
-  for (const [name, content, words] of [
+  // 9 PB in clusters of 2 MiB: a table of 34 GB, and a file that is long enough for it, of holes
+  for (const [name, content, words, fileBytes] of [
     ['eib', qcow2Header({ virtualSize: 2n ** 63n }), /9223372036854775808/],
-    ['petabytes', qcow2Header({ virtualSize: Number.MAX_SAFE_INTEGER - 511, clusterBits: 21, l1Size: 0xffffffff }), /qemu-img says/],
-    ['petabytes-small-clusters', qcow2Header({ virtualSize: 2 ** 50, clusterBits: 9, l1Size: 2 ** 25 }), /qemu-img says/],
-    ['table-elsewhere', qcow2Header({ l1Offset: 12345 }), /qemu-img says/],
+    ['petabytes', qcow2Header({ virtualSize: Number.MAX_SAFE_INTEGER - 511, clusterBits: 21, l1Size: 0xffffffff }), /qemu-img says/, 2 ** 36],
+    ['petabytes-small-clusters', qcow2Header({ virtualSize: 2 ** 50, clusterBits: 9, l1Size: 2 ** 25 }), /qemu-img says/, 2 ** 36],
+    ['table-elsewhere', qcow2Header({ l1Offset: 12345 }), /qemu-img says/, MiB],
+    ['header-only', qcow2Header(), /cut off/],
     ['short', qcow2Header().subarray(0, 60), /too short/],
     ['empty', Buffer.alloc(0), /too short/],
     ['noise', Buffer.from('QFI\xfb'.repeat(10_000), 'latin1'), /qcow2 version/],
     ['raw', await readFile(at('base.raw')), /does not begin like a qcow2/]
   ] as const) {
     await writeFile(at(`damaged-${name}.qcow2`), content)
+    if (fileBytes !== undefined) await truncate(at(`damaged-${name}.qcow2`), fileBytes)
     await t.rejects(open(`damaged-${name}.qcow2`), { code: 'image-invalid', message: words }, name)
   }
 })
@@ -105,6 +107,7 @@ t.test('a chain of two hundred files is one too many', async t => {
   let below = 'base.raw'
   for (let index = 0; index < 200; index++) {
     await writeFile(at(`chain-${index}.qcow2`), qcow2Header({ backing: below, l1Offset: 0x10000 }))
+    await truncate(at(`chain-${index}.qcow2`), 0x20000)
     below = `chain-${index}.qcow2`
   }
   await t.rejects(open(below), { code: 'image-invalid', message: /more than 200 backing files/ })

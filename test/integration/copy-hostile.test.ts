@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises'
+import { readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { copySpec, startAgent } from '../helpers/agent.ts'
@@ -43,12 +43,18 @@ t.test('a hostile image is refused with a clear problem, and nothing outside the
   await overlay('over-data-file.qcow2', 'data-file.qcow2', 'qcow2')
   await overlay('loop.qcow2', 'loop.qcow2', 'qcow2')
   await file('eib.qcow2', qcow2Header({ virtualSize: 2n ** 63n }))
+  // about 9 PB with clusters of 2 MiB: a table of 34 GB, and a file of holes that is long enough for it
+  await file('petabytes.qcow2', qcow2Header({ virtualSize: Number.MAX_SAFE_INTEGER - 511, clusterBits: 21, l1Size: 0xffffffff }))
+  await truncate(at('petabytes.qcow2'), 2 ** 36)
   await file('short.qcow2', qcow2Header().subarray(0, 60))
+  await file('header-only.qcow2', qcow2Header().subarray(0, 104))
+  await file('noise.qcow2', Buffer.from('QFI\xfb'.repeat(10_000), 'latin1'))
 
   const before = (await listing(domain)).filter(line => !line.startsWith('.vdsm-tasks/leases'))
   for (const [image, words] of [
     ['passwd', /"\/etc\/passwd" does not lie beside it/], ['json', /does not lie beside it/], ['nbd', /nbd:127\.0\.0\.1:10809/], ['dots', /does not lie beside it/],
-    ['by-link', /link\.raw is not a regular file/], ['data-file', /in another file/], ['over-data-file', /in another file/], ['loop', /loop/], ['eib', /9223372036854775808/], ['short', /too short/]
+    ['by-link', /link\.raw is not a regular file/], ['data-file', /in another file/], ['over-data-file', /in another file/], ['loop', /loop/], ['eib', /9223372036854775808/],
+    ['petabytes', /qemu-img says/], ['short', /too short/], ['header-only', /cut off/], ['noise', /qcow2 version/]
   ] as const) {
     const { status, body } = await agent.refused(image, copySpec(`${image}.qcow2`, 'copy.raw'))
     t.match([status, body.code], [422, 'image-invalid'], `${image}: ${body.detail}`)
@@ -59,6 +65,7 @@ t.test('a hostile image is refused with a clear problem, and nothing outside the
     t.equal((await agent.image('local', image)).status, 200, 'a look at a hostile image is an answer')
   }
   t.match((await agent.image('local', 'eib.qcow2')).body, { state: 'illegal', detail: /9223372036854775808/ })
+  t.match((await agent.image('local', 'header-only.qcow2')).body, { state: 'illegal', detail: /cut off/ })
 })
 
 t.test('a raw image is raw whatever it begins with: its copy is the same byte for byte', async t => {
@@ -87,9 +94,13 @@ t.test('a little image with an endless block status costs a few looks, and can b
   t.match(await agent.finished('very-restless'), { state: 'canceled' })
 })
 
-t.test('nothing outside was opened by anybody', async t => {
+t.test('nothing outside was opened by anybody, and whoever parses an image is confined', async t => {
   await agent.kill()
   const lines = (await readFile(log, 'utf8')).split('\n')
+  const parsers = lines.filter(line => /execve\("[^"]*\/prlimit"/.test(line) && !line.includes('ENOENT'))
+  const infos = lines.filter(line => /execve\("[^"]*\/qemu-img", \["qemu-img", "(info|map)"/.test(line) && !line.includes('ENOENT'))
+  t.ok(infos.length > 10, `${infos.length} looks`)
+  t.same(infos.filter(line => !parsers.some(parser => parser.split(' ')[0] === line.split(' ')[0] && /--cpu=30", "--as=1073741824"/.test(parser))), [], 'each within 30 s of processor time and 1 GiB of memory')
   // the gluster command is a script, whose interpreter reads /etc/passwd for reasons of its own
   const gluster = new Set(lines.filter(line => /execve\("[^"]*(gluster|python)/.test(line)).map(line => line.split(' ')[0]))
   const opened = lines.filter(line => !gluster.has(line.split(' ')[0])).flatMap(line => /open(?:at2?)?\(.*?"([^"]*)"/.exec(line)?.[1] ?? [])

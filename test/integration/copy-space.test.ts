@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { copySpec, deleteSpec, mendSpec, stalled, startAgent } from '../helpers/agent.ts'
 import { listing, temporaryDirectory } from '../helpers/directory.ts'
-import { makeDisk, MiB, sha256 } from '../helpers/images.ts'
+import { makeDisk, makeOld, MiB, sha256 } from '../helpers/images.ts'
 
 t.setTimeout(300_000)
 
@@ -13,11 +13,14 @@ await mkdir(small)
 await mkdir(join(top, 'large'))
 const agent = await startAgent(t, {
   domains: [{ id: 'small', path: small, create: true }, { id: 'local', path: join(top, 'large'), create: true }],
-  mounts: [{ path: small, bytes: 24 * MiB }],
+  mounts: [{ path: small, bytes: 64 * MiB }],
   copy: { windowSeconds: 0.5 }
 })
 const at = (name: string) => agent.within(join(small, name))
-const toSmall = (source: string, image: string, more: object = {}) => copySpec(source, '', { target: { domain: 'small', image, ...more } })
+const toSmall = (source: string, image: string, target: object = {}, more: object = {}) => copySpec(source, '', { target: { domain: 'small', image, ...target }, ...more })
+// what is left: 24 MiB. Without it, there is room for everything
+const ballast = async () => { await writeFile(at('.ballast'), Buffer.alloc(40 * MiB)) }
+await ballast()
 await makeDisk(join(top, 'large', 'big.raw'), 40 * MiB, { blockBytes: 40 * MiB })
 await makeDisk(join(top, 'large', 'fits.raw'), 16 * MiB, { blockBytes: 16 * MiB })
 await makeDisk(join(top, 'large', 'sparse.raw'), 200 * MiB, { blockBytes: MiB / 8 })
@@ -47,7 +50,8 @@ t.test('a full storage fails the copy with its own code, keeps what is done, and
     const { copy } = await agent.untilDone('small', target, MiB)
     await writeFile(at('filler'), Buffer.alloc(40 * MiB)).catch((error: unknown) => { t.match(error, { code: 'ENOSPC' }) })
     await agent.request('PATCH', `/tasks/${target}`, { body: { bandwidth: null } })
-    t.match(await agent.finished(target), { state: 'failed', error: { code: 'no-space', status: 507 } })
+    const { state, error } = await agent.finished(target)
+    t.match([state, error], ['failed', { code: 'no-space', status: 507, bytesFree: Number, bytesNeeded: Number }], error?.detail ?? '')
     const { body } = await agent.image('small', target)
     t.match(body, { state: 'interrupted', fixes: [{ action: 'mend' }, { action: 'clean' }] })
     const before = body.copy?.bytesDone ?? 0
@@ -62,6 +66,31 @@ t.test('a full storage fails the copy with its own code, keeps what is done, and
   }
 })
 
+t.test('a copy that looks too large can be told to try, and goes on when there is more space', async t => {
+  const before = await readdir(at('.vdsm-tasks/parts'))
+  t.match(await agent.request('PUT', '/tasks/any?dryRun=true', { body: toSmall('big.raw', 'tried.raw', {}, { ignoreSpace: true }) }), { status: 200, body: { plan: { outcome: 'copy', bytesFree: Number, bytesNeeded: Number } } })
+  t.same(await readdir(at('.vdsm-tasks/parts')), before)
+  const { state, error } = await agent.done('try', toSmall('big.raw', 'tried.raw', {}, { ignoreSpace: true, bandwidth: 16 * MiB }))
+  t.match([state, error], ['failed', { code: 'no-space' }], error?.detail ?? '')
+  const { bytesFree, bytesNeeded } = error as { bytesFree?: number, bytesNeeded?: number }
+  t.ok(Number(bytesFree) < Number(bytesNeeded), `${bytesFree} free, ${bytesNeeded} needed`)
+  const { body } = await agent.image('small', 'tried.raw')
+  t.match(body, { state: 'interrupted' })
+  t.ok(Number(body.copy?.bytesDone) > 0, 'what did fit is kept')
+  await rm(at('.ballast'))
+  t.match(await agent.done('tried-mend', mendSpec('tried.raw', { domain: 'small' })), { state: 'succeeded', result: { epoch: 2 } })
+  t.equal(await sha256(at('tried.raw')), await sha256(join(top, 'large', 'big.raw')))
+  t.match(await agent.done('tried-delete', { ...deleteSpec('tried.raw'), domain: 'small' }), { state: 'succeeded' })
+  await ballast()
+
+  // written zeros take up space in the source, and none in the copy
+  await writeFile(join(top, 'large', 'zeros.raw'), Buffer.alloc(40 * MiB))
+  await makeOld(join(top, 'large', 'zeros.raw'))
+  t.match((await agent.refused('zeros', toSmall('zeros.raw', 'zeros.raw'))).body, { code: 'no-space', detail: /ignoreSpace/ })
+  t.match(await agent.done('zeros', toSmall('zeros.raw', 'zeros.raw', {}, { ignoreSpace: true })), { state: 'succeeded' })
+  t.match(await agent.done('zeros-delete', { ...deleteSpec('zeros.raw'), domain: 'small' }), { state: 'succeeded' })
+})
+
 t.test('an unfinished copy can be deleted from a storage that is full to the last byte', async t => {
   await agent.accept('stuck', { ...toSmall('fits.raw', 'stuck.raw') as object, bandwidth: stalled })
   await agent.untilDone('small', 'stuck.raw', MiB)
@@ -69,7 +98,7 @@ t.test('an unfinished copy can be deleted from a storage that is full to the las
   await agent.request('PATCH', '/tasks/stuck', { body: { bandwidth: null } })
   await agent.finished('stuck')
   t.match(await agent.done('unstick', { ...deleteSpec('stuck.raw'), domain: 'small' }), { state: 'succeeded' })
-  t.same((await readdir(at(''))).sort(), ['.vdsm-tasks', 'filler'])
+  t.same((await readdir(at(''))).sort(), ['.ballast', '.vdsm-tasks', 'filler'])
   t.same(await readdir(at('.vdsm-tasks/parts')), [])
   t.same(await readdir(at('.vdsm-tasks/copies')), [])
 })

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Discriminated, Ref, Strict, Words } from './schema.ts'
 import { DomainId, ImageName } from './names.ts'
-import { Allocation, Format } from './format.ts'
+import { Allocation, ClusterSize, Format } from './format.ts'
 import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance, glusterKinds, CommitRemoveBrickResult, StartOperationResult, StopOperationResult } from './gluster-kinds.ts'
 
 const Bandwidth = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'At most this many bytes per second.', examples: [104857600] })
@@ -13,7 +13,8 @@ export const CopyImage = Strict({
     domain: DomainId,
     image: ImageName,
     format: Type.Optional(Format),
-    allocation: Type.Optional(Allocation)
+    allocation: Type.Optional(Allocation),
+    clusterSize: Type.Optional(ClusterSize)
   }),
   bandwidth: Type.Optional(Bandwidth),
   verify: Type.Optional(Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' })),
@@ -50,7 +51,8 @@ export const CreateImage = Strict({
   image: ImageName,
   format: Type.Optional(Format),
   virtualSize: Bytes('The size of the disk that a guest sees.', { multipleOf: 512 }),
-  allocation: Type.Optional(Allocation)
+  allocation: Type.Optional(Allocation),
+  clusterSize: Type.Optional(ClusterSize)
 }, {
   $id: 'CreateImage',
   description: 'Creates an empty image.',
@@ -98,6 +100,7 @@ export const CopyResult = Strict({
   bytesCopied: Bytes('Bytes of the virtual disk that this run settled: copied, or found to be zero.'),
   bytesMoved: Bytes('Bytes of data that this run read and wrote.'),
   verified: Type.Optional(Type.Boolean()),
+  cloned: Type.Optional(Type.Boolean({ description: 'The file system shares the data with the source: nothing was copied.' })),
   alreadyDone: Type.Optional(Type.Boolean({ description: 'The copy was complete before: nothing was copied.' })),
   epoch: Type.Integer({ minimum: 1, description: 'How many runs the copy took.' })
 }, { $id: 'CopyResult', description: 'What a copy has done.' })

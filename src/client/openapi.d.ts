@@ -583,6 +583,11 @@ export interface components {
                  * @enum {string}
                  */
                 allocation?: "sparse" | "preallocated";
+                /**
+                 * @description Bytes in a cluster of a qcow2 image, 64 KiB unless given. Larger ones need less metadata, smaller ones less space for scattered writes.
+                 * @enum {integer}
+                 */
+                clusterSize?: 512 | 1024 | 2048 | 4096 | 8192 | 16384 | 32768 | 65536 | 131072 | 262144 | 524288 | 1048576 | 2097152;
             };
             /**
              * @description At most this many bytes per second.
@@ -666,6 +671,11 @@ export interface components {
              * @enum {string}
              */
             allocation?: "sparse" | "preallocated";
+            /**
+             * @description Bytes in a cluster of a qcow2 image, 64 KiB unless given. Larger ones need less metadata, smaller ones less space for scattered writes.
+             * @enum {integer}
+             */
+            clusterSize?: 512 | 1024 | 2048 | 4096 | 8192 | 16384 | 32768 | 65536 | 131072 | 262144 | 524288 | 1048576 | 2097152;
         };
         /**
          * @description Deletes an image, also an unfinished copy. Accepted when the intent is durable: from then on any host can finish it. Where a foreign file took the name of an unfinished copy, only the copy is removed.
@@ -1291,6 +1301,8 @@ export interface components {
             /** @description Bytes of data that this run read and wrote. */
             bytesMoved: number;
             verified?: boolean;
+            /** @description The file system shares the data with the source: nothing was copied. */
+            cloned?: boolean;
             /** @description The copy was complete before: nothing was copied. */
             alreadyDone?: boolean;
             /** @description How many runs the copy took. */

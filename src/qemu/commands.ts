@@ -36,8 +36,11 @@ export function mapCommand (chain: Chain, offset: number, length: number): Argv 
 }
 
 /** Makes an empty image in an existing, empty file. */
-export function createCommand (file: NodeFile, virtualSize: number, allocation: Allocation): Argv {
-  const options = allocation === 'preallocated' ? ['-o', 'preallocation=falloc'] : []
+export function createCommand (file: NodeFile, virtualSize: number, allocation: Allocation, clusterSize?: number): Argv {
+  const options = [
+    ...(allocation === 'preallocated' ? ['-o', 'preallocation=falloc'] : []),
+    ...(clusterSize === undefined ? [] : ['-o', `cluster_size=${clusterSize}`])
+  ]
   return ['qemu-img', 'create', '-q', '-f', file.format, ...options, `/proc/self/fd/${file.fd}`, String(virtualSize)]
 }
 

@@ -4,6 +4,8 @@ import { AppError } from '../errors.ts'
 export interface Qcow2Header {
   virtualSize: number
   clusterBytes: number
+  /** How many internal snapshots it has. */
+  snapshots: number
   /** The name of the backing file as it stands in the image, if there is one. */
   backing?: string
 }
@@ -41,7 +43,7 @@ export function parseQcow2Header (bytes: Buffer, image: string, fileBytes: numbe
 
   const backingOffset = bytes.readBigUInt64BE(8)
   const backingLength = bytes.readUInt32BE(16)
-  const header = { virtualSize: Number(virtualSize), clusterBytes: 2 ** clusterBits }
+  const header = { virtualSize: Number(virtualSize), clusterBytes: 2 ** clusterBits, snapshots: bytes.readUInt32BE(60) }
   if (backingOffset === 0n) return header
   if (backingLength > 1023 || backingOffset + BigInt(backingLength) > BigInt(bytes.length)) throw refuse('the name of its backing file lies outside the header')
   const start = Number(backingOffset)

@@ -19,6 +19,8 @@ export interface Area {
   readonly parts: Directory
   /** The file system is this host's alone: what is read here cannot be a second old. */
   readonly local: boolean
+  /** The file system may be one whose files can share data. */
+  readonly clones: boolean
   close (): Promise<void>
 }
 
@@ -28,6 +30,8 @@ const rooms = ['copies', 'leases', 'parts'] as const
 
 // statfs(2) magic numbers of file systems on this host's own disks or memory: ext2-4, XFS, Btrfs, tmpfs, ZFS, overlay, F2FS
 const localFileSystems = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x2fc12fc1, 0x794c7630, 0xf2f52010])
+// those that know FICLONE, or may: XFS, Btrfs, ZFS, bcachefs, NFS, OCFS2
+const cloningFileSystems = new Set([0x58465342, 0x9123683e, 0x2fc12fc1, 0xca451a4e, 0x6969, 0x7461636f])
 
 /**
  * Opens a domain and makes sure that it is the one it should be. A directory without our marker is refused: an
@@ -45,7 +49,7 @@ export async function openArea ({ id, path }: DomainPlace): Promise<Area> {
     const leases = keep(await openSubdirectory(own, 'leases'))
     const parts = keep(await openSubdirectory(own, 'parts'))
     const { type } = await statfs(entry(root, '.'))
-    return { id, root, copies, leases, parts, local: localFileSystems.has(type), close }
+    return { id, root, copies, leases, parts, local: localFileSystems.has(type), clones: cloningFileSystems.has(type), close }
   } catch (error) {
     await close()
     if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'ENOTCONN', 'ESTALE', 'EHOSTDOWN')) {

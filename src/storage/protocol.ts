@@ -21,7 +21,7 @@ export interface ImageAddress {
 export interface CopyRequest {
   what: 'copy'
   source: ImageAddress
-  target: { domain: string, image: string, format: Format, allocation: Allocation }
+  target: { domain: string, image: string, format: Format, allocation: Allocation, clusterSize?: number | undefined }
   verify: boolean
   onExisting: 'refuse' | 'replace'
   /** Begin although it looks as if the target's domain had too little space. */
@@ -47,6 +47,8 @@ export interface CopySettings {
 export interface CopyJob {
   request: CopyRequest | MendRequest
   bandwidth: number | null
+  /** How fast the last copy to this domain was, if there was one. */
+  expectedBytesPerSecond?: number
   /** The domains this agent knows: a mended copy names its source itself. */
   places: readonly DomainPlace[]
   host: Host
@@ -105,6 +107,7 @@ export interface CreateRequest {
   format: Format
   virtualSize: number
   allocation: Allocation
+  clusterSize?: number | undefined
   host: Host
   taskId: string
 }

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { constants } from 'node:fs'
-import { Allocation, Format } from '../api/format.ts'
+import { Allocation, ClusterSize, Format } from '../api/format.ts'
 import { type CopyProgress } from '../api/image.ts'
 import { DomainId, ImageName } from '../api/names.ts'
 import { Bytes, Strict, Words } from '../api/schema.ts'
@@ -30,6 +30,8 @@ export const CopyRecord = Strict({
   image: ImageName,
   format: Format,
   allocation: Allocation,
+  /** As it was asked for. */
+  clusterSize: Type.Optional(ClusterSize),
   virtualSize: Bytes(''),
   verify: Type.Boolean(),
   /** Absent when an empty image is being created. */

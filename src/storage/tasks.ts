@@ -1,3 +1,4 @@
+import type { Format } from '../api/format.ts'
 import type { ImageState } from '../api/image.ts'
 import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
@@ -55,6 +56,8 @@ const name = ({ domain, image }: { domain: string, image: string }) => `${domain
 export function storageKinds (domains: Domains, host: Host, settings: CopySettings, tell: (news: ImageNews) => void): StorageKinds {
   const job = (taskId: string, request: CopyJob['request'], bandwidth: number | undefined): CopyJob =>
     ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
+  /** By domain. A copy that does not know how fast its target is begins with small windows. */
+  const rates = new Map<string, number>()
   const announce = async (domain: string, image: string, taskId: string) => {
     try {
       const { state, observedAt } = await domains.get(domain).image(image, undefined)
@@ -75,8 +78,13 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     const target = domains.get(domain)
     let accepted = false
     try {
-      return await copyInWorker(work, {
+      const expectedBytesPerSecond = rates.get(domain)
+      return await copyInWorker({ ...work, ...(expectedBytesPerSecond !== undefined && { expectedBytesPerSecond }) }, {
         ...context,
+        progress: progress => {
+          if (progress.bytesPerSecond !== undefined && progress.bandwidth === undefined) rates.set(domain, progress.bytesPerSecond)
+          context.progress(progress)
+        },
         accepted: () => {
           accepted = true
           target.changed()
@@ -98,7 +106,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       check: ({ source, target }) => {
         if (name(source) === name(target)) throw new AppError('same-image', `Source and target are both ${name(source)}. Choose another target.`)
         sourceFormat(source.image, source.format)
-        targetFormat(target.image, target.format)
+        checkClusterSize(target.image, targetFormat(target.image, target.format), target.clusterSize)
       },
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
       run: async (spec, context) => {
@@ -130,12 +138,12 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     'storage.createImage': {
       cancelable: false,
       tunable: false,
-      check: ({ image, format }) => { targetFormat(image, format) },
+      check: ({ image, format, clusterSize }) => { checkClusterSize(image, targetFormat(image, format), clusterSize) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image, format, virtualSize, allocation }, { id }) => {
+      run: async ({ domain, image, format, virtualSize, allocation, clusterSize }, { id }) => {
         await assertAnswer(domain)
         const result = await domains.get(domain).create({
-          image, format: targetFormat(image, format), virtualSize, allocation: allocation ?? 'sparse', host, taskId: id
+          image, format: targetFormat(image, format), virtualSize, allocation: allocation ?? 'sparse', clusterSize, host, taskId: id
         })
         void announce(domain, image, id)
         return result
@@ -187,6 +195,10 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
 function absent (error: unknown): 'absent' {
   if (error instanceof AppError && error.code === 'image-not-found') return 'absent'
   throw error
+}
+
+function checkClusterSize (image: string, format: Format, clusterSize: number | undefined): void {
+  if (format === 'raw' && clusterSize !== undefined) throw new AppError('bad-request', `${image} is to be raw, and raw images have no clusters. Leave out "clusterSize", or choose qcow2.`)
 }
 
 function copyRequest ({ source, target, verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {

@@ -12,18 +12,26 @@ const directory = await temporaryDirectory(t)
 t.test('headers that qemu-img writes are read', async t => {
   const path = join(directory, 'real.qcow2')
   for (const [options, size, expected] of [
-    [[], 5 * MiB, { virtualSize: 5 * MiB, clusterBytes: 65536 }],
-    [['-o', 'compat=0.10'], 512, { virtualSize: 512, clusterBytes: 65536 }],
-    [['-o', 'cluster_size=2M'], 1024 ** 5, { virtualSize: 1024 ** 5, clusterBytes: 2 * MiB }],
-    [['-o', 'cluster_size=512'], 0, { virtualSize: 0, clusterBytes: 512 }],
-    [['-u', '-b', 'base.raw', '-F', 'raw'], MiB, { virtualSize: MiB, clusterBytes: 65536, backing: 'base.raw' }],
-    [['-u', '-b', 'json:{"driver":"nbd"}', '-F', 'raw'], MiB, { virtualSize: MiB, clusterBytes: 65536, backing: 'json:{"driver":"nbd"}' }],
-    [['-u', '-b', 'x'.repeat(1000), '-F', 'raw'], MiB, { virtualSize: MiB, clusterBytes: 65536, backing: 'x'.repeat(1000) }]
+    [[], 5 * MiB, { virtualSize: 5 * MiB, clusterBytes: 65536, snapshots: 0 }],
+    [['-o', 'compat=0.10'], 512, { virtualSize: 512, clusterBytes: 65536, snapshots: 0 }],
+    [['-o', 'cluster_size=2M'], 1024 ** 5, { virtualSize: 1024 ** 5, clusterBytes: 2 * MiB, snapshots: 0 }],
+    [['-o', 'cluster_size=512'], 0, { virtualSize: 0, clusterBytes: 512, snapshots: 0 }],
+    [['-u', '-b', 'base.raw', '-F', 'raw'], MiB, { virtualSize: MiB, clusterBytes: 65536, snapshots: 0, backing: 'base.raw' }],
+    [['-u', '-b', 'json:{"driver":"nbd"}', '-F', 'raw'], MiB, { virtualSize: MiB, clusterBytes: 65536, snapshots: 0, backing: 'json:{"driver":"nbd"}' }],
+    [['-u', '-b', 'x'.repeat(1000), '-F', 'raw'], MiB, { virtualSize: MiB, clusterBytes: 65536, snapshots: 0, backing: 'x'.repeat(1000) }]
   ] as const) {
     await sh('qemu-img', 'create', '-q', '-f', 'qcow2', ...options, path, String(size))
     const bytes = await readFile(path)
     t.same(parseQcow2Header(bytes.subarray(0, headerBytes), 'real.qcow2', bytes.length), expected, options.join(' ').slice(0, 40))
   }
+})
+
+t.test('internal snapshots are counted', async t => {
+  const path = join(directory, 'snapshots.qcow2')
+  await sh('qemu-img', 'create', '-q', '-f', 'qcow2', path, '1M')
+  for (const name of ['a', 'b']) await sh('qemu-img', 'snapshot', '-c', name, path)
+  const bytes = await readFile(path)
+  t.equal(parseQcow2Header(bytes.subarray(0, headerBytes), 'snapshots.qcow2', bytes.length).snapshots, 2)
 })
 
 t.test('an image that keeps its data elsewhere is refused before anybody opens it', async t => {
@@ -42,7 +50,7 @@ t.test('each spoiled header is refused by name', async t => {
     change(header)
     return header
   }
-  t.same(parseQcow2Header(qcow2Header(), 'x', MiB), { virtualSize: MiB, clusterBytes: 65536 }, 'the unspoiled one is not')
+  t.same(parseQcow2Header(qcow2Header(), 'x', MiB), { virtualSize: MiB, clusterBytes: 65536, snapshots: 0 }, 'the unspoiled one is not')
   for (const [what, bytes, words] of [
     ['nothing', Buffer.alloc(0), /too short/],
     ['71 bytes', qcow2Header().subarray(0, 71), /too short/],

@@ -19,6 +19,8 @@ export interface Accepted {
   source: Source
   part: Part
   record: CopyRecord
+  /** The part shares the source's data: nothing is left to copy. */
+  cloned?: boolean
 }
 
 /** What the accept step has led to: a copy to be run, one whose last steps are to be done, or one that is complete. */
@@ -122,6 +124,7 @@ function requestDifferences ({ source, target, verify }: CopyRequest, record: Co
     ...(top?.format === source.format ? [] : ['source format']),
     ...(record.format === target.format ? [] : ['format']),
     ...(record.allocation === target.allocation ? [] : ['allocation']),
+    ...(record.clusterSize === target.clusterSize ? [] : ['cluster size']),
     ...(record.verify === verify ? [] : ['verify'])
   ]
 }

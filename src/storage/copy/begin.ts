@@ -7,10 +7,11 @@ import type { Lease } from '../lease.ts'
 import type { CopyJob, CopyRequest } from '../protocol.ts'
 import { removeRecord, writeRecord, type CopyRecord } from '../record.ts'
 import type { Decision } from './accept.ts'
-import { createPart, removePart, type Part } from './part.ts'
-import { probeSource, recordedFiles } from './source.ts'
+import { clonePart, createPart, removePart, type Part } from './part.ts'
+import { probeSource, recordedFiles, type Source } from './source.ts'
 import { freeSpace, spaceFor } from './space.ts'
 import { takeSource } from './take-source.ts'
+import { outlastYouth } from './youth.ts'
 
 /** What was found of the target. */
 interface Target {
@@ -22,6 +23,12 @@ interface Target {
   replaces?: Identity
 }
 
+interface Made {
+  part: Part
+  record: CopyRecord
+  cloned: boolean
+}
+
 /** Begins a new copy, if nothing stands against it. */
 export async function begin (job: CopyJob, request: CopyRequest, { area, lease, record, replaces }: Target): Promise<Decision> {
   const { target } = request
@@ -31,7 +38,11 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, lease, 
   const virtualSize = target.format === 'raw' ? source.virtualSize : Math.ceil(source.virtualSize / 512) * 512
   const bytesNeeded = spaceFor({ allocation: target.allocation, virtualSize }, source)
   const bytesFree = await freeSpace(area)
-  if (bytesFree < bytesNeeded && !request.ignoreSpace) throw new AppError('no-space', `Domain ${area.id} has ${bytesFree} bytes free, the copy needs about ${bytesNeeded}. Make space, or say "ignoreSpace": true to try it.`, { members: { bytesFree, bytesNeeded } })
+  const mayClone = job.settings.clone && area.clones && isClonable(source, target)
+  const isShort = bytesFree < bytesNeeded && !request.ignoreSpace
+  const noSpace = () => new AppError('no-space', `Domain ${area.id} has ${bytesFree} bytes free, the copy needs about ${bytesNeeded}. Make space, or say "ignoreSpace": true to try it.`, { members: { bytesFree, bytesNeeded } })
+  // a clone takes none; whether the file system can make one shows when it is tried
+  if (isShort && !mayClone) throw noSpace()
   const now = new Date().toISOString()
   const creating: CopyRecord = {
     version: 1,
@@ -41,6 +52,7 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, lease, 
     image: target.image,
     format: target.format,
     allocation: target.allocation,
+    ...(target.clusterSize !== undefined && { clusterSize: target.clusterSize }),
     virtualSize,
     verify: request.verify,
     source: { domain: request.source.domain, virtualSize: source.virtualSize, files: recordedFiles(source) },
@@ -61,19 +73,50 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, lease, 
     proceed: async () => {
       // an interrupted createImage or deleteImage of the same name: the new command is for the whole image
       if (record !== undefined && record.phase !== 'done') await removePart(area, record.copyId)
-      return { how: 'run', accepted: { area, lease, source, ...await make(area, creating) } }
+      return {
+        how: 'run',
+        accepted: {
+          area,
+          lease,
+          source,
+          ...await make(area, creating, async () => {
+            const cloned = mayClone ? await clone(area, creating, source) : undefined
+            if (cloned === undefined && isShort) throw noSpace()
+            return cloned
+          })
+        }
+      }
     }
   }
 }
 
+/** Whether a copy of the bytes of the file is a copy of the image, as it was asked for. */
+function isClonable ({ files, snapshots }: Source, { format, allocation, clusterSize }: CopyRequest['target']): boolean {
+  // internal snapshots are no part of what a guest sees, and a copy does not have them
+  return files.length === 1 && files[0].format === format && clusterSize === undefined && allocation === 'sparse' && snapshots === 0
+}
+
+/**
+ * Lets the file system share the source's data. Nothing is durable before the record says so: a crash in between leaves
+ * a part that is removed, and copied anew.
+ */
+async function clone (area: Area, creating: CopyRecord, source: Source): Promise<Pick<Made, 'part' | 'record'> | undefined> {
+  await outlastYouth(area, creating.image, source)
+  const part = await clonePart(area, creating.copyId, source.files[0].fd)
+  if (part === undefined || creating.source === undefined) return undefined
+  const all: Array<[number, number]> = creating.virtualSize === 0 ? [] : [[0, creating.virtualSize]]
+  return { part, record: { ...creating, source: { ...creating.source, files: recordedFiles(source) }, done: all, begun: all } }
+}
+
 /** Makes record and part; takes both back when that fails, so that a refusal leaves nothing behind. */
-async function make (area: Area, creating: CopyRecord): Promise<{ part: Part, record: CopyRecord }> {
+async function make (area: Area, creating: CopyRecord, clone: () => Promise<Pick<Made, 'part' | 'record'> | undefined>): Promise<Made> {
   try {
     await writeRecord(area.copies, creating)
-    const part = await createPart(area, creating)
-    const record: CopyRecord = { ...creating, phase: 'copying', inode: part.inode }
-    await writeRecord(area.copies, record)
-    return { part, record }
+    const cloned = await clone()
+    const { part, record } = cloned ?? { part: await createPart(area, creating), record: creating }
+    const copying: CopyRecord = { ...record, phase: 'copying', inode: part.inode }
+    await writeRecord(area.copies, copying)
+    return { part, record: copying, cloned: cloned !== undefined }
   } catch (error) {
     try {
       await removePart(area, creating.copyId)

@@ -18,6 +18,14 @@ const MiB = 1024 * 1024
 const maxWindowBytes = 1024 * MiB
 const firstWindowBytes = 64 * MiB
 
+interface CopierOptions {
+  settings: CopySettings
+  bandwidth: number | null
+  expectedBytesPerSecond: number | undefined
+  /** Of the target. */
+  clusterBytes: number
+}
+
 /**
  * Copies the windows of a plan until nothing is left.
  *
@@ -49,7 +57,7 @@ export class Copier {
   /** Bytes of the disk that this run has settled. */
   #settledBytes = 0
 
-  constructor (session: Session, settings: CopySettings, bandwidth: number | null, clusterBytes: number, report: (progress: Progress) => void) {
+  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes }: CopierOptions, report: (progress: Progress) => void) {
     const { record, source, area } = session
     this.#session = session
     this.#settings = settings
@@ -61,8 +69,9 @@ export class Copier {
     this.#cache = record.format === 'raw' ? 'unsafe' : area.local ? 'writeback' : 'none'
     // a second qemu-img on a qcow2 target is refused by qemu's own lock
     this.#lanes = record.format === 'raw' ? settings.parallelWindows : 1
-    // a run before this one has found out how fast the storage is
-    this.#windowBytes = this.#clampWindow(record.windowBytes || firstWindowBytes)
+    // a run before this one, or another copy, has found out how fast the storage is
+    const expected = expectedBytesPerSecond === undefined ? firstWindowBytes : expectedBytesPerSecond * settings.windowSeconds / this.#lanes
+    this.#windowBytes = this.#clampWindow(record.windowBytes || expected)
     this.#signal = AbortSignal.any([session.signal, this.#failed.signal])
     this.#flusher = new Flusher({
       fd: session.part.fd,

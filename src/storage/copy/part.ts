@@ -20,22 +20,23 @@ export interface PartShape {
   format: Format
   allocation: Allocation
   virtualSize: number
+  clusterSize?: number
 }
 
 const qcow2ClusterBytes = 65536
 
 /** Windows are never cut inside a cluster of the target. */
-export function clusterBytesOf (format: Format): number {
-  return format === 'raw' ? 1 : qcow2ClusterBytes
+export function clusterBytesOf ({ format, clusterSize }: Pick<PartShape, 'format' | 'clusterSize'>): number {
+  return format === 'raw' ? 1 : clusterSize ?? qcow2ClusterBytes
 }
 
 /** Makes an empty part, durable with its name. It must not exist. */
-export async function createPart (area: Area, { copyId, format, allocation, virtualSize }: PartShape): Promise<Part> {
+export async function createPart (area: Area, { copyId, format, allocation, virtualSize, clusterSize }: PartShape): Promise<Part> {
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
   const part = { fd, inode: String((await statFd(fd)).ino) }
   await lockPart(fd, copyId)
   if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
-  else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation), { fds: [fd], maxOutput: 0 })
+  else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
   await syncFile(fd)
   await syncDirectory(area.parts)
   return part

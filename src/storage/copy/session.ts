@@ -43,11 +43,11 @@ export class Session {
   /**
    * Makes sure that the copy is still ours. A host that was cut off and comes back would otherwise write over what its
    * successor has done: so before each window and each record write, the lock is taken again on the same descriptor
-   * and the record is compared.
+   * and the record is compared. On a file system of this host alone nothing can be cut off, and nothing is locked again.
    */
   async assertOwnership (): Promise<void> {
     const { image, domain, copyId, epoch } = this.#record
-    const found = await this.lease.holds().catch(() => false) ? await readRecord(this.area.copies, domain, image) : undefined
+    const found = this.area.local || await this.lease.holds().catch(() => false) ? await readRecord(this.area.copies, domain, image) : undefined
     if (found?.copyId !== copyId || found.epoch !== epoch) {
       throw new AppError('lease-lost', `The copy of ${image} is no longer this host's: ${found === undefined ? 'its lease or record is gone' : `host ${found.host.id} has continued it (epoch ${found.epoch})`}. Nothing more was written.`)
     }

@@ -23,6 +23,8 @@ export interface Source {
   virtualSize: number
   /** Bytes that all its files take up: about as much data as there is to move. */
   dataBytes: number
+  /** Internal snapshots of its files. */
+  snapshots: number
 }
 
 const maxChain = 200
@@ -35,6 +37,7 @@ export async function openSource (area: Area, place: DomainPlace, image: string,
   const files: OpenFile[] = []
   let virtualSize: number | undefined
   let dataBytes = 0
+  let snapshots = 0
   let next: { image: string, format: Format } | undefined = { image, format }
   while (next !== undefined) {
     const current: { image: string, format: Format } = next
@@ -44,15 +47,16 @@ export async function openSource (area: Area, place: DomainPlace, image: string,
     const stats = await statFd(fd)
     files.push({ ...current, identity: identityOf(stats), fd })
     dataBytes += Number(stats.blocks) * 512
-    const { size, backing } = current.format === 'raw'
-      ? { size: Number(stats.size), backing: undefined }
+    const { size, backing, snapshots: own } = current.format === 'raw'
+      ? { size: Number(stats.size), backing: undefined, snapshots: 0 }
       : await describeQcow2(fd, Number(stats.size), current.image, place)
     virtualSize ??= size
+    snapshots += own
     next = backing
   }
   const [top, ...backing] = files
   if (top === undefined || virtualSize === undefined) throw invalid(image, 'it has no files')
-  return { files: [top, ...backing], virtualSize, dataBytes }
+  return { files: [top, ...backing], virtualSize, dataBytes, snapshots }
 }
 
 async function open (area: Area, image: string, overlay: string | undefined): Promise<number> {
@@ -65,19 +69,20 @@ async function open (area: Area, image: string, overlay: string | undefined): Pr
   }
 }
 
-async function describeQcow2 (fd: number, fileBytes: number, image: string, place: DomainPlace): Promise<{ size: number, backing: { image: string, format: Format } | undefined }> {
+async function describeQcow2 (fd: number, fileBytes: number, image: string, place: DomainPlace): Promise<{ size: number, backing: { image: string, format: Format } | undefined, snapshots: number }> {
   const header = parseQcow2Header(await readStart(fd, headerBytes), image, fileBytes)
   const { exitCode, stdout, stderr } = await run(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
   if (exitCode !== 0) throw refusal(image, stderr)
   const info = parseInfo(stdout)
   if (info === undefined || info.virtualSize !== header.virtualSize) throw invalid(image, 'qemu-img and its header do not agree about it')
-  if (header.backing === undefined) return { size: header.virtualSize, backing: undefined }
+  const { virtualSize: size, snapshots } = header
+  if (header.backing === undefined) return { size, backing: undefined, snapshots }
 
   const name = header.backing.startsWith(`${place.path}/`) ? header.backing.slice(place.path.length + 1) : header.backing
   if (!isImageName(name)) throw invalid(image, `its backing file ${JSON.stringify(header.backing.slice(0, 200))} does not lie beside it in the domain`)
   const format = formatOfName(name) ?? info.backingFormat
   if (format === undefined || !isFormat(format)) throw invalid(image, `the format of its backing file ${name} is not known: neither name nor image tells it`)
-  return { size: header.virtualSize, backing: { image: name, format } }
+  return { size, backing: { image: name, format }, snapshots }
 }
 
 /** The source's files as nodes of a program that inherits their descriptors from number `first` on. */

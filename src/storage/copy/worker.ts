@@ -1,7 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
 import type { CopyResult } from '../../api/kinds.ts'
-import { look, statFd } from '../../system/directory.ts'
 import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, VerifyEnd, VerifyJob } from '../protocol.ts'
 import type { CopyRecord } from '../record.ts'
 import { decide, type Accepted } from './accept.ts'
@@ -11,12 +9,9 @@ import { complete, finish } from './finish.ts'
 import { clusterBytesOf } from './part.ts'
 import { Pulse } from './pulse.ts'
 import { Session } from './session.ts'
-import { recordedFiles, sourceChanges } from './source.ts'
+import { recordedFiles } from './source.ts'
 import { withSpace } from './space.ts'
-import { identityOf } from '../identity.ts'
-
-/** A source whose last write is younger than this may be written again without its time of modification changing. */
-const youngMs = 2000
+import { outlastYouth } from './youth.ts'
 
 /** One copy, from the accept step to the end. */
 export class CopyWorker {
@@ -79,42 +74,31 @@ export class CopyWorker {
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], progress => { this.#agent.progress(progress) })
     const report = pulse.report.bind(pulse)
     try {
-      await this.#outlastYouth(session)
-      const copier = new Copier(session, job.settings, this.#bandwidth === undefined ? job.bandwidth : this.#bandwidth, clusterBytesOf(session.record.format), report)
+      if (accepted.record.begun.length === 0) await settleSource(session)
+      const copier = new Copier(session, {
+        settings: job.settings,
+        bandwidth: this.#bandwidth === undefined ? job.bandwidth : this.#bandwidth,
+        expectedBytesPerSecond: job.expectedBytesPerSecond,
+        clusterBytes: clusterBytesOf(session.record)
+      }, report)
       this.#copier = copier
       await copier.copy()
       const record = await finish(session, report)
-      return resultOf(record, copier.settledBytes, copier.movedBytes)
+      return { ...resultOf(record, copier.settledBytes, copier.movedBytes), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
       throw await withSpace(error, session)
     } finally {
       pulse.stop()
     }
   }
+}
 
-  /**
-   * Waits until the source is old enough for its time of modification to tell of every further write, by the clock of
-   * its own storage, and takes its identity again. Nothing has been copied by then, so a change is no harm.
-   */
-  async #outlastYouth (session: Session): Promise<void> {
-    const { area, record, source } = session
-    if (record.begun.length > 0 || record.source === undefined) return
-    const written = await look(area.copies, `${record.image}.json`)
-    if (written === undefined) return
-    const ages = await Promise.all(source.files.map(async ({ fd }) => Number((written.mtimeNs - (await statFd(fd)).mtimeNs) / 1_000_000n)))
-    const youngest = Math.min(...ages)
-    // another storage's clock may be ahead or behind: then the wait is for the whole time
-    if (youngest >= youngMs) return
-    await sleep(youngest < 0 ? youngMs : youngMs - youngest, undefined, { signal: session.signal }).catch(() => { session.signal.throwIfAborted() })
-    const changes = await sourceChanges(source, record.source.files)
-    if (changes.length === 0) return
-    for (const file of source.files) file.identity = identityOf(await statFd(file.fd))
-    if (source.files[0].format === 'raw' && source.files[0].identity.size !== source.virtualSize) {
-      throw new AppError('source-changed', `The source of ${record.image} changes its size at this moment. Copy it when its writer is done.`)
-    }
-    const { domain, virtualSize } = record.source
-    await session.checkpoint(() => ({ source: { domain, virtualSize, files: recordedFiles(source) } }))
-  }
+/** Makes sure of the source's identity before anything is copied. */
+async function settleSource (session: Session): Promise<void> {
+  const { area, record, source, signal } = session
+  if (record.source === undefined || !await outlastYouth(area, record.image, source, signal)) return
+  const { domain, virtualSize } = record.source
+  await session.checkpoint(() => ({ source: { domain, virtualSize, files: recordedFiles(source) } }))
 }
 
 function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number): CopyResult {

@@ -18,7 +18,7 @@ import { readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord }
  * crash the same command finishes it.
  */
 export async function createImage (area: Area, request: CreateRequest): Promise<CreateResult> {
-  const { image, format, virtualSize, allocation } = request
+  const { image, format, virtualSize, allocation, clusterSize } = request
   await underLease(area, image, async () => {
     const record = await readRecord(area.copies, area.id, image)
     const existing = await look(area.root, image)
@@ -32,7 +32,7 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
       throw new AppError('image-interrupted', `${image} in domain ${area.id} is an unfinished copy. Mend it or delete it first.`)
     }
     if (record !== undefined && record.phase !== 'done') await removeFile(area.parts, record.copyId)
-    const creating = openRecord(area, image, 'creating', request, { format, virtualSize, allocation })
+    const creating = openRecord(area, image, 'creating', request, { format, virtualSize, allocation, ...(clusterSize !== undefined && { clusterSize }) })
     try {
       await writeRecord(area.copies, creating)
       const inode = await makePart(area, creating)
@@ -51,14 +51,14 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
 /** Whether the creation that left this record ended, but for the record, and was the same as this one. */
 function isSameCreation (record: CopyRecord, request: CreateRequest, inode: string): boolean {
   return record.source === undefined && record.phase === 'finishing' && record.inode === inode &&
-    record.format === request.format && record.virtualSize === request.virtualSize && record.allocation === request.allocation
+    record.format === request.format && record.virtualSize === request.virtualSize && record.allocation === request.allocation && record.clusterSize === request.clusterSize
 }
 
-async function makePart (area: Area, { copyId, format, virtualSize, allocation }: CopyRecord): Promise<string> {
+async function makePart (area: Area, { copyId, format, virtualSize, allocation, clusterSize }: CopyRecord): Promise<string> {
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
   try {
     if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
-    else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation), { fds: [fd], maxOutput: 0 })
+    else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
     await syncFile(fd)
     await syncDirectory(area.parts)
     return String((await statFd(fd)).ino)
@@ -130,9 +130,9 @@ async function underLease<T> (area: Area, image: string, work: () => Promise<T>)
   }
 }
 
-function openRecord (area: Area, image: string, phase: 'creating' | 'deleting', { host, taskId }: { host: Host, taskId: string }, shape: Pick<CopyRecord, 'format' | 'virtualSize' | 'allocation'>): CopyRecord {
+function openRecord (area: Area, image: string, phase: 'creating' | 'deleting', { host, taskId }: { host: Host, taskId: string }, shape: Pick<CopyRecord, 'format' | 'virtualSize' | 'allocation' | 'clusterSize'>): CopyRecord {
   const now = new Date().toISOString()
-  const { format, virtualSize, allocation } = shape
+  const { format, virtualSize, allocation, clusterSize } = shape
   return {
     version: 1,
     copyId: randomUUID(),
@@ -142,6 +142,7 @@ function openRecord (area: Area, image: string, phase: 'creating' | 'deleting', 
     format,
     virtualSize,
     allocation,
+    ...(clusterSize !== undefined && { clusterSize }),
     verify: false,
     windowBytes: 0,
     done: [],

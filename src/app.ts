@@ -25,6 +25,7 @@ import { taskRoutes } from './http/tasks.ts'
 import type { App } from './http/types.ts'
 import { Domain } from './storage/attached-domain.ts'
 import { Domains } from './storage/domains.ts'
+import { Recovery } from './storage/recovery.ts'
 import { storageKinds } from './storage/tasks.ts'
 import { TaskRegistry } from './tasks/registry.ts'
 
@@ -93,6 +94,15 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     queues: { copy: config.copy.maxConcurrent }
   })
 
+  const recovery = new Recovery({
+    policy: config.recovery,
+    hostId: config.hostId,
+    domains: () => domains.all(),
+    // the record of an attempt that failed gives way to the next
+    claim: (id, spec) => { registry.claim(id, spec, registry.find(id)?.finished === true ? { ifMatch: '*' } : {}) },
+    log
+  })
+
   const agent: Agent = {
     name: 'vdsm-tasks',
     version,
@@ -138,6 +148,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     // Fastify waits only for the listener that it knows
     await Promise.all(closing)
     domains.stop()
+    recovery.stop()
   })
 
   return {
@@ -147,6 +158,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       await http.ready()
       domains.start()
       poller.start()
+      recovery.start(domains.prepared())
       const [first, ...more] = config.listen
       if (first === undefined) throw new Error('a configuration always has a listener')
       await http.listen({ ...await socketOptions(first), listenTextResolver: address => `listening on ${address}` })

@@ -25,6 +25,7 @@ export const CopyProgress = Strict({
   createdAt: Time('When the copy was accepted.'),
   checkpointAt: Time('When the record was last written, by the clock of that host. For people: nothing decides by it.'),
   completedAt: Type.Optional(Time('When the copy was complete.')),
+  canceledAt: Type.Optional(Time('When somebody canceled it. It is continued only when somebody asks for that.')),
   verified: Type.Optional(Type.Boolean({ description: 'The complete copy was compared with its source.' })),
   epoch: Type.Integer({ minimum: 1, description: 'Counts the runs of this copy: each continuation adds one.' })
 }, { $id: 'CopyProgress', description: 'A copy as its record on the storage tells it.' })

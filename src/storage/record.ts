@@ -59,6 +59,7 @@ export const CopyRecord = Strict({
   createdAt: Type.String({ maxLength: 40 }),
   checkpointAt: Type.String({ maxLength: 40 }),
   completedAt: Type.Optional(Type.String({ maxLength: 40 })),
+  canceledAt: Type.Optional(Type.String({ maxLength: 40 })),
   verified: Type.Optional(Type.Boolean()),
   /** The target as it was when the copy was complete. */
   target: Type.Optional(Identity)
@@ -138,7 +139,7 @@ export async function removeRecord (copies: Directory, image: string): Promise<b
 
 /** The record as callers see it. */
 export function progressOf (record: CopyRecord): CopyProgress {
-  const { copyId, phase, source, host, taskId, bytesPerSecond, createdAt, checkpointAt, completedAt, verified, epoch } = record
+  const { copyId, phase, source, host, taskId, bytesPerSecond, createdAt, checkpointAt, completedAt, canceledAt, verified, epoch } = record
   const [image] = source?.files ?? []
   return {
     copyId,
@@ -152,6 +153,7 @@ export function progressOf (record: CopyRecord): CopyProgress {
     createdAt,
     checkpointAt,
     ...(completedAt !== undefined && { completedAt }),
+    ...(canceledAt !== undefined && { canceledAt }),
     ...(verified !== undefined && { verified }),
     epoch
   }

@@ -62,7 +62,7 @@ async function proceed (job: CopyJob, area: Area, lease: Lease, record: CopyReco
 
 /** Writes the record anew under this host's name, one epoch further: whoever had it before will notice. */
 async function takeOver (job: CopyJob, area: Area, record: CopyRecord, change: Partial<CopyRecord>): Promise<CopyRecord> {
-  const { bandwidth: _, ...rest } = record
+  const { bandwidth: _, canceledAt: __, ...rest } = record
   const next: CopyRecord = {
     ...rest,
     ...(job.bandwidth !== null && { bandwidth: job.bandwidth }),

@@ -86,11 +86,17 @@ export class CopyWorker {
       const record = await finish(session, report)
       return { ...resultOf(record, copier.settledBytes, copier.movedBytes), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
+      if (signal.aborted) await noteCancel(session)
       throw await withSpace(error, session)
     } finally {
       pulse.stop()
     }
   }
+}
+
+/** Lets every host know that nobody wants the copy to go on by itself. A storage that takes no note of it changes nothing. */
+async function noteCancel (session: Session): Promise<void> {
+  await session.checkpoint(() => ({ canceledAt: new Date().toISOString() })).catch(() => { /* it stays interrupted, as after a crash */ })
 }
 
 /** Makes sure of the source's identity before anything is copied. */

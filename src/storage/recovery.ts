@@ -1,0 +1,104 @@
+import { createHash } from 'node:crypto'
+import { taskIdPattern } from '../api/names.ts'
+import type { Copy } from '../api/image.ts'
+import type { TaskSpec } from '../api/kinds.ts'
+import type { Domain } from './attached-domain.ts'
+
+/** Who continues an interrupted copy: somebody who asks; the host that was copying, when it is back; any host. */
+export type RecoveryPolicy = 'manual' | 'own' | 'any'
+
+interface RecoveryOptions {
+  policy: RecoveryPolicy
+  hostId: string
+  domains: () => ReadonlyArray<Pick<Domain, 'id' | 'copies' | 'fixes'>>
+  /** Begins a task, or finds that it is under way. Throws what stands against it. */
+  claim: (id: string, spec: TaskSpec) => void
+  log: { info (fields: object, message: string): void, warn (fields: object, message: string): void }
+}
+
+const roundMs = 60_000
+/** A copy that keeps failing is tried again after one minute, two, four, up to an hour. */
+const firstPauseMs = 60_000
+const longestPauseMs = 60 * 60_000
+
+/**
+ * Continues interrupted copies by itself: a task like any other, of an id that is the same on every host. Nobody owns it:
+ * hosts that see the same copy compete for its lease, and those that lose are refused.
+ */
+export class Recovery {
+  readonly #options: RecoveryOptions
+  readonly #attempts = new Map<string, { count: number, notBefore: number }>()
+  /** With the policy `own`: what this host had left when it was started. What fails later was told to whoever asked for it. */
+  #left: Set<string> | undefined
+  #timer: NodeJS.Timeout | undefined
+  #stopped = false
+
+  constructor (options: RecoveryOptions) {
+    this.#options = options
+  }
+
+  /** Begins as soon as the domains are there. */
+  start (prepared: Promise<void>): void {
+    if (this.#options.policy !== 'manual') void prepared.then(async () => { await this.#round() })
+  }
+
+  stop (): void {
+    this.#stopped = true
+    clearTimeout(this.#timer)
+  }
+
+  async #round (): Promise<void> {
+    if (this.#stopped) return
+    const seen = new Set<string>()
+    await Promise.all(this.#options.domains().map(async domain => {
+      try {
+        for (const copy of (await domain.copies()).filter(copy => this.#isOurs(copy))) seen.add(keyOf(copy))
+        if (seen.size > 0) await this.#mend(domain, seen)
+      } catch (error) {
+        this.#options.log.warn({ domain: domain.id, err: error }, `could not look for interrupted copies in domain ${domain.id}`)
+      }
+    }))
+    this.#left ??= seen
+    for (const key of this.#attempts.keys()) if (!seen.has(key)) this.#attempts.delete(key)
+    // not on the stroke of a minute: hosts that were started together would ask the storage together for ever
+    if (!this.#stopped) this.#timer = setTimeout(() => { void this.#round() }, roundMs * (0.75 + Math.random() / 2)).unref()
+  }
+
+  #isOurs (copy: Copy): boolean {
+    // who canceled a copy did not want it to go on
+    if (copy.state !== 'interrupted' || copy.copy.canceledAt !== undefined) return false
+    if (this.#options.policy === 'any') return true
+    return copy.copy.host.id === this.#options.hostId && this.#left?.has(keyOf(copy)) !== false
+  }
+
+  async #mend (domain: Pick<Domain, 'id' | 'fixes'>, seen: ReadonlySet<string>): Promise<void> {
+    for (const { image, fixes } of await domain.fixes()) {
+      const key = keyOf({ domain: domain.id, image })
+      const mend = fixes.find(({ action }) => action === 'mend')
+      const { count, notBefore } = this.#attempts.get(key) ?? { count: 0, notBefore: 0 }
+      if (!seen.has(key) || mend === undefined || performance.now() < notBefore || this.#stopped) continue
+      this.#attempts.set(key, { count: count + 1, notBefore: performance.now() + Math.min(firstPauseMs * 2 ** count, longestPauseMs) })
+      const id = taskIdOf(domain.id, image)
+      try {
+        this.#options.claim(id, mend.task)
+        this.#options.log.info({ domain: domain.id, image, task: id, attempt: count + 1 }, `continuing the interrupted copy ${image} in domain ${domain.id}`)
+      } catch (error) {
+        this.#options.log.warn({ domain: domain.id, image, task: id, err: error }, `the interrupted copy ${image} in domain ${domain.id} is not continued now`)
+      }
+    }
+  }
+}
+
+function keyOf ({ domain, image }: { domain: string, image: string }): string {
+  return `${domain}/${image}`
+}
+
+const isTaskId = new RegExp(taskIdPattern)
+
+/** `recover.<domain>.<image>`; where that is no task id, what is wrong is left out and a hash keeps names apart. */
+export function taskIdOf (domain: string, image: string): string {
+  const id = `recover.${domain}.${image}`
+  if (isTaskId.test(id)) return id
+  const hash = createHash('sha256').update(image).digest('hex').slice(0, 12)
+  return `${id.replaceAll(/[^A-Za-z0-9._~:@=+,-]/g, '').slice(0, 240)}.${hash}`
+}

@@ -52,8 +52,8 @@ export class MountSpace {
   /** Makes a file system of this type in a file, which takes no more space than is used of it, and mounts it. */
   async mountFile (file: string, bytes: number, make: readonly [string, ...string[]], at: string): Promise<void> {
     const [program, ...args] = make
-    await sh('truncate', '-s', String(bytes), file)
-    await sh(program, ...args, file)
+    await this.run('truncate', '-s', String(bytes), file)
+    await this.run(program, ...args, file)
     await this.run('mount', '-o', 'loop', file, at)
   }
 

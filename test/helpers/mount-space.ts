@@ -57,6 +57,11 @@ export class MountSpace {
     await this.run('mount', '-o', 'loop', file, at)
   }
 
+  /** Unmounts, as soon as the last one has left. */
+  async unmount (at: string): Promise<void> {
+    await until(async () => await this.run('umount', at).then(() => true, () => false), `${at} to be unmounted`)
+  }
+
   /** Starts the daemon of a FUSE file system; resolves when it is mounted. */
   async mountFuse (at: string, ...argv: string[]): Promise<ChildProcess> {
     const daemon = spawn('setpriv', ['--pdeathsig', 'KILL', ...this.enter, ...argv], { stdio: ['ignore', 'ignore', 'inherit'] })

@@ -8,7 +8,6 @@ import { temporaryDirectory } from '../helpers/directory.ts'
 import { recordIn, untrueRanges } from '../helpers/done-ranges.ts'
 import { compare, identical, makeDisk, MiB } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
-import { until } from '../helpers/processes.ts'
 
 t.setTimeout(300_000)
 
@@ -36,7 +35,7 @@ for (const [target, mended] of [['torn.raw', 'mounted anew'], ['torn.qcow2', 'mo
     await space.run('sync', '-f', at)
     const agent = await startAgent(t, { domains: [{ id: 'local', path: local }, { id: 'frail', path: at }], under: space.enter, copy: { windowSeconds: 0.5 } })
     const mountAnew = async () => {
-      await until(async () => await space.run('umount', at).then(() => true, () => false), 'the domain to be unmounted')
+      await space.unmount(at)
       await space.run('mount', '-o', 'loop', join(memory, 'disk'), at)
     }
 

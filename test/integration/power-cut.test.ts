@@ -20,10 +20,10 @@ import { seeded } from '../helpers/seeded.ts'
 // reorders its writes or lies about its flushes. POWER_CUTS=20 makes more of them (npm run torture does).
 
 const cuts = Number(process.env['POWER_CUTS'] ?? 3)
-const seed = Number(process.env['POWER_SEED'] ?? randomBytes(4).readUInt32LE())
+const seed = Number(process.env['TORTURE_SEED'] ?? randomBytes(4).readUInt32LE())
 const random = seeded(seed)
 t.setTimeout(120_000 + cuts * 60_000)
-t.comment(`POWER_SEED=${seed}`)
+t.comment(`TORTURE_SEED=${seed}`)
 
 const size = 32 * MiB + 1536
 const bandwidth = 8 * MiB

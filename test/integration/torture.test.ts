@@ -10,8 +10,7 @@ import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
 import { seeded } from '../helpers/seeded.ts'
 
-// Kills the agent at random instants, again and again. TORTURE_KILLS=1000 npx tap test/integration/torture.test.ts runs
-// long; TORTURE_SEED repeats the choices of a run, though not its instants: those are the machine's.
+// Kills the agent at random instants, again and again; `npm run torture` runs long. TORTURE_SEED repeats the choices of a run, though not its instants: those are the machine's.
 
 const kills = Number(process.env['TORTURE_KILLS'] ?? 30)
 const seed = Number(process.env['TORTURE_SEED'] ?? randomBytes(4).readUInt32LE())

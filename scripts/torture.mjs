@@ -17,7 +17,7 @@ const files = ['torture', 'crash-steps', 'power-cut'].map(name => `test/integrat
 const { status } = spawnSync(process.execPath, [join(root, 'node_modules/.bin/tap'), 'run', '--jobs=1', '--reporter=tap', ...files], {
   cwd: root,
   stdio: 'inherit',
-  env: { ...process.env, TORTURE_SEED: seed, TORTURE_KILLS: kills, POWER_CUTS: cuts, CRASH_EVERY: '1' }
+  env: { ...process.env, TORTURE_SEED: seed, TORTURE_KILLS: kills, POWER_CUTS: cuts, CRASH_EVERY: process.env.CRASH_EVERY ?? '1' }
 })
 process.stdout.write(`TORTURE_SEED=${seed}: ${status === 0 ? 'nothing was lost' : 'FAILED'}\n`)
 process.exitCode = status ?? 1

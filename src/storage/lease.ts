@@ -60,7 +60,11 @@ async function openLeaseFile (leases: Directory, image: string): Promise<{ fd: n
 export async function isLeased (leases: Directory, image: string): Promise<boolean> {
   let fd
   try {
-    fd = await openFile(leases, image, constants.O_RDWR)
+    // a failing disk makes its file system read-only: then above all, people need to see how their images are
+    fd = await openFile(leases, image, constants.O_RDWR).catch(async (error: unknown) => {
+      if (!hasCode(error, 'EROFS')) throw error
+      return await openFile(leases, image, constants.O_RDONLY)
+    })
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return false
     throw error

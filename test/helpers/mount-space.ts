@@ -52,9 +52,14 @@ export class MountSpace {
   /** Makes a file system of this type in a file, which takes no more space than is used of it, and mounts it. */
   async mountFile (file: string, bytes: number, make: readonly [string, ...string[]], at: string): Promise<void> {
     const [program, ...args] = make
-    await sh('truncate', '-s', String(bytes), file)
-    await sh(program, ...args, file)
+    await this.run('truncate', '-s', String(bytes), file)
+    await this.run(program, ...args, file)
     await this.run('mount', '-o', 'loop', file, at)
+  }
+
+  /** Unmounts, as soon as the last one has left. */
+  async unmount (at: string): Promise<void> {
+    await until(async () => await this.run('umount', at).then(() => true, () => false), `${at} to be unmounted`)
   }
 
   /** Starts the daemon of a FUSE file system; resolves when it is mounted. */

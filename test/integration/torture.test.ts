@@ -8,23 +8,16 @@ import type { TaskSpec } from '../../src/api/kinds.ts'
 import { copySpec, startAgent, type AgentProcess } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
+import { seeded } from '../helpers/seeded.ts'
 
-// Kills the agent at random instants, again and again. TORTURE_KILLS=1000 npx tap test/integration/torture.test.ts runs
-// long; TORTURE_SEED repeats the choices of a run, though not its instants: those are the machine's.
+// Kills the agent at random instants, again and again; `npm run torture` runs long. TORTURE_SEED repeats the choices of a run, though not its instants: those are the machine's.
 
 const kills = Number(process.env['TORTURE_KILLS'] ?? 30)
 const seed = Number(process.env['TORTURE_SEED'] ?? randomBytes(4).readUInt32LE())
 t.setTimeout(120_000 + kills * 20_000)
 t.comment(`TORTURE_SEED=${seed}`)
 
-/** mulberry32: small, and the same everywhere. */
-let state = seed
-function random (): number {
-  state = (state + 0x6d2b79f5) | 0
-  let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-  mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-  return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-}
+const random = seeded(seed)
 const pick = <T> (list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
 
 const domain = await temporaryDirectory(t)

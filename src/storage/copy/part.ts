@@ -4,7 +4,7 @@ import { AppError } from '../../errors.ts'
 import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
 import { chmodFd, cloneFile, closeFd, hasCode, openFile, readStart, statFd, truncateFd } from '../../system/directory.ts'
-import { removeFile, syncDirectory, syncFile } from '../../system/durable.ts'
+import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
 import { run, runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { lockFile } from '../lease.ts'
@@ -79,10 +79,24 @@ export async function reopenPart (area: Area, shape: PartShape, inode: string | 
   }
   const stats = await statFd(fd)
   await lockPart(fd, shape.copyId)
+  if (String(stats.ino) === inode) await forgetCached(fd)
   const sound = String(stats.ino) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape.virtualSize) : await isSoundQcow2(fd, Number(stats.size), shape))
   if (sound) return { fd, inode: String(stats.ino) }
   await closeFd(fd)
   return undefined
+}
+
+/**
+ * Makes the kernel forget what it holds of a part, so that what is read of it is what is on the storage. Where a flush
+ * failed, the cache has what was written, and calls it clean: a table of clusters that qemu-img finds there, and so does
+ * not write again, is not on the storage. And ext4 (Linux 6.18, shown by a test) takes what is written again to such a page,
+ * says that the flush went well, and keeps the range as unwritten: after the next mount it reads as zeros.
+ */
+async function forgetCached (fd: number): Promise<void> {
+  // only what is clean can be forgotten. What cannot be written belongs to windows that are not done
+  await syncData(fd).catch(() => { /* the flushes of this run will tell, if it is still so */ })
+  // dd's way to say posix_fadvise(POSIX_FADV_DONTNEED), which Node has not
+  await runOk(['dd', 'if=/proc/self/fd/3', 'iflag=nocache', 'count=0', 'status=none'], { fds: [fd], maxOutput: 0 })
 }
 
 /** The last window is rounded up to whole sectors until the end step cuts the file to its size. */

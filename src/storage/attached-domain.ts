@@ -17,6 +17,8 @@ export interface DomainOptions extends DomainPlace {
   create: boolean
   /** Make a sample image in it if it has none. */
   sample: boolean
+  /** Bytes per second that copies from and to it may have together. */
+  bandwidth?: number | undefined
 }
 
 interface Log {
@@ -63,6 +65,7 @@ export class Domain {
   }
 
   get id (): string { return this.place.id }
+  get bandwidth (): number | undefined { return this.#options.bandwidth }
 
   /** Starts the domain's process. It is started again whenever it dies, with a growing pause. */
   start (): void {

@@ -18,8 +18,8 @@ export class Child<Remote extends object, Local extends object> {
   readonly gone: Promise<void>
 
   /** @param module URL of the child's main module, without its extension. */
-  constructor (module: URL, local: Local) {
-    this.#process = forkBound(module)
+  constructor (module: URL, local: Local, under: readonly string[] = []) {
+    this.#process = forkBound(module, under)
     // a failed start is told by 'error', not by 'exit'
     this.#process.on('error', () => { this.#died.abort() })
     let ready = () => {}

@@ -25,6 +25,11 @@ export class Domains {
 
   all (): Domain[] { return [...this.#domains.values()] }
 
+  /** The bandwidth that copies from and to a domain may have together, of those that have a limit. */
+  ceilings (): ReadonlyMap<string, number> {
+    return new Map(this.all().flatMap(({ id, bandwidth }) => bandwidth === undefined ? [] : [[id, bandwidth]]))
+  }
+
   places (): DomainPlace[] { return this.all().map(({ place }) => place) }
 
   /** Throws `domain-not-found`. */

@@ -39,6 +39,9 @@ export interface CopySettings {
   parallelWindows: number
   /** Seconds of work that a window is meant to be. */
   windowSeconds: number
+  /** How much the copy gives way to other programs, 0 to 19. */
+  nice: number
+  ioPriority: 'normal' | 'low' | 'idle'
   /** Share the source's data where the file system can, instead of copying it. */
   clone: boolean
 }

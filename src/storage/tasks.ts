@@ -7,6 +7,7 @@ import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
 import { sourceFormat, targetFormat } from './names.ts'
 import type { CopyJob, CopyRequest, CopySettings, Host } from './protocol.ts'
+import { Shares } from './shares.ts'
 
 interface Uses { shared: readonly string[], exclusive: readonly string[] }
 
@@ -53,11 +54,12 @@ const name = ({ domain, image }: { domain: string, image: string }) => `${domain
  *
  * @param tell told of every change that they make to an image, as the storage shows it afterwards.
  */
-export function storageKinds (domains: Domains, host: Host, settings: CopySettings, tell: (news: ImageNews) => void): StorageKinds {
+export function storageKinds (domains: Domains, host: Host, settings: CopySettings & { bandwidth?: number | undefined }, tell: (news: ImageNews) => void): StorageKinds {
   const job = (taskId: string, request: CopyJob['request'], bandwidth: number | undefined): CopyJob =>
     ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
   const rates = new Map<string, number>()
+  const shares = new Shares({ host: settings.bandwidth, domains: domains.ceilings() })
   const announce = async (domain: string, image: string, taskId: string) => {
     try {
       const { state, observedAt } = await domains.get(domain).image(image, undefined)
@@ -73,10 +75,12 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     await assertAnswer(domain)
     const source = await domains.get(domain).image(image, undefined).then(({ copy }) => copy?.source?.domain, () => undefined)
     if (source !== undefined && domains.all().some(({ id }) => id === source)) await assertAnswer(source)
+    return source
   }
-  const copy = async ({ domain, image }: { domain: string, image: string }, work: CopyJob, context: Context) => {
+  const copy = async ({ domain, image }: { domain: string, image: string }, source: string | undefined, work: CopyJob, context: Context) => {
     const target = domains.get(domain)
     let accepted = false
+    let member: ReturnType<Shares['join']> | undefined
     try {
       const expectedBytesPerSecond = rates.get(domain)
       return await copyInWorker({ ...work, ...(expectedBytesPerSecond !== undefined && { expectedBytesPerSecond }) }, {
@@ -84,6 +88,10 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         progress: progress => {
           if (progress.bytesPerSecond !== undefined && progress.bandwidth === undefined) rates.set(domain, progress.bytesPerSecond)
           context.progress(progress)
+        },
+        onTuning: tuned => {
+          member = shares.join({ own: work.bandwidth, domains: [domain, ...(source === undefined ? [] : [source])] }, bandwidth => { tuned({ bandwidth }) })
+          context.onTuning(({ bandwidth }) => member?.change({ own: bandwidth }))
         },
         accepted: () => {
           accepted = true
@@ -93,6 +101,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         }
       })
     } finally {
+      member?.leave()
       target.changed()
       if (accepted) void announce(domain, image, context.id)
     }
@@ -111,7 +120,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
       run: async (spec, context) => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await copy(spec.target, job(context.id, copyRequest(spec), spec.bandwidth), context)
+        return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(spec), spec.bandwidth), context)
       },
       preview: async spec => {
         await assertAnswer(spec.source.domain, spec.target.domain)
@@ -125,9 +134,9 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       check: () => {},
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async (spec, context) => {
-        await assertMendable(spec)
+        const source = await assertMendable(spec)
         const { domain, image, bandwidth } = spec
-        return await copy({ domain, image }, job(context.id, { what: 'mend', domain, image }, bandwidth), context)
+        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image }, bandwidth), context)
       },
       preview: async spec => {
         await assertMendable(spec)
@@ -186,7 +195,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
           image: { domain, image, format: sourceFormat(image, format) },
           against: { ...against, format: sourceFormat(against.image, against.format) },
           places: domains.places()
-        }, context)
+        }, settings, context)
       }
     }
   }

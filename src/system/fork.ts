@@ -7,12 +7,13 @@ import { fileURLToPath } from 'node:url'
  * it gets SIGKILL when this one dies, however it dies.
  *
  * @param module URL of the module without its extension: the child is what this process is, sources or build.
+ * @param under a command that runs it, with its options: `nice`, say.
  */
-export function forkBound (module: URL): ChildProcess {
+export function forkBound (module: URL, under: readonly string[] = []): ChildProcess {
   const file = fileURLToPath(module) + extname(import.meta.url)
   return fork(file, [], {
     execPath: 'setpriv',
-    execArgv: ['--pdeathsig', 'KILL', process.execPath, ...process.execArgv],
+    execArgv: ['--pdeathsig', 'KILL', '--', ...under, process.execPath, ...process.execArgv],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'] }
   })

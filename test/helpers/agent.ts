@@ -15,8 +15,8 @@ const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 export interface AgentOptions {
   hostId?: string
-  domains: Array<{ id: string, path: string, create?: boolean }>
-  copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number }
+  domains: Array<{ id: string, path: string, create?: boolean, bandwidth?: number }>
+  copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number, bandwidth?: number, nice?: number, ioPriority?: 'normal' | 'low' | 'idle', clone?: boolean }
   recovery?: 'manual' | 'own' | 'any'
   tasks?: { retentionSeconds?: number, maxActive?: number }
   /** A program and its options that runs the agent, strace for instance. */

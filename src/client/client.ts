@@ -1,7 +1,7 @@
 import { followEvents, type FollowOptions } from './events.ts'
 import { ProblemError } from './errors.ts'
 import { Transport, type Reply, type TransportOptions } from './transport.ts'
-import type { Agent, AgentEvent, BrokenImage, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, Preview, Task, TaskList, TaskSpec } from './types.ts'
+import type { Agent, AgentEvent, BrokenImage, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, OperationList, Preview, Task, TaskList, TaskSpec } from './types.ts'
 
 export interface PutOptions {
   /** The ETag of a finished task whose id is to be used again; `*` takes whatever finished task has it. */
@@ -119,6 +119,11 @@ export class Client {
   /** What is broken in a domain, and the task that helps. */
   async fixes (domain: string): Promise<BrokenImage[]> {
     return (await this.#transport.send<{ items: BrokenImage[] }>(`${domainPath(domain)}/fixes`)).body.items
+  }
+
+  /** The rebalances and brick removals of the cluster that this host belongs to. */
+  async operations (): Promise<OperationList> {
+    return (await this.#transport.send<OperationList>('/gluster/operations')).body
   }
 
   /**

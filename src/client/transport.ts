@@ -4,10 +4,12 @@ import { ProblemError, UnreachableError } from './errors.ts'
 import type { Problem } from './types.ts'
 
 export interface TransportOptions {
-  /** Where the agent listens, e.g. `http://127.0.0.1:7480`. */
+  /** Where the agent listens: `http://127.0.0.1:7480`, or `unix:/run/vdsm-tasks.sock`. */
   url: string
   /** A unix socket to reach it through; the URL's host is then only a name. */
   socketPath?: string
+  /** Sent as `Authorization: Bearer`. */
+  token?: string
   /** For how long a request is tried again while the agent cannot be reached or is busy, in milliseconds. Default 30,000; 0 tries once. */
   retryMs?: number
 }
@@ -42,13 +44,16 @@ export class Transport {
   readonly url: string
   readonly #base: URL
   readonly #dispatcher: Agent
+  readonly #authorization: string | undefined
   readonly #retryMs: number
 
-  constructor ({ url, socketPath, retryMs = 30_000 }: TransportOptions) {
+  constructor ({ url, socketPath, token, retryMs = 30_000 }: TransportOptions) {
+    const socket = url.startsWith('unix:') ? url.slice('unix:'.length) : socketPath
     this.url = url
-    this.#base = new URL(url)
+    this.#base = new URL(url.startsWith('unix:') ? 'http://localhost' : url)
     this.#retryMs = retryMs
-    this.#dispatcher = new Agent({ connect: { timeout: 10_000, ...(socketPath !== undefined && { socketPath }) } })
+    this.#authorization = token === undefined ? undefined : `Bearer ${token}`
+    this.#dispatcher = new Agent({ connect: { timeout: 10_000, ...(socket !== undefined && { socketPath: socket }) } })
   }
 
   async send<T> (path: string, options: RequestOptions = {}): Promise<Reply<T>> {
@@ -90,7 +95,7 @@ export class Transport {
       method,
       dispatcher: this.#dispatcher,
       headers: {
-        ...Object.fromEntries(Object.entries(headers).filter(([, value]) => value !== undefined)),
+        ...Object.fromEntries(Object.entries({ authorization: this.#authorization, ...headers }).filter(([, value]) => value !== undefined)),
         ...(body !== undefined && { 'content-type': 'application/json' })
       },
       body: body === undefined ? null : JSON.stringify(body),

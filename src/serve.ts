@@ -1,0 +1,111 @@
+import process from 'node:process'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import closeWithGrace from 'close-with-grace'
+import { pino } from 'pino'
+import { createApp, version } from './app.ts'
+import { ConfigError, loadConfig, type Config } from './config.ts'
+
+const usage = `Usage: vdsm-tasks serve [--config FILE] [--show-config]
+
+Runs the agent until it is told to stop (SIGTERM, or Ctrl-C).
+
+  --config FILE   the configuration, JSON (also VDSM_TASKS_CONFIG); without one the agent
+                  listens on 127.0.0.1:7480 and has the domain "local" in ./var/images
+  --show-config   print the configuration in force, defaults included, and exit
+  --version       print the version and exit
+  --help          print this and exit
+
+Examples:
+  vdsm-tasks serve
+  vdsm-tasks serve --config /etc/vdsm-tasks/config.json
+  vdsm-tasks serve --config /etc/vdsm-tasks/config.json --show-config
+`
+
+interface Options {
+  config: string | undefined
+  showConfig: boolean
+}
+
+function readOptions (args: string[]): Options {
+  try {
+    const { values } = parseArgs({
+      args,
+      options: { config: { type: 'string' }, 'show-config': { type: 'boolean' }, version: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } }
+    })
+    if (values.help === true) return leave(0, usage)
+    if (values.version === true) return leave(0, `${version}\n`)
+    return { config: values.config ?? (process.env['VDSM_TASKS_CONFIG'] || undefined), showConfig: values['show-config'] ?? false }
+  } catch (error) {
+    return leave(2, `${error instanceof Error ? error.message : String(error)}\n\n${usage}`)
+  }
+}
+
+function readConfig (file: string | undefined): Config {
+  try {
+    return loadConfig(file, process.cwd())
+  } catch (error) {
+    if (error instanceof ConfigError) return leave(2, `${error.message}\n`)
+    throw error
+  }
+}
+
+/** Says a last word, on standard error unless all is well, and ends. */
+function leave (status: number, message: string): never {
+  (status === 0 ? process.stdout : process.stderr).write(message)
+  process.exit(status)
+}
+
+function welcome (addresses: readonly string[], config: Config): string {
+  const [address = ''] = addresses
+  const curl = address.startsWith('unix:') ? `curl --unix-socket ${address.slice('unix:'.length)}` : 'curl'
+  const base = address.startsWith('unix:') ? 'http://localhost' : address
+  const sample = config.domains.find(domain => domain.sample)
+  const listening = `vdsm-tasks ${version} listens on ${addresses.join(', ')}\n`
+  if (sample === undefined) return listening
+  const body = { kind: 'storage.copyImage', source: { domain: sample.id, image: 'sample.raw' }, target: { domain: sample.id, image: 'copy.qcow2' } }
+  return `${listening}
+Copy the sample image, then look at the task, then follow what happens:
+
+  ${curl} -X PUT ${base}/tasks/first -H 'content-type: application/json' -d '${JSON.stringify(body)}'
+  ${curl} ${base}/tasks/first
+  ${curl} -N ${base}/events
+
+`
+}
+
+/** Is the agent's process: configuration, application, signals. These are the arguments of `vdsm-tasks serve`. */
+export async function serve (args: string[]): Promise<void> {
+  // whoever read what the agent says may be gone (`| head`, a log service that restarts): that must not end the copies
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => { if (error.code !== 'EPIPE') throw error })
+  }
+  const options = readOptions(args)
+  const config = readConfig(options.config)
+  if (options.showConfig) leave(0, JSON.stringify(config, undefined, 2) + '\n')
+
+  const onTerminal = process.stdout.isTTY
+  const log = pino({
+    level: config.log.level,
+    base: { host: config.hostId },
+    ...(onTerminal && { transport: { target: 'pino-pretty', options: { ignore: 'pid,host', translateTime: 'SYS:HH:MM:ss' } } })
+  })
+
+  const app = createApp(config, log)
+  closeWithGrace({ delay: 2000, logger: log }, async ({ err }) => {
+    // not as fatal: pino would flush, and its flush of a pipe that nobody reads never ends (sonic-boom tries again on EPIPE)
+    if (err !== undefined) log.error({ err }, 'stopping because of an unexpected error')
+    await app.stop()
+  })
+  try {
+    const addresses = await app.start()
+    log.info({ addresses, instance: app.instance, version }, `instance ${app.instance} has started`)
+    // the lines below are to work when they are pasted; a storage that hangs must not keep them back
+    await Promise.race([app.prepared(), sleep(5000, undefined, { ref: false })])
+    // logs are for machines unless somebody looks; the welcome is for people in either case
+    process.stderr.write(welcome(addresses, config))
+  } catch (error) {
+    const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
+    leave(1, `The agent cannot start: ${inUse ? `${error.message}. Is another agent running? "listen" in the configuration sets another address.` : error instanceof Error ? error.message : String(error)}\n`)
+  }
+}

@@ -1,0 +1,61 @@
+import { Option, type Command } from 'commander'
+import { findImage } from './address.ts'
+import type { Session } from './session.ts'
+import { submit, withTaskOptions, type SubmitOptions } from './submit.ts'
+import { parseBytes } from './units.ts'
+
+export type Format = 'raw' | 'qcow2'
+export type Allocation = 'sparse' | 'preallocated'
+
+interface CopyOptions extends SubmitOptions {
+  format?: Format
+  sourceFormat?: Format
+  allocation?: Allocation
+  bandwidth?: number
+  verify?: boolean
+  onExisting?: 'refuse' | 'replace'
+}
+
+/** The format of an image whose name does not tell it. */
+export function formatOption (flags: string, which: string): Option {
+  return new Option(`${flags} <format>`, `the format of ${which}, where its name does not tell`).choices(['raw', 'qcow2'])
+}
+
+export function allocationOption (): Option {
+  return new Option('--allocation <allocation>', 'take up space as data is written, or all of it at the start').choices(['sparse', 'preallocated'])
+}
+
+export function bandwidthOption (): Option {
+  return new Option('--bandwidth <bytes>', 'copy at most this many bytes per second: 100M, 1G').argParser(parseBytes)
+}
+
+export function addCopy (program: Command, session: Session): void {
+  withTaskOptions(program.command('copy')
+    .description('copy an image; sent again, or after a restart of the agent, an interrupted copy goes on where it was')
+    .argument('<source>', 'the image to copy')
+    .argument('<target>', 'what the copy is to be called')
+    .addOption(formatOption('--format', 'the target'))
+    .addOption(formatOption('--source-format', 'the source'))
+    .addOption(allocationOption())
+    .addOption(bandwidthOption())
+    .option('--verify', 'compare the copy with its source before it becomes visible')
+    .addOption(new Option('--on-existing <what>', 'what to do when the target exists; it stays good until it is replaced').choices(['refuse', 'replace'])))
+    .addHelpText('after', `
+Ctrl-C asks whether to cancel the copy or to leave it to the agent; when nobody can be asked, it is left.
+
+Examples:
+  vdsm-tasks copy local/sample.raw local/copy.qcow2
+  vdsm-tasks copy local/sample.raw shared/copy.raw --bandwidth 100M --verify --id nightly-42
+  vdsm-tasks copy ./disk.img shared/disk.qcow2 --detach`)
+    .action(async (source: string, target: string, { format, sourceFormat, allocation, bandwidth, verify, onExisting, ...task }: CopyOptions) => {
+      const [from, to] = await Promise.all([findImage(session, source), findImage(session, target)])
+      await submit(session, {
+        kind: 'storage.copyImage',
+        source: { ...from, ...(sourceFormat !== undefined && { format: sourceFormat }) },
+        target: { ...to, ...(format !== undefined && { format }), ...(allocation !== undefined && { allocation }) },
+        ...(bandwidth !== undefined && { bandwidth }),
+        ...(verify !== undefined && { verify }),
+        ...(onExisting !== undefined && { onExisting })
+      }, task, { resend: true })
+    })
+}

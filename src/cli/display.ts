@@ -1,0 +1,101 @@
+import type { Task } from '../client/types.ts'
+import { drawBar, LiveLines } from './bars.ts'
+import type { Sink } from './output.ts'
+import { percentOf, progressOf, subjectOf } from './words.ts'
+
+/** Shows on standard error how far tasks are. Standard output is for what comes of them. */
+export interface Display {
+  show (task: Task): void
+  /** The task has ended: nothing of it is shown any more. */
+  remove (id: string): void
+  /** Writes something else, to either stream, without a mess on the terminal. */
+  aside (write: () => void): void
+  /** Shows nothing until `resume`: the person is being asked. */
+  pause (): void
+  resume (): void
+}
+
+/** Live bars on a terminal, plain lines elsewhere. */
+export function openDisplay (sink: Sink): Display {
+  return sink.isTTY === true ? new Bars(sink) : new Lines(sink)
+}
+
+class Bars implements Display {
+  readonly #sink: Sink
+  readonly #live: LiveLines
+  readonly #tasks = new Map<string, Task>()
+  #paused = false
+
+  constructor (sink: Sink) {
+    this.#sink = sink
+    this.#live = new LiveLines(sink)
+  }
+
+  show (task: Task): void {
+    this.#tasks.set(task.id, task)
+    this.#draw()
+  }
+
+  remove (id: string): void {
+    this.#tasks.delete(id)
+    this.#draw()
+  }
+
+  aside (write: () => void): void {
+    this.#live.clear()
+    write()
+    this.#draw()
+  }
+
+  pause (): void {
+    this.#paused = true
+    this.#live.clear()
+  }
+
+  resume (): void {
+    this.#paused = false
+    this.#draw()
+  }
+
+  #draw (): void {
+    if (this.#paused) return
+    // a terminal that does not know its size says 0
+    const columns = this.#sink.columns || 80
+    const rows = this.#sink.rows || 24
+    // one column stays free: some terminals wrap a line that fills them all
+    const bars = [...this.#tasks.values()].map(task => drawBar(this.#sink, task, columns - 1))
+    const more = bars.length - (rows - 1)
+    this.#live.draw(more > 0 ? [...bars.slice(0, rows - 2), `and ${more + 1} more`] : bars)
+  }
+}
+
+class Lines implements Display {
+  readonly #sink: Sink
+  readonly #last = new Map<string, string>()
+
+  constructor (sink: Sink) {
+    this.#sink = sink
+  }
+
+  /** Says what is new: another state or phase, or another tenth. */
+  show ({ id, runId, spec, state, progress }: Task): void {
+    const { phase = '', bytesDone = 0, bytesTotal } = progress ?? {}
+    const tenth = bytesTotal === undefined ? 0 : Math.floor(percentOf(bytesDone, bytesTotal) / 10)
+    const now = `${runId} ${state} ${phase} ${tenth}`
+    if (this.#last.get(id) === now) return
+    this.#last.set(id, now)
+    this.#sink.write(`${id}  ${subjectOf(spec)}  ${state}${progress === undefined ? '' : `, ${progressOf(progress)}`}\n`)
+  }
+
+  remove (id: string): void {
+    this.#last.delete(id)
+  }
+
+  aside (write: () => void): void {
+    write()
+  }
+
+  pause (): void {}
+
+  resume (): void {}
+}

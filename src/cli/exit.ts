@@ -1,0 +1,51 @@
+import { CommanderError } from 'commander'
+import { ProblemError, UnreachableError } from '../client/errors.ts'
+import type { Problem } from '../client/types.ts'
+
+/** The exit statuses, and what they mean to a script. */
+export const exit = { done: 0, failed: 1, usage: 2, unreachable: 3, conflict: 4, interrupted: 130 } as const
+export type ExitStatus = (typeof exit)[keyof typeof exit]
+
+/** For `--help`. */
+export const exitStatuses = `Exit status:
+  0    done
+  1    failed, or canceled by somebody else
+  2    the command line is wrong
+  3    the agent cannot be reached
+  4    conflict: the image, volume or id is in use, or a precondition does not hold (409, 412)
+  130  interrupted with Ctrl-C`
+
+/** The command line is wrong in a way that only its meaning shows. */
+export class UsageError extends Error {
+  constructor (message: string) {
+    super(message)
+    this.name = 'UsageError'
+  }
+}
+
+export function statusOfProblem ({ status }: Pick<Problem, 'status'>): ExitStatus {
+  if (status === 409 || status === 412) return exit.conflict
+  // what the agent calls malformed was given on the command line
+  return status === 400 ? exit.usage : exit.failed
+}
+
+/** What went wrong, for the shell, for people, and for programs. */
+export interface Failure {
+  status: ExitStatus
+  /** Nothing when it has been said already. */
+  message?: string
+  problem?: object
+}
+
+/** Explains an error; those that nobody foresaw are thrown on. */
+export function explain (error: unknown): Failure {
+  if (error instanceof ProblemError) return { status: statusOfProblem(error), message: error.message, problem: error.problem }
+  if (error instanceof UnreachableError) {
+    const { message } = error
+    return { status: exit.unreachable, message, problem: { type: 'urn:vdsm-tasks:problem:unreachable', title: 'The agent cannot be reached', code: 'unreachable', detail: message } }
+  }
+  if (error instanceof UsageError) return { status: exit.usage, message: error.message }
+  // commander has printed its message, or the help that was asked for
+  if (error instanceof CommanderError) return { status: error.exitCode === 0 ? exit.done : exit.usage }
+  throw error
+}

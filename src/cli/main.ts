@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+import process from 'node:process'
+
+const args = process.argv.slice(2)
+// the agent is a process of its own kind, with its own signals; and it is large: other commands begin without it
+if (args[0] === 'serve') {
+  const { serve } = await import('../serve.ts')
+  await serve(args.slice(1))
+} else {
+  const [{ Session }, { run }] = await Promise.all([import('./session.ts'), import('./program.ts')])
+  const { stdin, stdout, stderr, env } = process
+  const session = new Session({ stdin, stdout, stderr, env, directory: process.cwd(), exit: code => process.exit(code) })
+  for (const stream of [stdout, stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      // `| head` has seen enough
+      if (error.code === 'EPIPE') process.exit()
+      throw error
+    })
+  }
+  process.on('SIGINT', () => { session.interrupt() })
+  process.exitCode = await run(args, session)
+}

@@ -1,0 +1,121 @@
+import { readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { Client } from '../client/client.ts'
+import { exit, UsageError, type ExitStatus } from './exit.ts'
+import { Output, type Sink } from './output.ts'
+
+/** What a command gets of its process. */
+export interface Surroundings {
+  stdin: NodeJS.ReadableStream & { isTTY?: boolean }
+  stdout: Sink
+  stderr: Sink
+  env: Readonly<Record<string, string | undefined>>
+  directory: string
+  exit (status: ExitStatus): never
+}
+
+/** The options that every command takes. */
+export interface GlobalOptions {
+  url?: string
+  tokenFile?: string
+  json?: boolean
+  patience?: number
+}
+
+/** One call of the command line: what it was given, its connection to the agent, and how it ends. */
+export class Session {
+  readonly out: Output
+  readonly stderr: Sink
+  readonly directory: string
+  readonly exit: (status: ExitStatus) => never
+  /** What the command ends with unless it throws. */
+  status: ExitStatus = exit.done
+  readonly #surroundings: Surroundings
+  #options: GlobalOptions = {}
+  #client: Client | undefined
+  #onInterrupt: (() => void) | undefined
+
+  constructor (surroundings: Surroundings) {
+    this.#surroundings = surroundings
+    this.out = new Output(surroundings.stdout)
+    this.stderr = surroundings.stderr
+    this.directory = surroundings.directory
+    this.exit = surroundings.exit
+  }
+
+  /** Takes over the options; the environment stands in for those that are not given. */
+  configure (options: GlobalOptions): void {
+    this.#options = options
+  }
+
+  get json (): boolean { return this.#options.json === true }
+  /** For how long an agent that was there is tried again. */
+  get patienceMs (): number { return (this.#options.patience ?? 600) * 1000 }
+  /** Whether there is a person who sees questions and can answer them. */
+  get interactive (): boolean { return this.#surroundings.stdin.isTTY === true && this.stderr.isTTY === true }
+
+  /** The agent. It is tried once: a person wants to know at once that it is not there. */
+  get client (): Client {
+    this.#client ??= this.#connect()
+    return this.#client
+  }
+
+  /** Says something that is not the result. */
+  say (text: string): void {
+    this.stderr.write(`${text}\n`)
+  }
+
+  /** How to call another command of the same agent. */
+  hint (command: string): string {
+    const { url, tokenFile } = this.#options
+    const options = [...url === undefined ? [] : ['--url', url], ...tokenFile === undefined ? [] : ['--token-file', tokenFile]]
+    return ['vdsm-tasks', ...options, command].join(' ')
+  }
+
+  /** Sets what Ctrl-C does from now on; by default it ends the command. */
+  onInterrupt (handler: (() => void) | undefined): void {
+    this.#onInterrupt = handler
+  }
+
+  /** Ctrl-C was pressed. */
+  interrupt (): void {
+    if (this.#onInterrupt === undefined) this.exit(exit.interrupted)
+    this.#onInterrupt()
+  }
+
+  /** Asks the person in front; undefined when no answer comes, or none is needed any more. */
+  async ask (question: string, signal: AbortSignal): Promise<string | undefined> {
+    // not as a terminal: line editing would swallow Ctrl-C
+    const lines = createInterface({ input: this.#surroundings.stdin, terminal: false, signal })
+    this.stderr.write(question)
+    const answer = await new Promise<string | undefined>(resolve => {
+      lines.once('line', line => { resolve(line.trim()) }).once('close', () => { resolve(undefined) })
+    })
+    lines.close()
+    return answer
+  }
+
+  async close (): Promise<void> {
+    await this.#client?.close()
+  }
+
+  #connect (): Client {
+    const { env } = this.#surroundings
+    const url = this.#options.url ?? (env['VDSM_TASKS_URL'] || 'http://127.0.0.1:7480')
+    if (!/^(https?:\/\/|unix:\/)/.test(url) || !URL.canParse(url)) throw new UsageError(`The URL of the agent is ${url}: it must be http://HOST:PORT, https://HOST:PORT or unix:/PATH.`)
+    const tokenFile = this.#options.tokenFile ?? (env['VDSM_TASKS_TOKEN_FILE'] || undefined)
+    return new Client({ url, retryMs: 0, ...(tokenFile !== undefined && { token: readToken(tokenFile) }) })
+  }
+}
+
+function readToken (file: string): string {
+  let token
+  try {
+    token = readFileSync(file, 'utf8').trim()
+  } catch (error) {
+    throw new UsageError(`The token cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  // anything else would be refused as a header, with a message that shows it
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new UsageError(`The file ${file} does not hold a token: one line of visible characters.`)
+  return token
+}

@@ -1,0 +1,72 @@
+import type { Copy, Progress, Task, TaskSpec } from '../client/types.ts'
+import { nameOf, quoted, type ImageAddress } from './address.ts'
+import { formatBytes, formatSeconds } from './units.ts'
+
+/** What a task is about. */
+export function subjectOf (spec: TaskSpec): string {
+  if ('source' in spec) return `${nameOf(spec.source)} -> ${nameOf(spec.target)}`
+  if ('against' in spec) return `${nameOf(spec)} = ${nameOf(spec.against)}`
+  return 'image' in spec ? nameOf(spec) : spec.volume
+}
+
+/** The image that a task writes; what a durable record tells about. */
+export function targetOf (spec: TaskSpec): ImageAddress | undefined {
+  if ('target' in spec) return spec.target
+  return spec.kind === 'storage.mendImage' ? spec : undefined
+}
+
+/** The kind without its family, as columns show it. */
+export function verbOf (kind: string): string {
+  return kind.slice(kind.indexOf('.') + 1)
+}
+
+/** How far a task is: `45 %, 115 MiB of 256 MiB, 12.3 MiB/s, 11 s left`. */
+export function progressOf ({ phase, queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds }: Progress): string {
+  if (phase === 'queued') return queuePosition === undefined ? 'waits for its turn' : `waits for its turn, number ${queuePosition}`
+  const parts = [
+    phase === 'verifying' && 'verifying',
+    bytesTotal !== undefined && `${percentOf(bytesDone, bytesTotal)} %`,
+    bytesTotal !== undefined && `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}`,
+    bytesPerSecond !== undefined && `${formatBytes(bytesPerSecond)}/s`,
+    etaSeconds !== undefined && `${formatSeconds(etaSeconds)} left`
+  ]
+  return parts.filter(part => part !== false).join(', ')
+}
+
+/** Rounded down: 100 is said of what is complete. */
+export function percentOf (done: number, total: number): number {
+  return total === 0 ? 100 : Math.floor(done / total * 100)
+}
+
+/** What came of a finished task. */
+export function outcomeOf ({ spec, state, result, error }: Task): string {
+  if (state === 'canceled') {
+    const target = targetOf(spec)
+    return target === undefined ? 'canceled' : `canceled; what is copied stays: vdsm-tasks mend ${quoted(nameOf(target))} continues it`
+  }
+  if (error !== undefined) return error.detail
+  if (result === undefined) return state
+  if ('bytesMoved' in result) {
+    if (result.alreadyDone === true) return `${nameOf(result)} was complete before`
+    const verified = result.verified === true ? ', identical to its source' : ''
+    const runs = result.epoch > 1 ? `, in ${result.epoch} runs` : ''
+    return `${nameOf(result)} is complete, ${formatBytes(result.bytesTotal)}${verified}; moved ${formatBytes(result.bytesMoved)}${runs}`
+  }
+  if ('identical' in result) return result.identical ? `${subjectOf(spec)}: identical` : `${subjectOf(spec)}: not identical, first difference at byte ${result.firstDifference ?? '?'}`
+  if ('bytesFreed' in result) return `${nameOf(result)} is deleted, ${formatBytes(result.bytesFreed)} freed`
+  if ('image' in result) return `${nameOf(result)} is created`
+  if ('alreadyStarted' in result && result.alreadyStarted === true) return `operation ${result.operationId} was started before`
+  if ('alreadyDone' in result && result.alreadyDone === true) return 'the bricks had been removed before'
+  return `operation ${result.operationId ?? ''}${'final' in result && result.final !== undefined ? ` is over: ${formatBytes(result.final.totals.bytes)} in ${result.final.totals.files} files moved` : ' is registered'}`
+}
+
+/** What the storage tells of a task that the agent has forgotten. */
+export function remainsOf ({ id, spec }: Task, copy: Copy | undefined): string {
+  const target = targetOf(spec)
+  if (target === undefined) return `The agent has forgotten task ${id} (${subjectOf(spec)}): look at what it was to do.`
+  const name = nameOf(target)
+  if (copy === undefined) return `The agent has forgotten task ${id}: vdsm-tasks status ${quoted(name)} tells how far ${name} is.`
+  if (copy.state === 'done') return `${name} is complete`
+  const { bytesDone, bytesTotal } = copy.copy
+  return `The agent has forgotten task ${id}. ${name} is ${copy.state}, ${percentOf(bytesDone, bytesTotal)} % of it is copied: vdsm-tasks mend ${quoted(name)} continues it.`
+}

@@ -1,0 +1,59 @@
+import { stripVTControlCharacters } from 'node:util'
+import t from 'tap'
+import { drawBar, LiveLines } from '../../src/cli/bars.ts'
+import type { Sink } from '../../src/cli/output.ts'
+import type { Progress, Task } from '../../src/client/types.ts'
+
+function taskWith (progress?: Progress, more: Partial<Task> = {}): Task {
+  return {
+    id: 'nightly-42',
+    runId: 'r',
+    kind: 'storage.copyImage',
+    spec: { kind: 'storage.copyImage', source: { domain: 'local', image: 'a.raw' }, target: { domain: 'local', image: 'b.raw' } },
+    specDigest: '',
+    state: 'running',
+    cancelable: true,
+    createdAt: '',
+    revision: 1,
+    tick: 1,
+    instance: 'i',
+    ...progress !== undefined && { progress },
+    ...more
+  }
+}
+
+const plain: Sink = { write: () => {} }
+const half: Progress = { phase: 'copying', bytesTotal: 2 ** 30, bytesDone: 2 ** 29, bytesPerSecond: 2 ** 20, etaSeconds: 512 }
+
+t.test('a bar shows how much is done, the rate and the estimate, and fits', async t => {
+  const bar = drawBar(plain, taskWith(half), 99)
+  t.match(bar, /^nightly-42 {2}local\/a\.raw -> local\/b\.raw {2}█+░+ {2} 50 % {5}1 MiB\/s {2}8 min 32 s left$/)
+  t.equal(bar.length, 99)
+  t.equal(bar.match(/█/g)?.length, Math.floor((bar.match(/[█░]/g)?.length ?? 0) / 2))
+  for (let width = 1; width < 200; width++) t.ok(drawBar(plain, taskWith(half), width).length <= width, `${width} columns`)
+})
+
+t.test('what has no numbers yet is said in words', async t => {
+  t.match(drawBar(plain, taskWith(), 99), /running$/)
+  t.match(drawBar(plain, taskWith({ phase: 'queued', queuePosition: 3 }), 99), /waits for its turn, number 3$/)
+  t.match(drawBar(plain, taskWith(half, { state: 'canceling' }), 99), /stopping$/)
+  t.match(drawBar(plain, taskWith({ ...half, phase: 'verifying' }), 99), /verifying/)
+  t.match(drawBar(plain, taskWith({ phase: 'copying', bytesTotal: 0, bytesDone: 0 }), 99), /█ {2}100 %/)
+})
+
+t.test('colours appear on a terminal that has them, and change no width', async t => {
+  const colourful: Sink = { write: () => {}, isTTY: true, hasColors: () => true }
+  t.match(drawBar(colourful, taskWith(half), 99), /\x1b\[36m█/) // eslint-disable-line no-control-regex
+  t.equal(stripVTControlCharacters(drawBar(colourful, taskWith(half), 99)), drawBar(plain, taskWith(half), 99))
+  t.equal(drawBar({ ...colourful, hasColors: () => false }, taskWith(half), 99), drawBar(plain, taskWith(half), 99))
+})
+
+t.test('lines that are drawn again take the place of the last ones', async t => {
+  const written: string[] = []
+  const live = new LiveLines({ write: text => { written.push(text) } })
+  live.draw(['a', 'b', 'c'])
+  live.draw(['d'])
+  live.clear()
+  live.draw([])
+  t.same(written, ['a\nb\nc', '\r\x1b[2A\x1b[Jd', '\r\x1b[J', ''])
+})

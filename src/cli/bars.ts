@@ -5,10 +5,11 @@ import { percentOf, subjectOf } from './words.ts'
 
 /** One line of exactly `width` columns or less: what it is about, the bar, and the numbers. */
 export function drawBar (sink: Sink, { id, spec, state, progress }: Task, width: number): string {
-  const { phase = 'copying', queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds } = progress ?? {}
+  const { phase = 'copying', queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds, stalledSince } = progress ?? {}
   const label = shorten(`${id}  ${subjectOf(spec)}`, Math.max(Math.floor(width * 0.4), 12))
   if (state === 'canceling') return shorten(`${label}  stopping`, width)
   if (phase === 'queued') return shorten(`${label}  waits for its turn${queuePosition === undefined ? '' : `, number ${queuePosition}`}`, width)
+  if (stalledSince !== undefined) return shorten(`${label}  the storage does not answer`, width)
   if (bytesTotal === undefined) return shorten(`${label}  ${state}`, width)
   const numbers = [
     `${String(percentOf(bytesDone, bytesTotal)).padStart(3)} %`,

@@ -1,19 +1,23 @@
 import { Option, type Command } from 'commander'
 import { findImage } from './address.ts'
+import type { TaskSpec } from '../client/types.ts'
 import type { Session } from './session.ts'
 import { submit, withTaskOptions, type SubmitOptions } from './submit.ts'
 import { parseBytes } from './units.ts'
 
 export type Format = 'raw' | 'qcow2'
 export type Allocation = 'sparse' | 'preallocated'
+export type ClusterSize = NonNullable<Extract<TaskSpec, { kind: 'storage.createImage' }>['clusterSize']>
 
 interface CopyOptions extends SubmitOptions {
   format?: Format
   sourceFormat?: Format
   allocation?: Allocation
+  clusterSize?: ClusterSize
   bandwidth?: number
   verify?: boolean
   onExisting?: 'refuse' | 'replace'
+  ignoreSpace?: boolean
 }
 
 /** The format of an image whose name does not tell it. */
@@ -23,6 +27,10 @@ export function formatOption (flags: string, which: string): Option {
 
 export function allocationOption (): Option {
   return new Option('--allocation <allocation>', 'take up space as data is written, or all of it at the start').choices(['sparse', 'preallocated'])
+}
+
+export function clusterSizeOption (): Option {
+  return new Option('--cluster-size <bytes>', 'of a qcow2 image, a power of two from 512 to 2M; 64K unless given').argParser(parseBytes)
 }
 
 export function bandwidthOption (): Option {
@@ -37,9 +45,11 @@ export function addCopy (program: Command, session: Session): void {
     .addOption(formatOption('--format', 'the target'))
     .addOption(formatOption('--source-format', 'the source'))
     .addOption(allocationOption())
+    .addOption(clusterSizeOption())
     .addOption(bandwidthOption())
     .option('--verify', 'compare the copy with its source before it becomes visible')
-    .addOption(new Option('--on-existing <what>', 'what to do when the target exists; it stays good until it is replaced').choices(['refuse', 'replace'])))
+    .addOption(new Option('--on-existing <what>', 'what to do when the target exists; it stays good until it is replaced').choices(['refuse', 'replace']))
+    .option('--ignore-space', 'begin although the copy looks too large for the domain'))
     .addHelpText('after', `
 Ctrl-C asks whether to cancel the copy or to leave it to the agent; when nobody can be asked, it is left.
 
@@ -47,15 +57,16 @@ Examples:
   vdsm-tasks copy local/sample.raw local/copy.qcow2
   vdsm-tasks copy local/sample.raw shared/copy.raw --bandwidth 100M --verify --id nightly-42
   vdsm-tasks copy ./disk.img shared/disk.qcow2 --detach`)
-    .action(async (source: string, target: string, { format, sourceFormat, allocation, bandwidth, verify, onExisting, ...task }: CopyOptions) => {
+    .action(async (source: string, target: string, { format, sourceFormat, allocation, clusterSize, bandwidth, verify, onExisting, ignoreSpace, ...task }: CopyOptions) => {
       const [from, to] = await Promise.all([findImage(session, source), findImage(session, target)])
       await submit(session, {
         kind: 'storage.copyImage',
         source: { ...from, ...(sourceFormat !== undefined && { format: sourceFormat }) },
-        target: { ...to, ...(format !== undefined && { format }), ...(allocation !== undefined && { allocation }) },
+        target: { ...to, ...(format !== undefined && { format }), ...(allocation !== undefined && { allocation }), ...(clusterSize !== undefined && { clusterSize }) },
         ...(bandwidth !== undefined && { bandwidth }),
         ...(verify !== undefined && { verify }),
-        ...(onExisting !== undefined && { onExisting })
+        ...(onExisting !== undefined && { onExisting }),
+        ...(ignoreSpace !== undefined && { ignoreSpace })
       }, task, { resend: true })
     })
 }

@@ -77,11 +77,11 @@ class Lines implements Display {
     this.#sink = sink
   }
 
-  /** Says what is new: another state or phase, or another tenth. */
+  /** Says what is new: another state or phase, another tenth, or a storage that does not answer. */
   show ({ id, runId, spec, state, progress }: Task): void {
-    const { phase = '', bytesDone = 0, bytesTotal } = progress ?? {}
+    const { phase = '', bytesDone = 0, bytesTotal, stalledSince = '' } = progress ?? {}
     const tenth = bytesTotal === undefined ? 0 : Math.floor(percentOf(bytesDone, bytesTotal) / 10)
-    const now = `${runId} ${state} ${phase} ${tenth}`
+    const now = `${runId} ${state} ${phase} ${tenth} ${stalledSince}`
     if (this.#last.get(id) === now) return
     this.#last.set(id, now)
     this.#sink.write(`${id}  ${subjectOf(spec)}  ${state}${progress === undefined ? '' : `, ${progressOf(progress)}`}\n`)

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
 import { findImage, nameOf } from './address.ts'
-import { allocationOption, formatOption, type Allocation, type Format } from './copy.ts'
+import { allocationOption, clusterSizeOption, formatOption, type Allocation, type ClusterSize, type Format } from './copy.ts'
 import type { Session } from './session.ts'
 import { submit, withTaskOptions, type SubmitOptions } from './submit.ts'
 import { formatBytes, parseBytes } from './units.ts'
@@ -9,6 +9,7 @@ import { percentOf } from './words.ts'
 interface CreateOptions extends SubmitOptions {
   format?: Format
   allocation?: Allocation
+  clusterSize?: ClusterSize
 }
 
 /** `create`, `delete`, `images` and `status`. */
@@ -18,14 +19,15 @@ export function addImages (program: Command, session: Session): void {
     .argument('<image>', 'what it is to be called')
     .argument('<size>', 'how large the disk is: 10G', parseBytes)
     .addOption(formatOption('--format', 'the image'))
-    .addOption(allocationOption()))
+    .addOption(allocationOption())
+    .addOption(clusterSizeOption()))
     .addHelpText('after', `
 Examples:
   vdsm-tasks create local/disk.qcow2 10G
   vdsm-tasks create local/disk.raw 512M --allocation preallocated`)
-    .action(async (image: string, virtualSize: number, { format, allocation, ...task }: CreateOptions) => {
+    .action(async (image: string, virtualSize: number, { format, allocation, clusterSize, ...task }: CreateOptions) => {
       const address = await findImage(session, image)
-      await submit(session, { kind: 'storage.createImage', ...address, virtualSize, ...(format !== undefined && { format }), ...(allocation !== undefined && { allocation }) }, task)
+      await submit(session, { kind: 'storage.createImage', ...address, virtualSize, ...(format !== undefined && { format }), ...(allocation !== undefined && { allocation }), ...(clusterSize !== undefined && { clusterSize }) }, task)
     })
 
   withTaskOptions(program.command('delete')

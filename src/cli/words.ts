@@ -21,12 +21,13 @@ export function verbOf (kind: string): string {
 }
 
 /** How far a task is: `45 %, 115 MiB of 256 MiB, 12.3 MiB/s, 11 s left`. */
-export function progressOf ({ phase, queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds }: Progress): string {
+export function progressOf ({ phase, queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds, stalledSince }: Progress): string {
   if (phase === 'queued') return queuePosition === undefined ? 'waits for its turn' : `waits for its turn, number ${queuePosition}`
   const parts = [
     phase === 'verifying' && 'verifying',
     bytesTotal !== undefined && `${percentOf(bytesDone, bytesTotal)} %`,
     bytesTotal !== undefined && `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}`,
+    stalledSince !== undefined && 'the storage does not answer',
     bytesPerSecond !== undefined && `${formatBytes(bytesPerSecond)}/s`,
     etaSeconds !== undefined && `${formatSeconds(etaSeconds)} left`
   ]
@@ -48,6 +49,7 @@ export function outcomeOf ({ spec, state, result, error }: Task): string {
   if (result === undefined) return state
   if ('bytesMoved' in result) {
     if (result.alreadyDone === true) return `${nameOf(result)} was complete before`
+    if (result.cloned === true) return `${nameOf(result)} is complete, ${formatBytes(result.bytesTotal)}; the file system shares its data with the source`
     const verified = result.verified === true ? ', identical to its source' : ''
     const runs = result.epoch > 1 ? `, in ${result.epoch} runs` : ''
     return `${nameOf(result)} is complete, ${formatBytes(result.bytesTotal)}${verified}; moved ${formatBytes(result.bytesMoved)}${runs}`

@@ -37,6 +37,7 @@ t.test('what has no numbers yet is said in words', async t => {
   t.match(drawBar(plain, taskWith(), 99), /running$/)
   t.match(drawBar(plain, taskWith({ phase: 'queued', queuePosition: 3 }), 99), /waits for its turn, number 3$/)
   t.match(drawBar(plain, taskWith(half, { state: 'canceling' }), 99), /stopping$/)
+  t.match(drawBar(plain, taskWith({ ...half, stalledSince: '2026-01-01T00:00:00Z' }), 99), /the storage does not answer$/)
   t.match(drawBar(plain, taskWith({ ...half, phase: 'verifying' }), 99), /verifying/)
   t.match(drawBar(plain, taskWith({ phase: 'copying', bytesTotal: 0, bytesDone: 0 }), 99), /█ {2}100 %/)
 })

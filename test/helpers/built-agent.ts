@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
+import { until } from './processes.ts'
 
 /** The agent as users run it: the built program, in a directory of its own. */
 export interface BuiltAgent {
@@ -46,6 +47,8 @@ export async function startAgent (t: Test, directory: string, config: object = {
     const address = /listens on (http:\S+?),?(?: |$)/.exec(line)?.[1]
     if (address === undefined || agent.pid === undefined) continue
     agent.stderr.resume()
+    // on a busy machine it listens before it has made its sample
+    if (!('domains' in config)) await until(async () => (await fetch(`${address}/domains/local/images/sample.raw`)).ok, 'the sample image')
     return { address, pid: agent.pid, directory, kill, stop: async () => { agent.kill('SIGTERM'); await gone; return agent.exitCode } }
   }
   throw new Error(`the agent did not start:\n${said.join('\n')}`)

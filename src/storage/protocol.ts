@@ -42,6 +42,8 @@ export interface CopySettings {
   /** How much the copy gives way to other programs, 0 to 19. */
   nice: number
   ioPriority: 'normal' | 'low' | 'idle'
+  /** Write past the page cache where that is possible. */
+  directIo: boolean
   /** Share the source's data where the file system can, instead of copying it. */
   clone: boolean
 }

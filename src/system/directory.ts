@@ -67,6 +67,11 @@ export async function cloneFile (fd: number, directory: Directory, name: string)
   await copyFile(`/proc/self/fd/${fd}`, entry(directory, name), constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
 }
 
+/** Opens an open file once more, with flags of its own. */
+export async function reopenFile (fd: number, flags: number): Promise<number> {
+  return await openFd(`/proc/self/fd/${fd}`, flags)
+}
+
 /** The stats of a name in a directory, of a link itself; undefined when there is nothing. */
 export async function look (directory: Directory, name: string): Promise<BigIntStats | undefined> {
   try {

@@ -1,10 +1,22 @@
-import { run } from './run.ts'
+import { constants } from 'node:fs'
+import { closeFd, hasCode, reopenFile } from './directory.ts'
+import { runOk } from './run.ts'
 
 /**
  * Takes what is durable of an open file out of the page cache (posix_fadvise(2), POSIX_FADV_DONTNEED, which Node does not
- * have and dd has), and has the kernel begin to write the rest. It is advice: nothing comes of an error.
+ * have and dd has), and has the kernel begin to write the rest.
  */
 export async function dropCached (fd: number): Promise<void> {
-  await run(['dd', 'if=/dev/null', 'of=/proc/self/fd/3', 'oflag=nocache', 'conv=notrunc,nocreat', 'count=0', 'status=none'], { fds: [fd], maxOutput: 0 })
-    .catch(() => { /* the pages stay */ })
+  await runOk(['dd', 'if=/proc/self/fd/3', 'iflag=nocache', 'count=0', 'status=none'], { fds: [fd], maxOutput: 0 })
+}
+
+/** Whether an open file can be read and written past the page cache. tmpfs, for one, is nothing but page cache. */
+export async function takesDirectIo (fd: number): Promise<boolean> {
+  try {
+    await closeFd(await reopenFile(fd, constants.O_RDONLY | constants.O_DIRECT))
+    return true
+  } catch (error) {
+    if (hasCode(error, 'EINVAL')) return false
+    throw error
+  }
 }

@@ -24,6 +24,8 @@ interface CopierOptions {
   expectedBytesPerSecond: number | undefined
   /** Of the target. */
   clusterBytes: number
+  /** The target can be written past the page cache. */
+  direct: boolean
 }
 
 /**
@@ -57,16 +59,17 @@ export class Copier {
   /** Bytes of the disk that this run has settled. */
   #settledBytes = 0
 
-  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes }: CopierOptions, report: (progress: Progress) => void) {
+  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes, direct }: CopierOptions, report: (progress: Progress) => void) {
     const { record, source, area } = session
     this.#session = session
     this.#settings = settings
     this.#bandwidth = bandwidth
     this.#align = Math.max(clusterBytes, MiB)
     this.#report = report
-    // raw has no metadata to put in order: our own flush is all it needs. qcow2 has, so its cache is never unsafe; on
-    // a shared file system late write-back of a killed run could even overwrite its successor's metadata.
-    this.#cache = record.format === 'raw' ? 'unsafe' : area.local ? 'writeback' : 'none'
+    // Past the cache, if that is possible: no guest loses its data there to a copy, and nothing is written late. Else: raw
+    // has no metadata to put in order, our own flush is all it needs. qcow2 has, so its cache is never unsafe; on a shared
+    // file system late write-back of a killed run could even overwrite its successor's metadata.
+    this.#cache = direct ? 'none' : record.format === 'raw' ? 'unsafe' : area.local ? 'writeback' : 'none'
     // a second qemu-img on a qcow2 target is refused by qemu's own lock
     this.#lanes = record.format === 'raw' ? settings.parallelWindows : 1
     // a run before this one, or another copy, has found out how fast the storage is
@@ -76,6 +79,7 @@ export class Copier {
     this.#flusher = new Flusher({
       fd: session.part.fd,
       image: record.image,
+      direct,
       signal: this.#signal,
       settle: async windows => { await this.#settle(windows) },
       fail: error => { this.#fail(error) }
@@ -169,7 +173,22 @@ export class Copier {
     this.#named.push(...windows)
   }
 
+  /** Copies a window, again from its start if it was begun under a limit so low that it would go on for long after that was lifted. */
   async #copyWindow (window: CopyWindow): Promise<void> {
+    const limit = this.#laneBandwidth
+    const isSlow = limit !== undefined && window.dataBytes / limit > this.#settings.windowSeconds * 2
+    const retuned = this.#retuned.signal
+    if (!isSlow) return await this.#convert(window, this.#signal)
+    try {
+      await this.#convert(window, AbortSignal.any([this.#signal, retuned]))
+    } catch (error) {
+      if (this.#signal.aborted || !retuned.aborted) throw error
+      await this.#session.assertOwnership()
+      await this.#copyWindow({ ...window, fresh: false })
+    }
+  }
+
+  async #convert (window: CopyWindow, signal: AbortSignal): Promise<void> {
     const { source, lease, part, record } = this.#session
     const { exitCode, stderr } = await run(convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
       offset: window.start,
@@ -180,9 +199,9 @@ export class Copier {
       cache: this.#cache,
       preallocated: record.allocation === 'preallocated',
       bytesPerSecond: this.#laneBandwidth
-    }), { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal: this.#signal })
+    }), { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal })
     // killed by our own signal: the reason is told by whoever aborted
-    this.#signal.throwIfAborted()
+    signal.throwIfAborted()
     if (exitCode !== 0) throw copyFailure(record.image, stderr)
   }
 

@@ -14,12 +14,14 @@ const dirtySeconds = 2
  * Milliseconds between two flushes while windows are copied. The kernel by itself begins to write seconds later, so that
  * the disk would idle while qemu-img fills the page cache, and all would wait for it at the end (npm run bench -- copy).
  */
-const pauseMs = 100
+const pauseMs = 20
 
 interface FlusherOptions {
   /** The target. One descriptor, opened before the first window: it is told of every error of writing back. */
   fd: number
   image: string
+  /** Windows bypass the page cache: what a flush has to write is little, and nothing is to be dropped. */
+  direct: boolean
   signal: AbortSignal
   /** Counts windows that are durable as done. One call at a time. */
   settle: (windows: readonly CopyWindow[]) => Promise<void>
@@ -77,7 +79,7 @@ export class Flusher {
   async #flushEarly (isHurried: () => boolean): Promise<void> {
     const { signal } = this.#ending
     while (!signal.aborted && !this.#options.signal.aborted) {
-      if (isHurried()) this.#startFlush('early')
+      if (isHurried() && !this.#options.direct) this.#startFlush('early')
       await this.#flushing
       await sleep(pauseMs, undefined, { signal }).catch(() => { /* that was the end */ })
     }
@@ -92,7 +94,7 @@ export class Flusher {
   }
 
   async #flush (): Promise<void> {
-    const { fd, image } = this.#options
+    const { fd, image, direct } = this.#options
     const windows = this.#written
     this.#written = []
     try {
@@ -104,7 +106,7 @@ export class Flusher {
     this.#settleNext(windows)
     // Nobody reads a copy right after it was made, and the host has guests whose data is worth more in memory. It is
     // faster, too: pages that are used again cost less than ever new ones (npm run bench -- copy)
-    await dropCached(fd)
+    if (!direct) await dropCached(fd).catch(() => { /* it was advice */ })
   }
 
   #settleNext (windows: readonly CopyWindow[]): void {

@@ -5,6 +5,7 @@ import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
 import { chmodFd, cloneFile, closeFd, hasCode, openFile, readStart, statFd, truncateFd } from '../../system/directory.ts'
 import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
+import { dropCached } from '../../system/page-cache.ts'
 import { run, runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { lockFile } from '../lease.ts'
@@ -24,6 +25,7 @@ export interface PartShape {
 }
 
 const qcow2ClusterBytes = 65536
+const maxSectorBytes = 65536
 
 /** Windows are never cut inside a cluster of the target. */
 export function clusterBytesOf ({ format, clusterSize }: Pick<PartShape, 'format' | 'clusterSize'>): number {
@@ -95,13 +97,12 @@ export async function reopenPart (area: Area, shape: PartShape, inode: string | 
 async function forgetCached (fd: number): Promise<void> {
   // only what is clean can be forgotten. What cannot be written belongs to windows that are not done
   await syncData(fd).catch(() => { /* the flushes of this run will tell, if it is still so */ })
-  // dd's way to say posix_fadvise(POSIX_FADV_DONTNEED), which Node has not
-  await runOk(['dd', 'if=/proc/self/fd/3', 'iflag=nocache', 'count=0', 'status=none'], { fds: [fd], maxOutput: 0 })
+  await dropCached(fd)
 }
 
-/** The last window is rounded up to whole sectors until the end step cuts the file to its size. */
+/** The last window is rounded up to whole sectors, of the disk's own size where the cache is bypassed, until the end step cuts the file to its size. */
 function fitsRaw (size: number, virtualSize: number): boolean {
-  return size >= virtualSize && size < virtualSize + 512
+  return size >= virtualSize && size < virtualSize + maxSectorBytes
 }
 
 /**

@@ -1,5 +1,6 @@
 import { AppError } from '../../errors.ts'
 import type { CopyResult } from '../../api/kinds.ts'
+import { takesDirectIo } from '../../system/page-cache.ts'
 import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, VerifyEnd, VerifyJob } from '../protocol.ts'
 import type { CopyRecord } from '../record.ts'
 import { decide, type Accepted } from './accept.ts'
@@ -79,7 +80,8 @@ export class CopyWorker {
         settings: job.settings,
         bandwidth: this.#bandwidth === undefined ? job.bandwidth : this.#bandwidth,
         expectedBytesPerSecond: job.expectedBytesPerSecond,
-        clusterBytes: clusterBytesOf(session.record)
+        clusterBytes: clusterBytesOf(session.record),
+        direct: job.settings.directIo && await takesDirectIo(session.part.fd)
       }, report)
       this.#copier = copier
       await copier.copy()

@@ -76,12 +76,14 @@ export class CopyWorker {
     const report = pulse.report.bind(pulse)
     try {
       if (accepted.record.begun.length === 0) await settleSource(session)
+      const direct = job.settings.directIo && await takesDirectIo(session.part.fd)
+      // no await from here to the copier: a bandwidth that is set in between would be lost
       const copier = new Copier(session, {
         settings: job.settings,
         bandwidth: this.#bandwidth === undefined ? job.bandwidth : this.#bandwidth,
         expectedBytesPerSecond: job.expectedBytesPerSecond,
         clusterBytes: clusterBytesOf(session.record),
-        direct: job.settings.directIo && await takesDirectIo(session.part.fd)
+        direct
       }, report)
       this.#copier = copier
       await copier.copy()

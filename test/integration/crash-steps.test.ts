@@ -39,7 +39,7 @@ type Format = 'raw' | 'qcow2'
 const argvOf = (job: object): string[] => [process.execPath, script, JSON.stringify(job)]
 const copyJob = (request: object) => ({
   what: 'copy',
-  job: { request, bandwidth: null, places: [place], host, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4 } }
+  job: { request, bandwidth: null, places: [place], host, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4, directIo: true, clone: true } }
 })
 const copyTo = (image: string, format: Format, more: object = {}) => copyJob({
   what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image, format, allocation: 'sparse' }, verify: false, onExisting: 'refuse', ignoreSpace: false, ...more
@@ -87,7 +87,13 @@ async function killAtEachStep (t: Test, { prepare, job, check, order }: { prepar
   const found: string[] = []
   for (const call of some(calls)) {
     await prepare()
-    t.equal(await runUntilCall(argvOf(job), call), 'SIGKILL', `hit ${call.name} ${call.number}`)
+    const signal = await runUntilCall(argvOf(job), call)
+    // flushes follow the clock, and another run may have had fewer of them: then it has ended
+    if (call.name === 'fdatasync' && signal === null) {
+      await check(t)
+      continue
+    }
+    t.equal(signal, 'SIGKILL', `hit ${call.name} ${call.number}`)
     found.push(await check(t))
   }
   const words = found.filter((word, index) => word !== found[index - 1])

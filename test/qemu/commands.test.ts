@@ -96,6 +96,8 @@ t.test('a rate of one byte a second is one that qemu-img takes', async t => {
 t.test('failures are told apart by the words of qemu-img', async t => {
   t.equal(classifyFailure('qemu-img: Could not open \'x\': Failed to get "write" lock\nIs another process using the image [x]?'), 'in-use')
   t.equal(classifyFailure('qemu-img: error while writing at byte 1048576: No space left on device'), 'no-space')
+  t.equal(classifyFailure('qemu-img: error while reading at byte 0: Input/output error'), 'storage')
+  t.equal(classifyFailure('qemu-img: error while writing at byte 0: Read-only file system'), 'storage')
   t.equal(classifyFailure('qemu-img: error while writing sector 1: Disk quota exceeded'), 'no-space')
   t.equal(classifyFailure('qemu-img: /proc/self/fd/3: The image size is too large for file format \'raw\''), 'no-space')
   t.equal(classifyFailure('qemu-img: Could not open \'x\': Image is not in qcow2 format'), 'other')

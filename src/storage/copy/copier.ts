@@ -288,6 +288,8 @@ function copyFailure (image: string, stderr: string): AppError {
       return new AppError('no-space', `There is no space left to copy ${image}. Make space, then mend the image: what is done of it is kept.`)
     case 'in-use':
       return new AppError('source-in-use', `Another program has opened the source or the target of ${image}: ${words}`)
+    case 'storage':
+      return new AppError('storage-failed', `The storage failed under ${image}: ${words}. What is done of it is kept; mend the image when the storage is well.`)
     case 'other':
       return new AppError('copy-failed', `qemu-img failed on ${image}: ${words}. What is done of it is kept; mend the image to try again.`)
   }

@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import type { Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
 import { infoCommand, isFormat, probeCommand } from '../../qemu/commands.ts'
-import { classifyFailure } from '../../qemu/failure.ts'
+import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
 import { parseInfo } from '../../qemu/info.ts'
 import type { NodeFile } from '../../qemu/node.ts'
@@ -103,7 +103,9 @@ export async function probeSource (source: Source): Promise<void> {
 
 /** Why qemu-img would not read an image. */
 function refusal (image: string, stderr: string): AppError {
-  if (classifyFailure(stderr) !== 'in-use') return invalid(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`)
+  const failure = classifyFailure(stderr)
+  if (failure === 'storage') return new AppError('storage-failed', `Image ${image} cannot be read: ${failureLine(stderr)}. Look after its storage.`)
+  if (failure !== 'in-use') return invalid(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`)
   return new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
 }
 

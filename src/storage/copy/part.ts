@@ -9,6 +9,7 @@ import { dropCached } from '../../system/page-cache.ts'
 import { run, runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { lockFile } from '../lease.ts'
+import { patience } from '../patience.ts'
 
 /** The file that a copy is written to. It gets the image's name only when it is complete. */
 export interface Part {
@@ -74,7 +75,7 @@ export async function removePart (area: Area, copyId: string): Promise<void> {
 export async function reopenPart (area: Area, shape: PartShape, inode: string | undefined): Promise<Part | undefined> {
   let fd
   try {
-    fd = await openFile(area.parts, shape.copyId, constants.O_RDWR)
+    fd = await patience(area)(async () => await openFile(area.parts, shape.copyId, constants.O_RDWR))
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return undefined
     throw error

@@ -10,6 +10,7 @@ import { runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { assertUnused } from '../in-use.ts'
 import { isLeased, takeLease, type Lease } from '../lease.ts'
+import { outlastOthers } from '../patience.ts'
 import type { CreateRequest, Host } from '../protocol.ts'
 import { readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord } from '../record.ts'
 
@@ -124,6 +125,8 @@ async function underLease<T> (area: Area, image: string, work: () => Promise<T>)
   const lease: Lease | undefined = await takeLease(area.leases, image, 'exclusive')
   if (lease === undefined) throw new AppError('resource-busy', `Image ${image} in domain ${area.id} is in use: it is being copied, or read by a copy.`)
   try {
+    // whoever held the lease before may have written a moment ago
+    await outlastOthers(area, lease)
     return await work()
   } finally {
     await lease.release()

@@ -64,7 +64,7 @@ t.test('three hosts told to start at the same instant get one operation', async 
   await cluster.slow(16)
   const replies = await Promise.all(agents.map((agent, index) => agent.run(`start-${index}`, rebalance)))
   const ids = replies.map(reply => reply.result?.['operationId'])
-  t.match(replies, [1, 2, 3].map(() => ({ result: { operationId: /^[0-9a-f-]{36}$/, accepted: true } })))
+  t.match(replies, [1, 2, 3].map(() => ({ result: { operationId: /^[0-9a-f-]{36}$/ } })))
   t.equal(new Set(ids).size, 1)
   t.equal(replies.filter(reply => reply.result?.['alreadyStarted'] === true).length, 2)
 
@@ -83,7 +83,7 @@ t.test('a start while it runs claims it', async t => {
   const { items: [running] } = await until(() => two.list(), ({ items: [item] }) => item?.problem === undefined)
   t.equal(running?.state, 'running')
   t.match(await three.run('later', rebalance), { result: { operationId: running?.operationId, alreadyStarted: true } })
-  t.match(await three.run('later', fixLayout), { result: { operationId: running?.operationId, alreadyStarted: true } }, 'which fixes the layout as well')
+  t.match(await three.run('later-layout', fixLayout), { result: { operationId: running?.operationId, alreadyStarted: true } }, 'which fixes the layout as well')
 })
 
 t.test('while it runs there is a rate, and an estimate that says how it was made', async t => {

@@ -6,7 +6,7 @@ import { AppError } from '../../errors.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
 import { closeFd, entry, look, openFile, readStart } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
-import { identityOf, isSameContent } from '../identity.ts'
+import { identityOf, inodeOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
 import { formatOfName, isImageName } from '../names.ts'
 import type { DomainDescription } from '../protocol.ts'
@@ -132,7 +132,7 @@ async function compose (area: Area, image: string, { record, problem, abandonedW
   const stats = await look(area.root, image)
   if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
   const replaceable = stats !== undefined && record?.replaces !== undefined && isSameContent(record.replaces, identityOf(stats))
-  return { domain: area.id, image, inode: stats === undefined ? undefined : String(stats.ino), record, leased, recordProblem: problem, replaceable, abandonedWrite }
+  return { domain: area.id, image, inode: stats === undefined ? undefined : inodeOf(stats), record, leased, recordProblem: problem, replaceable, abandonedWrite }
 }
 
 interface Readable {

@@ -201,7 +201,7 @@ export class Copier {
       cache: this.#cache,
       preallocated: record.allocation === 'preallocated',
       // A qemu-img that was cut off or stood still must not write when it comes back. GlusterFS with strict locks sees to
-      // that, but only for files that are locked: without it, they are opened anew behind its back (shown by a test).
+      // that, but only for files that are locked: the others it opens anew behind their users' backs (shown by a test).
       locking: !area.local,
       bytesPerSecond: this.#laneBandwidth
     })
@@ -210,6 +210,8 @@ export class Copier {
       // killed by our own signal: the reason is told by whoever aborted
       signal.throwIfAborted()
       if (exitCode === 0) return
+      // after a cut, qemu-img says all sorts of things
+      await this.#session.assertOwnership()
       // two lanes have opened the target at the same instant, and qemu's lock let only one: nothing was written
       const mayClash = !area.local && this.#lanes > 1 && tries < maxTries && classifyFailure(stderr) === 'in-use'
       if (!mayClash) throw copyFailure(record.image, stderr)

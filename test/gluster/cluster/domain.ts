@@ -64,10 +64,21 @@ export async function isCopied (t: Test, two: AgentProcess, { file }: SharedDoma
   t.equal(await compare({ path: file(two, 'source.raw'), format: 'raw' }, { path: file(two, image), format: image.endsWith('.raw') ? 'raw' : 'qcow2' }), identical, image)
 }
 
+function signalAll (pids: readonly number[], signal: 'SIGSTOP' | 'SIGCONT'): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal)
+    } catch (error) {
+      // it has ended in the meantime
+      if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
+    }
+  }
+}
+
 /** Stops every process of an agent in the middle of a window of each copy: what a paused machine does. */
 async function freeze (agent: AgentProcess): Promise<void> {
   await until(() => {
-    for (const pid of descendants(agent.pid)) process.kill(pid, 'SIGSTOP')
+    signalAll(descendants(agent.pid), 'SIGSTOP')
     if (agent.children('qemu-img convert').length >= targets.length) return true
     thaw(agent)
     return false
@@ -75,7 +86,7 @@ async function freeze (agent: AgentProcess): Promise<void> {
 }
 
 function thaw (agent: AgentProcess, pids = descendants(agent.pid)): void {
-  for (const pid of pids) process.kill(pid, 'SIGCONT')
+  signalAll(pids, 'SIGCONT')
 }
 
 /** Lets a frozen agent go on: what is writing comes first, before anybody can find out that it must not. */

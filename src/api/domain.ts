@@ -11,6 +11,7 @@ export const DomainStatus = Strict({
   bytesTotal: Type.Optional(Bytes('Size of the file system.')),
   bytesFree: Type.Optional(Bytes('Free space on it.')),
   local: Type.Optional(Type.Boolean({ description: 'The file system belongs to this host alone.' })),
+  warnings: Type.Optional(Type.Array(Type.String(), { description: 'What is not as it should be, but refuses nothing: a mount on which leases do not hold across hosts, for example. Absent when there is nothing to say.' })),
   observedAt: Time('When the storage was looked at.')
 }, { $id: 'DomainStatus', description: 'A storage domain as this host sees it.' })
 export type DomainStatus = Static<typeof DomainStatus>

@@ -443,6 +443,8 @@ export interface components {
             bytesFree?: number;
             /** @description The file system belongs to this host alone. */
             local?: boolean;
+            /** @description What is not as it should be, but refuses nothing: a mount on which leases do not hold across hosts, for example. Absent when there is nothing to say. */
+            warnings?: string[];
             /**
              * Format: date-time
              * @description When the storage was looked at.

@@ -1,5 +1,5 @@
 import { readDetail, readOperationId, readPool, readRebalance, readRemoveBrick, readTasks, readVolumes, type BrickDetail, type PoolHost, type StatusReport, type VolumeInfo, type VolumeTask } from './answers.ts'
-import type { Gluster } from './cli.ts'
+import type { AskOptions, Gluster } from './cli.ts'
 import { AppError } from '../errors.ts'
 
 /** A rebalance, or the emptying of these bricks. */
@@ -23,8 +23,8 @@ export async function findVolume (gluster: Gluster, volume: string, signal?: Abo
 }
 
 /** The hosts of the cluster. */
-export function listHosts (gluster: Gluster): Promise<PoolHost[]> {
-  return gluster.ask(['pool', 'list'], readPool, { lockFree: true })
+export function listHosts (gluster: Gluster, options: Pick<AskOptions, 'timeoutMs'> = {}): Promise<PoolHost[]> {
+  return gluster.ask(['pool', 'list'], readPool, { lockFree: true, ...options })
 }
 
 /** What is running or waiting to be committed, as this host's glusterd tells it. A volume that is locked is left out, as if it were not there. */

@@ -14,6 +14,8 @@ import { describeVolume } from './volumes.ts'
 export type Availability = { available: true } | { available: false, code: ErrorCode, detail: string }
 
 const maxAgeMs = 2000
+/** Whoever asks whether the agent is ready must not wait for a command line that hangs: as long as for storage. */
+const probeMs = 5000
 // The space in use only says where an estimate starts from; asking for it locks every volume.
 const usageAgeMs = 30_000
 
@@ -75,7 +77,7 @@ export class Operations {
 
   async #probe (): Promise<Availability> {
     try {
-      await listHosts(this.#gluster)
+      await listHosts(this.#gluster, { timeoutMs: probeMs })
       return { available: true }
     } catch (error) {
       if (!(error instanceof AppError)) throw error

@@ -26,6 +26,7 @@ export class Poller {
   #waiting = new AbortController()
   #known: Map<string, Operation> | undefined
   #trouble: ErrorCode | undefined
+  #settled = 0
 
   constructor (options: PollerOptions) {
     this.#options = options
@@ -50,6 +51,7 @@ export class Poller {
   /** An operation ended here: tells its last state, which no later look will show. */
   settle (operation: Operation): void {
     this.#known?.delete(operation.operationId)
+    this.#settled++
     this.#options.onChange(operation)
   }
 
@@ -68,10 +70,13 @@ export class Poller {
 
   /** Whether something runs, or may. */
   async #look (): Promise<boolean> {
+    const settled = this.#settled
     try {
       const list = await this.#options.operations.list()
       const { items } = list
       this.#trouble = undefined
+      // a look from before an end would tell of the operation as if it were a new one
+      if (this.#settled !== settled) return true
       if (!this.#stopping.signal.aborted) this.#tell(list)
       return items.some(item => item.state === 'running' || (item.state === 'unknown' && !item.complete))
     } catch (error) {

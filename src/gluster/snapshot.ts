@@ -1,25 +1,40 @@
+/** For how long a failure is the answer: as long as a caller who is told that it failed should wait before the next try. */
+const failureMs = 1000
+
+interface Look<T> {
+  started: number
+  value: Promise<T>
+  state: 'running' | 'seen' | 'failed'
+  ended: number
+}
+
 /** One look at a time, shared by all who ask while it lasts and for a while after: a thousand pollers cost one look. */
 export class Snapshot<T> {
   readonly #look: () => Promise<T>
   readonly #maxAgeMs: number
-  #current: { started: number, value: Promise<T>, running: boolean } | undefined
+  readonly #failureMs: number
+  #current: Look<T> | undefined
 
-  constructor (look: () => Promise<T>, maxAgeMs: number) {
+  constructor (look: () => Promise<T>, maxAgeMs: number, keepFailureMs = failureMs) {
     this.#look = look
     this.#maxAgeMs = maxAgeMs
+    this.#failureMs = keepFailureMs
   }
 
-  /** What was seen at most `maxAgeMs` ago. A look that failed is not kept. */
+  /** What was seen at most `maxAgeMs` ago; or the failure of a look that ended a moment ago. */
   read (): Promise<T> {
     const current = this.#current
     if (current !== undefined) {
-      if (performance.now() - current.started < this.#maxAgeMs) return current.value
-      // begun too long ago: its beginning may be outdated when it ends
-      if (current.running) return current.value.then(() => this.read())
+      const now = performance.now()
+      if (current.state === 'failed' && now - current.ended < this.#failureMs) return current.value
+      if (current.state !== 'failed' && now - current.started < this.#maxAgeMs) return current.value
+      // begun too long ago: its beginning may be outdated when it ends. If it fails, so would the next: it is shared
+      if (current.state === 'running') return current.value.then(() => this.read())
     }
-    const next = { started: performance.now(), value: this.#look(), running: true }
+    const next: Look<T> = { started: performance.now(), value: this.#look(), state: 'running', ended: 0 }
     this.#current = next
-    next.value.then(() => { next.running = false }, () => { if (this.#current === next) this.#current = undefined })
+    const end = (state: 'seen' | 'failed') => () => { next.state = state; next.ended = performance.now() }
+    next.value.then(end('seen'), end('failed'))
     return next.value
   }
 

@@ -37,14 +37,14 @@ export function nodeName (node: BlockNode): string {
  * A window of a target as `--target-image-opts`, the one form that `convert` takes for a target with a graph.
  * Preallocated targets must never be punched: a redone window would give back what was reserved.
  * Several windows of a raw target are written at once, by a process each, and one that opens the file while another does
- * may be refused by qemu's own lock ("resize" lock, qemu 7.2): the lease and our lock on the file keep others out.
+ * may be refused by qemu's own lock ("resize" lock, qemu 7.2): without `locking`, others must be kept out by other means.
  */
-export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, preallocated: boolean): string {
+export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking }: { preallocated: boolean, locking: boolean }): string {
   const discard = (prefix: string) => preallocated ? [`${prefix}discard=off`] : []
   const below = format === 'raw' ? 'file.' : 'file.file.'
   return [
     'driver=raw', `offset=${offset}`, `size=${size}`, ...discard(''),
     ...(format === 'raw' ? [] : ['file.driver=qcow2', ...discard('file.')]),
-    `${below}driver=file`, `${below}filename=/proc/self/fd/${fd}`, ...(format === 'raw' ? [`${below}locking=off`] : []), ...discard(below)
+    `${below}driver=file`, `${below}filename=/proc/self/fd/${fd}`, ...(format === 'raw' && !locking ? [`${below}locking=off`] : []), ...discard(below)
   ].join(',')
 }

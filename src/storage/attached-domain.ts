@@ -167,6 +167,8 @@ export class Domain {
       const { sampleMade } = await child.call(`Domain ${this.id}`, remote => remote.prepare({ place: this.place, create, sample }))
       this.#log.info({ domain: this.id, path: this.place.path }, `domain ${this.id} is ready`)
       if (sampleMade) this.#log.info({ domain: this.id }, 'made sample.raw, so that there is something to copy')
+      const { warnings = [] } = await child.call(`Domain ${this.id}`, remote => remote.describe(), readDeadlineMs)
+      for (const warning of warnings) this.#log.warn({ domain: this.id, path: this.place.path }, warning)
     } catch (error) {
       if (!this.#stopped) this.#log.warn({ domain: this.id, err: error }, `domain ${this.id} is not available`)
     }

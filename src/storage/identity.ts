@@ -17,11 +17,19 @@ export const Identity = Strict({
 })
 export type Identity = Static<typeof Identity>
 
+/**
+ * The inode of a file, as decimal digits. Node reads it as a signed number, but it is not: GlusterFS makes it from a hash,
+ * so that it is 2^63 or more for every other file, and would be negative.
+ */
+export function inodeOf ({ ino }: Pick<BigIntStats, 'ino'>): string {
+  return String(BigInt.asUintN(64, ino))
+}
+
 /** Takes the identity of a file from its stats. */
 export function identityOf (stats: BigIntStats): Identity {
   // where the file system keeps no time of birth, Node fills in another one or zero
   const born = stats.birthtimeNs > 0n && stats.birthtimeNs < stats.ctimeNs ? { born: String(stats.birthtimeNs) } : {}
-  return { inode: String(stats.ino), size: Number(stats.size), modified: String(stats.mtimeNs), changed: String(stats.ctimeNs), ...born }
+  return { inode: inodeOf(stats), size: Number(stats.size), modified: String(stats.mtimeNs), changed: String(stats.ctimeNs), ...born }
 }
 
 /** The names of what differs between two identities. */

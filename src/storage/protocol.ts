@@ -105,6 +105,8 @@ export interface DomainDescription {
   bytesFree: number
   /** The file system is this host's alone. */
   local: boolean
+  /** What about its mount makes leases less than they should be. */
+  warnings?: string[]
 }
 
 export interface CreateRequest {

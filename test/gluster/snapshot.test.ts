@@ -28,11 +28,26 @@ t.test('after a change the next reader does not get a look from before it, not e
   t.same(await Promise.all([before, after, snapshot.read()]), ['old', 'new', 'new'])
 })
 
-t.test('a look that failed is tried again', async t => {
-  let looks = 0
-  const snapshot = new Snapshot(async () => { if (++looks === 1) throw new Error('down'); return looks }, 10_000)
+t.test('a look that failed is the answer to all who asked meanwhile, and for a moment to all who ask then', async t => {
+  const looks: Array<(error: Error) => void> = []
+  const snapshot = new Snapshot(() => new Promise<string>((_resolve, reject) => { looks.push(reject) }), 20, 60_000)
+  const early = [snapshot.read(), snapshot.read()]
+  await sleep(40)
+  const readers = [...early, snapshot.read()]
+  looks[0]?.(new Error('down'))
+  for (const reader of readers) await t.rejects(reader, /down/)
   await t.rejects(snapshot.read(), /down/)
-  t.equal(await snapshot.read(), 2)
+  t.equal(looks.length, 1)
+})
+
+t.test('after that moment, and after a change, a look that failed is tried again', async t => {
+  for (const keepMs of [0, 60_000]) {
+    let looks = 0
+    const snapshot = new Snapshot(async () => { if (++looks === 1) throw new Error('down'); return looks }, 10_000, keepMs)
+    await t.rejects(snapshot.read(), /down/)
+    if (keepMs > 0) snapshot.expire()
+    t.equal(await snapshot.read(), 2)
+  }
 })
 
 t.test('who comes late in a long look gets the next one, together with the others', async t => {

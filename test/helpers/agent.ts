@@ -18,6 +18,7 @@ export interface AgentOptions {
   domains: Array<{ id: string, path: string, create?: boolean, bandwidth?: number }>
   copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number, bandwidth?: number, nice?: number, ioPriority?: 'normal' | 'low' | 'idle', clone?: boolean }
   recovery?: 'manual' | 'own' | 'any'
+  gluster?: { pollSeconds?: number }
   tasks?: { retentionSeconds?: number, maxActive?: number }
   /** A program and its options that runs the agent, strace for instance. */
   under?: readonly string[]
@@ -35,9 +36,9 @@ export interface Reply<T> {
 export async function startAgent (t: Test, options: AgentOptions): Promise<AgentProcess> {
   const directory = await temporaryDirectory(t)
   const socket = join(directory, 'agent.sock')
-  const { hostId = 'node1', domains, recovery = 'manual', copy = {}, tasks = {}, under = [], mounts = [] } = options
+  const { hostId = 'node1', domains, recovery = 'manual', copy = {}, gluster = {}, tasks = {}, under = [], mounts = [] } = options
   const config = join(directory, 'config.json')
-  await writeFile(config, JSON.stringify({ listen: { unix: socket }, hostId, domains, recovery, copy, tasks, log: { level: 'warn' } }))
+  await writeFile(config, JSON.stringify({ listen: { unix: socket }, hostId, domains, recovery, copy, gluster, tasks, log: { level: 'warn' } }))
   const mounting = mounts.map(({ path, bytes }) => `mount -t tmpfs -o size=${bytes} tmpfs '${path}'; `).join('')
   const argv = [
     ...mounts.length === 0 ? [] : ['unshare', '--mount', ...process.getuid?.() === 0 ? [] : ['--map-root-user'], 'sh', '-ec', `${mounting}exec "$@"`, 'sh'],

@@ -70,13 +70,13 @@ t.test('a window is copied to its place and nowhere else', async t => {
   for (const format of ['raw', 'qcow2'] as const) {
     const target = await open(`window.${format}`)
     await run(createCommand({ fd: 3, format }, 8 * MiB, 'sparse'), { fds: [target] })
-    const command = convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format }, { offset: MiB, length: 2 * MiB, targetIsZero: true }, { cache: 'writeback', preallocated: false, bytesPerSecond: undefined })
+    const command = convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format }, { offset: MiB, length: 2 * MiB, targetIsZero: true }, { cache: 'writeback', preallocated: false, locking: false, bytesPerSecond: undefined })
     const source = await open('source.raw')
     t.match(await run(command, { fds: [source, target, source] }), { exitCode: 0, stderr: '' })
     const rest = await run(compareCommand([{ fd: 3, format }], [{ fd: 4, format: 'raw' }]), { fds: [target, source] })
     t.match(rest, { exitCode: 1, stdout: /mismatch at offset 0/i })
     for (const [offset, length] of [[0, MiB], [3 * MiB, 5 * MiB]]) {
-      await run(convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format }, { offset: offset ?? 0, length: length ?? 0, targetIsZero: true }, { cache: 'writeback', preallocated: false, bytesPerSecond: 1e9 }), { fds: [source, target, source] })
+      await run(convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format }, { offset: offset ?? 0, length: length ?? 0, targetIsZero: true }, { cache: 'writeback', preallocated: false, locking: false, bytesPerSecond: 1e9 }), { fds: [source, target, source] })
     }
     const whole = await run(compareCommand([{ fd: 3, format }], [{ fd: 4, format: 'raw' }]), { fds: [target, source] })
     t.match(whole, { exitCode: 0 })
@@ -89,7 +89,7 @@ t.test('a rate of one byte a second is one that qemu-img takes', async t => {
   const target = await open('slow.raw')
   await run(createCommand({ fd: 3, format: 'raw' }, MiB, 'sparse'), { fds: [target] })
   const source = await open('source.raw')
-  const { exitCode } = await run(convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format: 'raw' }, { offset: 0, length: 512, targetIsZero: true }, { cache: 'unsafe', preallocated: false, bytesPerSecond: 1 }), { fds: [source, target, source] })
+  const { exitCode } = await run(convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format: 'raw' }, { offset: 0, length: 512, targetIsZero: true }, { cache: 'unsafe', preallocated: false, locking: false, bytesPerSecond: 1 }), { fds: [source, target, source] })
   t.equal(exitCode, 0)
 })
 

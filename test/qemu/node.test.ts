@@ -22,11 +22,12 @@ t.test('no format is left for qemu to guess, whatever the graph', async t => {
 })
 
 t.test('the options of a target say the same as a graph', async t => {
-  t.equal(targetOptions(raw(4), 1048576, 512, false), 'driver=raw,offset=1048576,size=512,file.driver=file,file.filename=/proc/self/fd/4,file.locking=off')
-  t.equal(targetOptions(qcow2(4), 0, 65536, false), 'driver=raw,offset=0,size=65536,file.driver=qcow2,file.file.driver=file,file.file.filename=/proc/self/fd/4')
+  t.equal(targetOptions(raw(4), 1048576, 512, { preallocated: false, locking: false }), 'driver=raw,offset=1048576,size=512,file.driver=file,file.filename=/proc/self/fd/4,file.locking=off')
+  t.equal(targetOptions(qcow2(4), 0, 65536, { preallocated: false, locking: false }), 'driver=raw,offset=0,size=65536,file.driver=qcow2,file.file.driver=file,file.file.filename=/proc/self/fd/4')
 })
 
 t.test('a preallocated target is never punched, on any level', async t => {
-  t.equal(targetOptions(raw(4), 0, 512, true), 'driver=raw,offset=0,size=512,discard=off,file.driver=file,file.filename=/proc/self/fd/4,file.locking=off,file.discard=off')
-  t.equal(targetOptions(qcow2(4), 0, 512, true), 'driver=raw,offset=0,size=512,discard=off,file.driver=qcow2,file.discard=off,file.file.driver=file,file.file.filename=/proc/self/fd/4,file.file.discard=off')
+  t.notMatch(targetOptions(raw(4), 0, 512, { preallocated: false, locking: true }), 'locking=off')
+  t.equal(targetOptions(raw(4), 0, 512, { preallocated: true, locking: false }), 'driver=raw,offset=0,size=512,discard=off,file.driver=file,file.filename=/proc/self/fd/4,file.locking=off,file.discard=off')
+  t.equal(targetOptions(qcow2(4), 0, 512, { preallocated: true, locking: false }), 'driver=raw,offset=0,size=512,discard=off,file.driver=qcow2,file.discard=off,file.file.driver=file,file.file.filename=/proc/self/fd/4,file.file.discard=off')
 })

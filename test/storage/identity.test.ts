@@ -2,7 +2,7 @@ import { appendFile, chmod, mkdtemp, open, rename, rm, stat, utimes, writeFile }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { differences, identityOf, type Identity } from '../../src/storage/identity.ts'
+import { differences, identityOf, inodeOf, type Identity } from '../../src/storage/identity.ts'
 
 const directory = await mkdtemp(join(tmpdir(), 'vdsm-tasks-test-'))
 t.teardown(async () => { await rm(directory, { recursive: true }) })
@@ -48,4 +48,12 @@ t.test('a birth that one side cannot see is no difference', async t => {
 t.test('nanoseconds and inode numbers beyond 2^53 keep every digit', async t => {
   const stats = Object.assign(await stat(path, { bigint: true }), { ino: 2n ** 64n - 1n, mtimeNs: 1_795_388_000_123_456_789n })
   t.match(identityOf(stats), { inode: '18446744073709551615', modified: '1795388000123456789' })
+})
+
+t.test('an inode of 2^63 or more, as every other file on GlusterFS has, is a positive number', async t => {
+  const stats = await stat(path, { bigint: true })
+  // what Node makes of 0x8000000000000001
+  stats.ino = -9223372036854775807n
+  t.equal(inodeOf(stats), '9223372036854775809')
+  t.equal(identityOf(stats).inode, '9223372036854775809')
 })

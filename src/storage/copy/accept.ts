@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
 import { look } from '../../system/directory.ts'
 import { openArea, type Area } from '../area.ts'
 import { identityOf, isSameContent, type Identity } from '../identity.ts'
 import { takeLease, type Lease } from '../lease.ts'
+import { outlastOthers } from '../patience.ts'
 import type { CopyJob, CopyPreview, CopyRequest } from '../protocol.ts'
 import { readRecord, type CopyRecord } from '../record.ts'
 import { begin } from './begin.ts'
@@ -36,9 +36,6 @@ export interface Decision {
   proceed: () => Promise<Acceptance>
 }
 
-/** Readers of a shared file system may be shown a record up to a second old; twice that is waited after a take-over. */
-const takeOverDelayMs = 2000
-
 /**
  * The first half of the accept step: takes the leases and looks at everything under them. Throws the refusal. The
  * second half, `proceed`, makes target and record durable.
@@ -49,7 +46,7 @@ export async function decide (job: CopyJob): Promise<Decision> {
   const area = await openArea(placeOf(job, target.domain))
   const lease = await takeTarget(area, target.image)
   // whoever held the lease before may have written a moment ago
-  if (lease.existed && !area.local) await sleep(takeOverDelayMs)
+  await outlastOthers(area, lease)
   const record = await readRecord(area.copies, area.id, target.image)
   const existing = await look(area.root, target.image)
 

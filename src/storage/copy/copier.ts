@@ -17,6 +17,8 @@ const MiB = 1024 * 1024
 
 const maxWindowBytes = 1024 * MiB
 const firstWindowBytes = 64 * MiB
+const maxTries = 20
+const clashPauseMs = 100
 
 interface CopierOptions {
   settings: CopySettings
@@ -189,8 +191,8 @@ export class Copier {
   }
 
   async #convert (window: CopyWindow, signal: AbortSignal): Promise<void> {
-    const { source, lease, part, record } = this.#session
-    const { exitCode, stderr } = await run(convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
+    const { source, lease, part, record, area } = this.#session
+    const command = convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
       offset: window.start,
       // qemu copies whole sectors; a raw target is cut to its exact size at the end
       length: Math.ceil((window.end - window.start) / 512) * 512,
@@ -198,11 +200,23 @@ export class Copier {
     }, {
       cache: this.#cache,
       preallocated: record.allocation === 'preallocated',
+      // A qemu-img that was cut off or stood still must not write when it comes back. GlusterFS with strict locks sees to
+      // that, but only for files that are locked: the others it opens anew behind their users' backs (shown by a test).
+      locking: !area.local,
       bytesPerSecond: this.#laneBandwidth
-    }), { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal })
-    // killed by our own signal: the reason is told by whoever aborted
-    signal.throwIfAborted()
-    if (exitCode !== 0) throw copyFailure(record.image, stderr)
+    })
+    for (let tries = 1; ; tries++) {
+      const { exitCode, stderr } = await run(command, { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal })
+      // killed by our own signal: the reason is told by whoever aborted
+      signal.throwIfAborted()
+      if (exitCode === 0) return
+      // after a cut, qemu-img says all sorts of things
+      await this.#session.assertOwnership()
+      // two lanes have opened the target at the same instant, and qemu's lock let only one: nothing was written
+      const mayClash = !area.local && this.#lanes > 1 && tries < maxTries && classifyFailure(stderr) === 'in-use'
+      if (!mayClash) throw copyFailure(record.image, stderr)
+      await sleep(clashPauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => { signal.throwIfAborted() })
+    }
   }
 
   /**

@@ -8,7 +8,9 @@ import { removeFile, syncData, syncDirectory, syncFile } from '../../system/dura
 import { dropCached } from '../../system/page-cache.ts'
 import { run, runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
+import { inodeOf } from '../identity.ts'
 import { lockFile } from '../lease.ts'
+import { patience } from '../patience.ts'
 
 /** The file that a copy is written to. It gets the image's name only when it is complete. */
 export interface Part {
@@ -35,8 +37,8 @@ export function clusterBytesOf ({ format, clusterSize }: Pick<PartShape, 'format
 /** Makes an empty part, durable with its name. It must not exist. */
 export async function createPart (area: Area, { copyId, format, allocation, virtualSize, clusterSize }: PartShape): Promise<Part> {
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
-  const part = { fd, inode: String((await statFd(fd)).ino) }
-  await lockPart(fd, copyId)
+  const part = { fd, inode: inodeOf(await statFd(fd)) }
+  await lockPart(area, fd, copyId)
   if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
   else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
   await syncFile(fd)
@@ -57,12 +59,12 @@ export async function clonePart (area: Area, copyId: string, source: number): Pr
     return undefined
   }
   const fd = await openFile(area.parts, copyId, constants.O_RDWR)
-  await lockPart(fd, copyId)
+  await lockPart(area, fd, copyId)
   // the clone has the source's mode, which may not even let its group write
   await chmodFd(fd, 0o660)
   await syncFile(fd)
   await syncDirectory(area.parts)
-  return { fd, inode: String((await statFd(fd)).ino) }
+  return { fd, inode: inodeOf(await statFd(fd)) }
 }
 
 /** Removes a part, whatever it is. */
@@ -74,16 +76,16 @@ export async function removePart (area: Area, copyId: string): Promise<void> {
 export async function reopenPart (area: Area, shape: PartShape, inode: string | undefined): Promise<Part | undefined> {
   let fd
   try {
-    fd = await openFile(area.parts, shape.copyId, constants.O_RDWR)
+    fd = await patience(area)(async () => await openFile(area.parts, shape.copyId, constants.O_RDWR))
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return undefined
     throw error
   }
   const stats = await statFd(fd)
-  await lockPart(fd, shape.copyId)
-  if (String(stats.ino) === inode) await forgetCached(fd)
-  const sound = String(stats.ino) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape.virtualSize) : await isSoundQcow2(fd, Number(stats.size), shape))
-  if (sound) return { fd, inode: String(stats.ino) }
+  await lockPart(area, fd, shape.copyId)
+  if (inodeOf(stats) === inode) await forgetCached(fd)
+  const sound = inodeOf(stats) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape.virtualSize) : await isSoundQcow2(fd, Number(stats.size), shape))
+  if (sound) return { fd, inode: inodeOf(stats) }
   await closeFd(fd)
   return undefined
 }
@@ -123,8 +125,9 @@ async function isSoundQcow2 (fd: number, fileBytes: number, { copyId, virtualSiz
 
 /**
  * Locks the part itself, too: a lease file that somebody removed by hand must not let two writers in. An orphaned
- * qemu-img of a killed worker has the descriptor; it is gone within moments.
+ * qemu-img of a killed worker has the descriptor; it is gone within moments. Not on GlusterFS and NFS: there, flock and
+ * fcntl are the same lock, and ours would refuse qemu's own, which is what makes its late writes fail (see Copier).
  */
-async function lockPart (fd: number, copyId: string): Promise<void> {
-  if (!await lockFile(fd)) throw new AppError('resource-busy', `The part ${copyId} is being written by another process.`)
+async function lockPart ({ local }: Area, fd: number, copyId: string): Promise<void> {
+  if (local && !await lockFile(fd)) throw new AppError('resource-busy', `The part ${copyId} is being written by another process.`)
 }

@@ -3,7 +3,7 @@ import { AppError } from '../../errors.ts'
 import { look } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import { explain } from '../failure.ts'
-import { isSameContent, identityOf } from '../identity.ts'
+import { identityOf, inodeOf, isSameContent } from '../identity.ts'
 import type { Lease } from '../lease.ts'
 import type { CopyJob } from '../protocol.ts'
 import { total } from '../ranges.ts'
@@ -23,7 +23,7 @@ export async function resume (job: CopyJob, area: Area, lease: Lease, record: Co
   const preview = { bytesTotal: record.virtualSize, bytesDone: total(record.done) }
   const final = await look(area.root, record.image)
   // the image has its name already: only the record does not say so yet
-  if (final !== undefined && record.phase === 'finishing' && String(final.ino) === record.inode) {
+  if (final !== undefined && record.phase === 'finishing' && inodeOf(final) === record.inode) {
     return { preview: { outcome: 'finish', ...preview }, proceed: async () => ({ how: 'finish', area, lease, record: await takeOver(job, area, record, {}) }) }
   }
   if (final !== undefined && (record.replaces === undefined || !isSameContent(record.replaces, identityOf(final)))) {

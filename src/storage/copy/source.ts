@@ -11,6 +11,7 @@ import { run } from '../../system/run.ts'
 import type { Area, DomainPlace } from '../area.ts'
 import { differences, identityOf } from '../identity.ts'
 import { formatOfName, isImageName } from '../names.ts'
+import { patience } from '../patience.ts'
 import type { SourceFile } from '../record.ts'
 
 interface OpenFile extends SourceFile {
@@ -61,7 +62,7 @@ export async function openSource (area: Area, place: DomainPlace, image: string,
 
 async function open (area: Area, image: string, overlay: string | undefined): Promise<number> {
   try {
-    return await openFile(area.root, image, constants.O_RDONLY)
+    return await patience(area)(async () => await openFile(area.root, image, constants.O_RDONLY))
   } catch (error) {
     if (!hasCode(error, 'ENOENT')) throw error
     if (overlay !== undefined) throw invalid(overlay, `its backing file ${image} is missing`)

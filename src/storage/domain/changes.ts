@@ -8,8 +8,10 @@ import { closeFd, entry, hasCode, look, openFile, statFd, truncateFd } from '../
 import { linkFile, removeFile, syncDirectory, syncFile } from '../../system/durable.ts'
 import { runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
+import { inodeOf } from '../identity.ts'
 import { assertUnused } from '../in-use.ts'
 import { isLeased, takeLease, type Lease } from '../lease.ts'
+import { outlastOthers } from '../patience.ts'
 import type { CreateRequest, Host } from '../protocol.ts'
 import { readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord } from '../record.ts'
 
@@ -22,7 +24,7 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
   await underLease(area, image, async () => {
     const record = await readRecord(area.copies, area.id, image)
     const existing = await look(area.root, image)
-    if (record !== undefined && existing !== undefined && isSameCreation(record, request, String(existing.ino))) {
+    if (record !== undefined && existing !== undefined && isSameCreation(record, request, inodeOf(existing))) {
       await removeFile(area.parts, record.copyId)
       await removeRecord(area.copies, image)
       return
@@ -61,7 +63,7 @@ async function makePart (area: Area, { copyId, format, virtualSize, allocation, 
     else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
     await syncFile(fd)
     await syncDirectory(area.parts)
-    return String((await statFd(fd)).ino)
+    return inodeOf(await statFd(fd))
   } finally {
     await closeFd(fd)
   }
@@ -79,7 +81,7 @@ export async function deleteImage (area: Area, request: { image: string, host: H
     if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
     const isOpen = record !== undefined && record.phase !== 'done' && record.phase !== 'deleting'
     // the name was taken by a file that is not this copy: only the copy goes
-    const isForeign = isOpen && stats !== undefined && !(record.phase === 'finishing' && String(stats.ino) === record.inode)
+    const isForeign = isOpen && stats !== undefined && !(record.phase === 'finishing' && inodeOf(stats) === record.inode)
     const part = record === undefined ? undefined : await look(area.parts, record.copyId)
     if (stats === undefined && record === undefined && !broken && await look(area.copies, `${image}.json.new`) === undefined) {
       throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
@@ -124,6 +126,8 @@ async function underLease<T> (area: Area, image: string, work: () => Promise<T>)
   const lease: Lease | undefined = await takeLease(area.leases, image, 'exclusive')
   if (lease === undefined) throw new AppError('resource-busy', `Image ${image} in domain ${area.id} is in use: it is being copied, or read by a copy.`)
   try {
+    // whoever held the lease before may have written a moment ago
+    await outlastOthers(area, lease)
     return await work()
   } finally {
     await lease.release()

@@ -2,6 +2,7 @@ import process from 'node:process'
 import { withArea, openArea, prepareArea, type Area, type DomainPlace } from '../area.ts'
 import { openChannel } from '../channel.ts'
 import { outcomeOf, type Outcome } from '../outcome.ts'
+import { patience } from '../patience.ts'
 import type { DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
 import { createImage, deleteImage, sweep } from './changes.ts'
 import { describe, imageStatus, listCopies, listFixes, listImages } from './reads.ts'
@@ -21,6 +22,11 @@ async function inArea<T> (work: (area: Area) => Promise<T>): Promise<Outcome<T>>
   }, unexpected)
 }
 
+/** For those who only read: a name or a file that another host has just replaced may be missing for a moment. */
+async function read<T> (look: (area: Area) => Promise<T>): Promise<Outcome<T>> {
+  return await inArea(async area => await patience(area)(async () => await look(area)))
+}
+
 const functions: DomainFunctions = {
   prepare: async ({ place: at, create, sample }) => await outcomeOf(`Domain ${at.id}`, async () => {
     place = at
@@ -32,11 +38,11 @@ const functions: DomainFunctions = {
       await area.close()
     }
   }, unexpected),
-  describe: async () => await inArea(describe),
-  images: async (after, limit) => await inArea(async area => await listImages(area, after, limit)),
-  image: async (image, format) => await inArea(async area => await imageStatus(area, image, format)),
-  copies: async () => await inArea(listCopies),
-  fixes: async () => await inArea(listFixes),
+  describe: async () => await read(describe),
+  images: async (after, limit) => await read(async area => await listImages(area, after, limit)),
+  image: async (image, format) => await read(async area => await imageStatus(area, image, format)),
+  copies: async () => await read(listCopies),
+  fixes: async () => await read(listFixes),
   sweep: async () => await inArea(sweep),
   create: async request => await inArea(async area => await createImage(area, request)),
   delete: async request => await inArea(async area => await deleteImage(area, request, () => { agent.accepted.asEvent(request.call) }))

@@ -6,17 +6,20 @@ import { AppError } from '../../errors.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
 import { closeFd, entry, look, openFile, readStart } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
-import { identityOf, isSameContent } from '../identity.ts'
+import { identityOf, inodeOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
 import { formatOfName, isImageName } from '../names.ts'
 import type { DomainDescription } from '../protocol.ts'
+import { patience } from '../patience.ts'
 import { progressOf, readRecord, recordedImage, type CopyRecord } from '../record.ts'
+import { mountWarnings } from './mount.ts'
 import { copyState, judge, type Found, type Verdict } from './state.ts'
 
-/** Size and free space of a domain. */
+/** Size and free space of a domain, and what is to be said about its mount. */
 export async function describe (area: Area): Promise<DomainDescription> {
   const { blocks, bavail, bsize } = await statfs(entry(area.root, '.'))
-  return { bytesTotal: blocks * bsize, bytesFree: bavail * bsize, local: area.local }
+  const warnings = await mountWarnings(area)
+  return { bytesTotal: blocks * bsize, bytesFree: bavail * bsize, local: area.local, ...(warnings.length > 0 && { warnings }) }
 }
 
 /** A page of the images, by name, from stats alone. */
@@ -42,7 +45,7 @@ export async function listImages (area: Area, after: string, limit: number): Pro
 
 /** Everything the storage says about one image. Throws `image-not-found`. */
 export async function imageStatus (area: Area, image: string, given: Format | undefined): Promise<ImageStatus> {
-  const found = await find(area, image)
+  const found = await patience(area)(async () => await find(area, image), found => judge(found) !== undefined)
   const verdict = judge(found)
   if (verdict === undefined) throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
   const { record } = found
@@ -84,8 +87,8 @@ async function measure (area: Area, image: string, format: Format | undefined, v
 /** Every copy record of the domain, those of complete copies too. */
 export async function listCopies (area: Area): Promise<Copy[]> {
   const copies: Copy[] = []
-  for (const image of await recordedImages(area)) {
-    const found = await find(area, image)
+  for await (const found of recorded(area)) {
+    const { image } = found
     if (found.record === undefined) continue
     copies.push({ domain: area.id, image, state: copyState(found.record, judge(found), found.leased), copy: progressOf(found.record) })
   }
@@ -95,17 +98,21 @@ export async function listCopies (area: Area): Promise<Copy[]> {
 /** What is broken in the domain, and the way out of each. */
 export async function listFixes (area: Area): Promise<BrokenImage[]> {
   const broken: BrokenImage[] = []
-  for (const image of await recordedImages(area)) {
-    const verdict = judge(await find(area, image))
+  for await (const found of recorded(area)) {
+    const verdict = judge(found)
     if (verdict === undefined || verdict.fixes.length === 0) continue
-    broken.push({ image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes })
+    broken.push({ image: found.image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes })
   }
   return broken
 }
 
-async function recordedImages (area: Area): Promise<string[]> {
-  const images = (await readdir(entry(area.copies, '.'))).flatMap(file => recordedImage(file)?.image ?? [])
-  return [...new Set(images)].filter(isImageName).sort()
+/** What there is about every image that has a record. A record whose name is listed is there, or was a moment ago. */
+async function * recorded (area: Area): AsyncGenerator<Found> {
+  const patiently = patience(area)
+  const images = (await patiently(async () => await readdir(entry(area.copies, '.')))).flatMap(file => recordedImage(file)?.image ?? [])
+  for (const image of [...new Set(images)].filter(isImageName).sort()) {
+    yield await patiently(async () => await find(area, image), ({ record, recordProblem, abandonedWrite }) => record !== undefined || recordProblem !== undefined || abandonedWrite)
+  }
 }
 
 /**
@@ -125,7 +132,7 @@ async function compose (area: Area, image: string, { record, problem, abandonedW
   const stats = await look(area.root, image)
   if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
   const replaceable = stats !== undefined && record?.replaces !== undefined && isSameContent(record.replaces, identityOf(stats))
-  return { domain: area.id, image, inode: stats === undefined ? undefined : String(stats.ino), record, leased, recordProblem: problem, replaceable, abandonedWrite }
+  return { domain: area.id, image, inode: stats === undefined ? undefined : inodeOf(stats), record, leased, recordProblem: problem, replaceable, abandonedWrite }
 }
 
 interface Readable {

@@ -1,72 +1,52 @@
-// Runs on one host of the cluster: answers calls that come as lines of JSON, and tells what its poller sees.
-import { createInterface } from 'node:readline'
-import type { GlusterKind } from '../../../src/api/gluster-kinds.ts'
-import { AppError } from '../../../src/errors.ts'
-import { Gluster } from '../../../src/gluster/cli.ts'
-import { createGlusterKinds } from '../../../src/gluster/kinds.ts'
-import { Operations } from '../../../src/gluster/operations.ts'
-import { Poller } from '../../../src/gluster/poller.ts'
-import type { Verb } from '../../../src/gluster/verb.ts'
+import type { Test } from 'tap'
+import type { Operation, OperationList, GlusterVolumeList } from '../../../src/api/operation.ts'
+import type { Problem } from '../../../src/api/problem.ts'
+import { startAgent, type AgentOptions, type AgentProcess } from '../../helpers/agent.ts'
+import { Subscriber } from '../../helpers/subscriber.ts'
 
-export interface Call {
-  call: 'run' | 'list' | 'volumes' | 'counters'
-  id: number
-  taskId?: string
-  reused?: boolean
-  spec?: { kind: GlusterKind } & Record<string, unknown>
+/** The built agent on one host of the cluster, as a caller sees it. */
+export interface Agent {
+  http: AgentProcess
+  /** Sends a command and waits for its end. */
+  run (taskId: string, spec: object, options?: { reused?: boolean }): Promise<Reply>
+  list (): Promise<OperationList>
+  volumes (): Promise<GlusterVolumeList>
+  /** What its event stream told of operations, in order. */
+  events: Array<{ event: string, operation: Operation }>
 }
 
-function say (line: object): void {
-  process.stdout.write(`${JSON.stringify(line)}\n`)
+/** How a command went: what came of it, or what stood against it, and whether anything may have been changed. */
+export interface Reply {
+  result?: Record<string, unknown>
+  error?: Problem & { changed: boolean }
 }
 
-const log = {
-  info: (fields: object, message: string) => { console.error(message, fields) },
-  warn: (fields: object, message: string) => { console.error(message, fields) }
-}
-const hostId = process.argv[2] ?? ''
-const gluster = new Gluster()
-const operations = new Operations({ gluster, hostId })
-const poller = new Poller({
-  operations,
-  pollSeconds: 2,
-  idleSeconds: 3,
-  onChange: operation => { say({ event: 'operation', operation }) },
-  onProgress: operation => { say({ event: 'operationProgress', operation }) },
-  log
-})
-const kinds = createGlusterKinds({
-  gluster,
-  hostId,
-  retentionSeconds: 900,
-  changed (ended) {
-    operations.expire()
-    if (ended !== undefined) poller.settle(ended)
-    poller.nudge()
+/** Starts the built agent on a host, by the program that puts it there, and listens to its events. */
+export async function startClusterAgent (t: Test, options: AgentOptions): Promise<Agent> {
+  const http = await startAgent(t, { gluster: { pollSeconds: 2 }, ...options })
+  const events: Agent['events'] = []
+  const stream = new Subscriber({ socketPath: http.socketPath }, '/events?type=operation&type=operationProgress')
+  stream.onFrame(({ event, data }) => {
+    if (event === 'operation' || event === 'operationProgress') events.push({ event, operation: data as Operation })
+  })
+  await stream.event('synced')
+
+  const read = async <T>(path: string): Promise<T> => {
+    const { status, body } = await http.request<T & Partial<Problem>>('GET', path)
+    if (status !== 200) throw new Error(`${body.code}: ${body.detail}`)
+    return body
   }
-})
-
-async function answer ({ call, taskId = '', reused = false, spec }: Call): Promise<unknown> {
-  if (call === 'list') return operations.list()
-  if (call === 'volumes') return operations.volumes()
-  if (call === 'counters') return gluster.counters
-  if (spec === undefined) throw new Error('no spec')
-  // the registry will have validated it against the schema of its kind
-  const verb = kinds[spec.kind] as Verb<unknown, object>
-  let accepted = false
-  const result = await verb.run(spec, { id: taskId, reused, signal: AbortSignal.timeout(60_000), accepted: () => { accepted = true }, log })
-  return { ...result, accepted }
+  return {
+    http,
+    events,
+    async run (taskId, spec, { reused = false } = {}) {
+      const { status, body } = await http.request<Problem>('PUT', `/tasks/${taskId}`, { body: spec, headers: { prefer: 'wait=60', ...(reused && { 'if-match': '*' }) } })
+      if (status >= 400) return { error: { ...body, changed: false } }
+      const { state, result, error } = await http.finished(taskId)
+      if (error !== undefined) return { error: { ...error, changed: state !== 'rejected' } }
+      return { result: result as Record<string, unknown> }
+    },
+    list: async () => await read('/gluster/operations'),
+    volumes: async () => await read('/gluster/volumes')
+  }
 }
-
-poller.start()
-say({ event: 'ready' })
-createInterface({ input: process.stdin }).on('line', line => {
-  const call = JSON.parse(line) as Call
-  answer(call).then(
-    result => { say({ id: call.id, result }) },
-    (error: unknown) => {
-      const known = error instanceof AppError
-      say({ id: call.id, error: known ? { code: error.code, detail: error.message, changed: error.changed, ...error.members } : { code: 'internal', detail: String(error) } })
-    }
-  )
-}).on('close', () => { process.exit(0) })

@@ -3,19 +3,23 @@ import { once } from 'node:events'
 import { mkdtemp, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import type { Readable, Writable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
-import type { Operation, OperationList, GlusterVolumeList } from '../../../src/api/operation.ts'
-import type { Call } from './agent.ts'
+import type { AgentOptions } from '../../helpers/agent.ts'
+import { startClusterAgent, type Agent } from './agent.ts'
 
 const script = fileURLToPath(new URL('../../../scripts/gluster-cluster', import.meta.url))
-const agentFile = fileURLToPath(new URL('agent.ts', import.meta.url))
 
 export interface Output {
   code: number | null
   stdout: string
   stderr: string
+}
+
+export interface AgentPlace extends Partial<Pick<AgentOptions, 'hostId' | 'domains' | 'copy'>> {
+  /** On top of the agent's own environment: a PATH in which gluster is another program, for instance. */
+  environment?: Readonly<Record<string, string>>
 }
 
 /** Three hosts with a glusterd each; they end with the test, also when it dies. */
@@ -24,26 +28,11 @@ export interface Cluster {
   exec (host: number, ...command: string[]): Promise<Output>
   /** Runs the gluster command on a host; its refusal is an error. */
   gluster (host: number, ...args: string[]): Promise<string>
-  /** Starts what stands for the agent on a host. */
-  agent (host: number): Promise<Agent>
+  /** Starts the built agent on a host. */
+  agent (host: number, options?: AgentPlace): Promise<Agent>
   /** Limits what a host can send, so that moving data takes a while. */
   slow (megabits: number): Promise<void>
   fast (): Promise<void>
-}
-
-export interface Agent {
-  run (taskId: string, spec: Call['spec'], options?: { reused?: boolean }): Promise<Reply>
-  list (): Promise<OperationList>
-  volumes (): Promise<GlusterVolumeList>
-  /** What the poller told, in order. */
-  events: Array<{ event: string, operation: Operation }>
-  /** Ends the process the hard way. */
-  kill (): Promise<void>
-}
-
-export interface Reply {
-  result?: Record<string, unknown>
-  error?: { code: string, detail: string, changed: boolean } & Record<string, unknown>
 }
 
 export async function startCluster (t: Test): Promise<Cluster> {
@@ -74,47 +63,12 @@ export async function startCluster (t: Test): Promise<Cluster> {
     },
     slow: megabits => onAll('tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', 'tbf', 'rate', `${megabits}mbit`, 'burst', '64k', 'latency', '50ms'),
     fast: () => onAll('tc', 'qdisc', 'del', 'dev', 'eth0', 'root'),
-    async agent (host) {
-      const node = [process.execPath, '--import', import.meta.resolve('@tapjs/typescript/import'), agentFile, `host${host}`]
-      const agent = spawn(script, ['exec', String(host), ...node], { env: { ...env, NODE_OPTIONS: '' }, stdio: ['pipe', 'pipe', 'inherit'] })
-      t.teardown(() => { agent.stdin.end() })
-      return converse(agent)
-    }
-  }
-}
-
-async function converse (child: ChildProcessByStdio<Writable, Readable, null>): Promise<Agent> {
-  const waiting = new Map<number, (reply: Reply) => void>()
-  const events: Agent['events'] = []
-  let lastId = 0
-  let ready = (): void => {}
-  const isReady = new Promise<void>(resolve => { ready = resolve })
-  createInterface({ input: child.stdout }).on('line', line => {
-    const message = JSON.parse(line) as Reply & { id?: number, event?: string, operation: Operation }
-    if (message.event === 'ready') ready()
-    else if (message.event !== undefined) events.push({ event: message.event, operation: message.operation })
-    else if (message.id !== undefined) waiting.get(message.id)?.(message)
-  })
-  await isReady
-  const call = (what: Omit<Call, 'id'>): Promise<Reply> => new Promise(resolve => {
-    const id = ++lastId
-    waiting.set(id, resolve)
-    child.stdin.write(`${JSON.stringify({ ...what, id })}\n`)
-  })
-  const value = async (what: Call['call']): Promise<unknown> => {
-    const { result, error } = await call({ call: what })
-    if (error !== undefined) throw new Error(`${error.code}: ${error.detail}`)
-    return result
-  }
-  return {
-    events,
-    run: (taskId, spec, { reused = false } = {}) => call({ call: 'run', taskId, reused, ...(spec !== undefined && { spec }) }),
-    list: async () => await value('list') as OperationList,
-    volumes: async () => await value('volumes') as GlusterVolumeList,
-    async kill () {
-      child.kill('SIGKILL')
-      await once(child, 'exit')
-    }
+    agent: async (host, { hostId = `host${host}`, domains = [], copy = {}, environment = {} } = {}) => await startClusterAgent(t, {
+      hostId,
+      domains,
+      copy,
+      under: ['env', `GLUSTER_CLUSTER_DIR=${env.GLUSTER_CLUSTER_DIR}`, script, 'exec', String(host), 'env', ...Object.entries(environment).map(([name, value]) => `${name}=${value}`)]
+    })
   }
 }
 

@@ -1,0 +1,39 @@
+import type { Operation } from '../../../src/api/operation.ts'
+import type { Cluster } from './cluster.ts'
+
+/** A volume v0 on hosts 1 and 2 with some files in it, mounted on host 1 at /srv/mnt, and a new brick on host 3. */
+export async function fillVolume (cluster: Cluster, { perDirectory, bytes }: { perDirectory: number, bytes: number }): Promise<void> {
+  await cluster.gluster(1, 'volume', 'create', 'v0', 'node1:/srv/1/v0', 'node2:/srv/1/v0')
+  await cluster.gluster(1, 'volume', 'start', 'v0')
+  const { code, stderr } = await cluster.exec(1, 'sh', '-ec', `
+    mkdir /srv/mnt
+    mount -t glusterfs node1:/v0 /srv/mnt
+    for d in 1 2 3 4 5 6; do
+      mkdir /srv/mnt/$d
+      for f in $(seq ${perDirectory}); do head -c ${bytes} /dev/urandom > /srv/mnt/$d/$f; done
+    done
+    cd /srv/mnt
+    find . -type f | sort | xargs sha256sum > /run/sums
+    wc -l < /run/sums > /run/count`)
+  if (code !== 0) throw new Error(stderr)
+  await cluster.gluster(1, 'volume', 'add-brick', 'v0', 'node3:/srv/1/v0')
+}
+
+/** Whether every file that was there at first still is, unchanged and once. */
+export async function allFilesAreThere (cluster: Cluster): Promise<boolean> {
+  const { code } = await cluster.exec(1, 'sh', '-c', 'cd /srv/mnt && sha256sum --quiet -c /run/sums && test $(find [1-6] -type f | wc -l) = $(cat /run/count)')
+  return code === 0
+}
+
+/** What `gluster volume rebalance v0 status` itself says, by host uuid. */
+export async function statusByHand (cluster: Cluster): Promise<Map<string, string[]>> {
+  const xml = await cluster.gluster(1, '--xml', 'volume', 'rebalance', 'v0', 'status')
+  const member = (node: string, name: string): string => new RegExp(`<${name}>(.*?)</${name}>`).exec(node)?.[1] ?? ''
+  return new Map([...xml.matchAll(/<node>(.*?)<\/node>/gs)].map(([, node = '']) =>
+    [member(node, 'id'), ['files', 'size', 'lookups', 'failures', 'skipped'].map(name => member(node, name))]))
+}
+
+/** The same of an operation as an agent tells it. */
+export function numbersOf ({ nodes }: Operation): Map<string, string[]> {
+  return new Map(nodes.map(node => [node.hostUuid, [node.files, node.bytes, node.scanned, node.failures, node.skipped].map(String)]))
+}

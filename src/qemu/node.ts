@@ -38,12 +38,13 @@ export function nodeName (node: BlockNode): string {
  * Preallocated targets must never be punched: a redone window would give back what was reserved.
  * Several windows of a raw target are written at once, by a process each, and one that opens the file while another does
  * may be refused by qemu's own lock ("resize" lock, qemu 7.2): without `locking`, others must be kept out by other means.
+ * `direct` bypasses the page cache, whatever `-t` says; it is what `-t none` does but for the flush at the end.
  */
-export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking }: { preallocated: boolean, locking: boolean }): string {
+export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking, direct = false }: { preallocated: boolean, locking: boolean, direct?: boolean }): string {
   const discard = (prefix: string) => preallocated ? [`${prefix}discard=off`] : []
   const below = format === 'raw' ? 'file.' : 'file.file.'
   return [
-    'driver=raw', `offset=${offset}`, `size=${size}`, ...discard(''),
+    'driver=raw', `offset=${offset}`, `size=${size}`, ...(direct ? ['cache.direct=on'] : []), ...discard(''),
     ...(format === 'raw' ? [] : ['file.driver=qcow2', ...discard('file.')]),
     `${below}driver=file`, `${below}filename=/proc/self/fd/${fd}`, ...(format === 'raw' && !locking ? [`${below}locking=off`] : []), ...discard(below)
   ].join(',')

@@ -44,6 +44,7 @@ export class Copier {
   readonly #align: number
   readonly #lanes: number
   readonly #cache: CacheMode
+  readonly #direct: boolean
   readonly #report: (progress: Progress) => void
   readonly #rate = new Rate()
   readonly #failed = new AbortController()
@@ -68,10 +69,11 @@ export class Copier {
     this.#bandwidth = bandwidth
     this.#align = Math.max(clusterBytes, MiB)
     this.#report = report
-    // Past the cache, if that is possible: no guest loses its data there to a copy, and nothing is written late. Else: raw
-    // has no metadata to put in order, our own flush is all it needs. qcow2 has, so its cache is never unsafe; on a shared
-    // file system late write-back of a killed run could even overwrite its successor's metadata.
-    this.#cache = direct ? 'none' : record.format === 'raw' ? 'unsafe' : area.local ? 'writeback' : 'none'
+    // Raw has no metadata to put in order: our own flush is all it needs. qcow2 has, so its cache is never unsafe; on a
+    // shared file system late write-back of a killed run could even overwrite its successor's metadata.
+    this.#cache = record.format === 'raw' ? 'unsafe' : direct || !area.local ? 'none' : 'writeback'
+    // past the page cache, if that is possible: no guest loses its data there to a copy, and nothing is written late
+    this.#direct = direct
     // a second qemu-img on a qcow2 target is refused by qemu's own lock
     this.#lanes = record.format === 'raw' ? settings.parallelWindows : 1
     // a run before this one, or another copy, has found out how fast the storage is
@@ -199,6 +201,7 @@ export class Copier {
       targetIsZero: window.fresh
     }, {
       cache: this.#cache,
+      direct: this.#direct,
       preallocated: record.allocation === 'preallocated',
       // A qemu-img that was cut off or stood still must not write when it comes back. GlusterFS with strict locks sees to
       // that, but only for files that are locked: the others it opens anew behind their users' backs (shown by a test).

@@ -27,7 +27,8 @@ export interface PartShape {
 }
 
 const qcow2ClusterBytes = 65536
-const maxSectorBytes = 65536
+/** The largest that disks have. */
+const sectorBytes = 4096
 
 /** Windows are never cut inside a cluster of the target. */
 export function clusterBytesOf ({ format, clusterSize }: Pick<PartShape, 'format' | 'clusterSize'>): number {
@@ -39,8 +40,9 @@ export async function createPart (area: Area, { copyId, format, allocation, virt
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
   const part = { fd, inode: inodeOf(await statFd(fd)) }
   await lockPart(area, fd, copyId)
-  if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
-  else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
+  const size = format === 'raw' ? wholeSectors(virtualSize) : virtualSize
+  if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, size)
+  else await runOk(createCommand({ fd: 3, format }, size, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
   await syncFile(fd)
   await syncDirectory(area.parts)
   return part
@@ -85,6 +87,8 @@ export async function reopenPart (area: Area, shape: PartShape, inode: string | 
   await lockPart(area, fd, shape.copyId)
   if (inodeOf(stats) === inode) await forgetCached(fd)
   const sound = inodeOf(stats) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape.virtualSize) : await isSoundQcow2(fd, Number(stats.size), shape))
+  // a run before this one may have come to the end step
+  if (sound && shape.format === 'raw') await truncateFd(fd, wholeSectors(shape.virtualSize))
   if (sound) return { fd, inode: inodeOf(stats) }
   await closeFd(fd)
   return undefined
@@ -102,9 +106,13 @@ async function forgetCached (fd: number): Promise<void> {
   await dropCached(fd)
 }
 
-/** The last window is rounded up to whole sectors, of the disk's own size where the cache is bypassed, until the end step cuts the file to its size. */
+/** Past the page cache qemu writes whole sectors of the disk, and refuses a file that ends inside one. The end step cuts a raw part to its size. */
+function wholeSectors (bytes: number): number {
+  return Math.ceil(bytes / sectorBytes) * sectorBytes
+}
+
 function fitsRaw (size: number, virtualSize: number): boolean {
-  return size >= virtualSize && size < virtualSize + maxSectorBytes
+  return size >= virtualSize && size <= wholeSectors(virtualSize)
 }
 
 /**

@@ -18,9 +18,9 @@ import { callsOf, runUntilCall, type Call } from '../helpers/strace.ts'
 
 // Every durable step of every storage work is a place to be killed at. Being killed as one call begins is being killed
 // right after the one before, so all calls in turn are all steps. CRASH_EVERY=1 takes them all (npm run torture does);
-// otherwise it is every twelfth, beginning with another one each time.
+// otherwise it is every twenty-fourth, beginning with another one each time.
 
-const every = Number(process.env['CRASH_EVERY'] ?? 12)
+const every = Number(process.env['CRASH_EVERY'] ?? 24)
 const seed = Number(process.env['TORTURE_SEED'] ?? randomBytes(4).readUInt32LE())
 const random = seeded(seed)
 t.setTimeout(every === 1 ? 1_800_000 : 300_000)

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, writeFile } from 'node:fs/promises'
@@ -7,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { parseConfig } from '../src/config.ts'
+import { startProgram, type Running } from './helpers/command-line.ts'
 import { temporaryDirectory } from './helpers/directory.ts'
 import { HttpClient } from './helpers/http-client.ts'
 import { until } from './helpers/processes.ts'
@@ -15,43 +15,9 @@ t.setTimeout(300_000)
 
 const main = fileURLToPath(new URL('../dist/main.js', import.meta.url))
 
-interface Program {
-  child: ReturnType<typeof spawn>
-  stdout: () => string
-  stderr: () => string
-  /** Resolves when standard error has said this. */
-  said: (text: string) => Promise<void>
-  ended: Promise<number | NodeJS.Signals | null>
-}
-
 /** Runs the built agent with these arguments. */
-function run (t: Test, cwd: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Program {
-  const child = spawn(process.execPath, [main, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env['PATH'], ...env } })
-  let stdout = ''
-  let stderr = ''
-  const listeners = new Set<() => void>()
-  child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    stderr += text
-    for (const listener of listeners) listener()
-  })
-  const ended = once(child, 'close').then(([status, signal]) => status ?? signal)
-  t.teardown(async () => {
-    child.kill('SIGKILL')
-    await ended
-  })
-  return {
-    child,
-    stdout: () => stdout,
-    stderr: () => stderr,
-    said: async text => await new Promise((resolve, reject) => {
-      const look = () => { if (stderr.includes(text)) resolve() }
-      listeners.add(look)
-      look()
-      ended.then(() => { reject(new Error(`it ended: ${stderr}`)) }, reject)
-    }),
-    ended
-  }
+function run (t: Test, cwd: string, args: readonly string[], env: NodeJS.ProcessEnv = {}): Running {
+  return startProgram(t, process.execPath, [main, ...args], { cwd, env })
 }
 
 async function configIn (directory: string, config: object): Promise<string> {
@@ -123,7 +89,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await mkdir(join(directory, 'images'))
     const config = await configIn(directory, { listen: { unix: socket }, domains: [{ id: 'd', path: 'images', create: true }], hostId: 'n1' })
     const program = run(t, directory, ['--config', config])
-    await program.said('listens on unix:')
+    await program.says(/listens on unix:/)
     const client = new HttpClient({ socketPath: socket })
     t.teardown(() => { client.close() })
     const { instance } = (await client.get('/agent')).json
@@ -176,7 +142,7 @@ t.test('the socket of a killed agent is taken over, that of a living one is not'
   const directory = await temporaryDirectory(t)
   const config = await configIn(directory, { listen: { unix: 'a.sock' } })
   const first = run(t, directory, ['--config', config])
-  await first.said('listens on unix:')
+  await first.says(/listens on unix:/)
   const other = run(t, directory, ['--config', config])
   t.equal(await other.ended, 1)
   t.match(other.stderr(), /Another process listens on .*a\.sock/)
@@ -184,7 +150,7 @@ t.test('the socket of a killed agent is taken over, that of a living one is not'
   await first.ended
   t.equal(existsSync(join(directory, 'a.sock')), true)
   const second = run(t, directory, ['--config', config])
-  await second.said('listens on unix:')
+  await second.says(/listens on unix:/)
   const client = new HttpClient({ socketPath: join(directory, 'a.sock') })
   t.teardown(() => { client.close() })
   t.equal((await client.get('/healthz')).status, 200)
@@ -196,7 +162,7 @@ t.test('every start is another instance, and the welcome has lines that work', a
   const instances = new Set<unknown>()
   for (let n = 0; n < 2; n++) {
     const program = run(t, directory, ['--config', config])
-    await program.said(' listens on ')
+    await program.says(/ listens on /)
     const addresses = [...program.stderr().matchAll(/http:\/\/\S+?:(\d+)/g)].map(([address]) => new URL(address))
     t.equal(addresses.length, 2)
     for (const { hostname, port } of addresses) {

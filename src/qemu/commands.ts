@@ -59,7 +59,7 @@ export type CacheMode = 'none' | 'writeback' | 'unsafe'
  * Copies one window. `-W` writes out of order, and 4 requests are in flight: ext4 and XFS let one of them write a file at
  * a time, and the 16 that qemu-img can have spend up to eight times the processor time waiting for each other.
  */
-export function convertCommand (chain: Chain, target: NodeFile, window: Window, options: { cache: CacheMode, direct?: boolean, preallocated: boolean, locking: boolean, bytesPerSecond: number | undefined }): Argv {
+export function convertCommand (chain: Chain, target: NodeFile, window: Window, options: { cache: CacheMode, direct?: boolean, preallocated: boolean, locking: boolean, writeZeros: boolean, bytesPerSecond: number | undefined }): Argv {
   const { offset, length, targetIsZero } = window
   return [
     'qemu-img', 'convert', '-n', '-W', '-m', '4', '-t', options.cache, '--target-image-opts',

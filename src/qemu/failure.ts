@@ -1,12 +1,12 @@
 /** What a failed qemu-img was about. It has one exit status for everything, so its words must be read; LC_ALL=C keeps them English. */
-export type QemuFailure = 'in-use' | 'no-space' | 'too-large' | 'storage' | 'other'
+export type QemuFailure = 'in-use' | 'no-space' | 'storage' | 'other'
 
 /** Tells the failures apart that callers can do something about. */
 export function classifyFailure (stderr: string): QemuFailure {
   if (/Failed to (get|lock)|Is another process using the image/.test(stderr)) return 'in-use'
-  // the last is of files and images larger than the file system or qcow2 can have them
-  if (/No space left on device|Disk quota exceeded|File too large|too large for file format/.test(stderr)) return 'no-space'
-  if (/File too large|image size is too large|too large for file format/i.test(stderr)) return 'too-large'
+  if (/No space left on device|Disk quota exceeded/.test(stderr)) return 'no-space'
+  // files and images larger than the file system or qcow2 can have them
+  if (/File too large|image size is too large|too large for file format/i.test(stderr)) return 'no-space'
   if (/Input\/output error|Read-only file system|Stale file handle|Transport endpoint is not connected|Remote I\/O error/.test(stderr)) return 'storage'
   return 'other'
 }

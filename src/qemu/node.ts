@@ -33,19 +33,34 @@ export function nodeName (node: BlockNode): string {
   return `json:${JSON.stringify(node)}`
 }
 
+interface TargetOptions {
+  preallocated: boolean
+  locking: boolean
+  writeZeros: boolean
+  direct?: boolean
+}
+
+/** qemu's block layer writes zeros itself where a driver says ENOTSUP; blkdebug can be told to say so. */
+const refuseZeroing = ['event=none', 'iotype=write-zeroes', 'errno=95'] as const
+
 /**
  * A window of a target as `--target-image-opts`, the one form that `convert` takes for a target with a graph.
  * Preallocated targets must never be punched: a redone window would give back what was reserved.
  * Several windows of a raw target are written at once, by a process each, and one that opens the file while another does
  * may be refused by qemu's own lock ("resize" lock, qemu 7.2): without `locking`, others must be kept out by other means.
  * `direct` bypasses the page cache, whatever `-t` says; it is what `-t none` does but for the flush at the end.
+ * `writeZeros` has zeros written as data: qemu otherwise asks the file system to zero a range, and GlusterFS mounted by
+ * FUSE (10.3) says yes to FALLOC_FL_ZERO_RANGE and leaves what was there. Where a new run takes the space of a cluster
+ * that a killed one had written, the rest of a cluster that is written in part then reads as old data (shown by a test).
  */
-export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking, direct = false }: { preallocated: boolean, locking: boolean, direct?: boolean }): string {
+export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking, writeZeros, direct = false }: TargetOptions): string {
   const discard = (prefix: string) => preallocated ? [`${prefix}discard=off`] : []
-  const below = format === 'raw' ? 'file.' : 'file.file.'
+  const first = format === 'raw' ? 'file.' : 'file.file.'
+  const below = writeZeros ? `${first}image.` : first
   return [
     'driver=raw', `offset=${offset}`, `size=${size}`, ...(direct ? ['cache.direct=on'] : []), ...discard(''),
     ...(format === 'raw' ? [] : ['file.driver=qcow2', ...discard('file.')]),
+    ...(writeZeros ? [`${first}driver=blkdebug`, ...refuseZeroing.map(option => `${first}inject-error.0.${option}`), ...discard(first)] : []),
     `${below}driver=file`, `${below}filename=/proc/self/fd/${fd}`, ...(format === 'raw' && !locking ? [`${below}locking=off`] : []), ...discard(below)
   ].join(',')
 }

@@ -107,13 +107,15 @@ export function parseRecord (text: string, domain: string, image: string): CopyR
   } catch (error) {
     throw invalid(image, 'it is not JSON', error)
   }
-  if (!validator.Check(value)) {
-    const first = validator.Errors(value).First()
-    throw invalid(image, `${first?.path ?? '/'}: ${first?.message ?? 'wrong'}`)
-  }
+  if (!validator.Check(value)) throw invalid(image, firstFlaw(value))
   if (value.domain !== domain || value.image !== image) throw invalid(image, 'it names another image')
   if (!areRanges(value.done, value.virtualSize) || !areRanges(value.begun, value.virtualSize)) throw invalid(image, 'its ranges are not in order')
   return value
+}
+
+function firstFlaw (value: unknown): string {
+  const first = validator.Errors(value).First()
+  return `${first?.path ?? '/'}: ${first?.message ?? 'wrong'}`
 }
 
 function invalid (image: string, what: string, cause?: unknown): AppError {
@@ -125,9 +127,9 @@ function invalid (image: string, what: string, cause?: unknown): AppError {
  * written: a copy that nobody can read the record of can only be deleted.
  */
 export async function writeRecord (copies: Directory, record: CopyRecord): Promise<void> {
-  const wrong = validator.Errors(record).First()
-  if (wrong !== undefined) throw new Error(`the copy record of ${record.image} would be wrong: ${wrong.path} ${wrong.message}`)
-  await replaceFile(copies, fileName(record.image), temporaryName(record.image), JSON.stringify(record) + '\n')
+  const { image } = record
+  if (!validator.Check(record)) throw new Error(`the copy record of ${image} would be wrong: ${firstFlaw(record)}`)
+  await replaceFile(copies, fileName(image), temporaryName(image), JSON.stringify(record) + '\n')
 }
 
 /** Removes the record and what an interrupted write may have left. Returns whether anything was there. */

@@ -52,8 +52,9 @@ export class Recovery {
     const seen = new Set<string>()
     await Promise.all(this.#options.domains().map(async domain => {
       try {
-        for (const copy of (await domain.copies()).filter(copy => this.#isOurs(copy))) seen.add(keyOf(copy))
-        if (seen.size > 0) await this.#mend(domain, seen)
+        const ours = new Set((await domain.copies()).filter(copy => this.#isOurs(copy)).map(keyOf))
+        for (const key of ours) seen.add(key)
+        if (ours.size > 0) await this.#mend(domain, ours)
       } catch (error) {
         this.#options.log.warn({ domain: domain.id, err: error }, `could not look for interrupted copies in domain ${domain.id}`)
       }
@@ -71,12 +72,12 @@ export class Recovery {
     return copy.copy.host.id === this.#options.hostId && this.#left?.has(keyOf(copy)) !== false
   }
 
-  async #mend (domain: Pick<Domain, 'id' | 'fixes'>, seen: ReadonlySet<string>): Promise<void> {
+  async #mend (domain: Pick<Domain, 'id' | 'fixes'>, ours: ReadonlySet<string>): Promise<void> {
     for (const { image, fixes } of await domain.fixes()) {
       const key = keyOf({ domain: domain.id, image })
       const mend = fixes.find(({ action }) => action === 'mend')
       const { count, notBefore } = this.#attempts.get(key) ?? { count: 0, notBefore: 0 }
-      if (!seen.has(key) || mend === undefined || performance.now() < notBefore || this.#stopped) continue
+      if (!ours.has(key) || mend === undefined || performance.now() < notBefore || this.#stopped) continue
       this.#attempts.set(key, { count: count + 1, notBefore: performance.now() + Math.min(firstPauseMs * 2 ** count, longestPauseMs) })
       const id = taskIdOf(domain.id, image)
       try {

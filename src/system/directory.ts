@@ -57,9 +57,13 @@ export async function openFile (directory: Directory, name: string, flags: numbe
     if (hasCode(error, 'ELOOP', 'EISDIR', 'ENXIO')) throw new NotAFileError(name)
     throw error
   }
-  if ((await statFd(fd)).isFile()) return fd
-  await closeFd(fd)
-  throw new NotAFileError(name)
+  try {
+    if ((await statFd(fd)).isFile()) return fd
+    throw new NotAFileError(name)
+  } catch (error) {
+    await closeFd(fd)
+    throw error
+  }
 }
 
 /** Makes a new file that shares the data of an open one (FICLONE). Throws where the file system cannot, or the name exists. */
@@ -92,6 +96,14 @@ export async function readStart (fd: number, limit: number): Promise<Buffer> {
     length += bytesRead
   }
   return buffer.subarray(0, length)
+}
+
+/**
+ * Whether an error is EBADFD, for which Node has no name: GlusterFS says so of a file that was open while the connection
+ * was lost, and so also of one that is just being opened. Its locks are gone.
+ */
+export function isCutOff (error: unknown): boolean {
+  return error instanceof Error && 'errno' in error && error.errno === -77
 }
 
 /** Whether an error is a system error with one of these codes. */

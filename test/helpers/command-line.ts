@@ -31,13 +31,13 @@ export interface Finished {
 
 /** Starts the built command line, its streams in pipes. */
 export function startCommand (t: Test, args: readonly string[], surroundings: Surroundings = {}): Running {
-  return start(t, process.execPath, [main, ...args], surroundings)
+  return startProgram(t, process.execPath, [main, ...args], surroundings)
 }
 
 /** Starts it on a terminal of 100 columns: `script` makes one, and hands on what is typed. */
 export function startOnTerminal (t: Test, args: readonly string[], surroundings: Surroundings = {}): Running {
   const words = [process.execPath, main, ...args].map(word => `'${word}'`).join(' ')
-  return start(t, 'script', ['--quiet', '--return', '--command', `stty cols 100 rows 30; exec ${words}`, '/dev/null'], surroundings)
+  return startProgram(t, 'script', ['--quiet', '--return', '--command', `stty cols 100 rows 30; exec ${words}`, '/dev/null'], surroundings)
 }
 
 /** Runs the built command line to its end. */
@@ -47,7 +47,8 @@ export async function runCommand (t: Test, args: readonly string[], surroundings
   return { status, stdout: running.stdout(), stderr: running.stderr() }
 }
 
-function start (t: Test, program: string, argv: readonly string[], { env = {}, cwd }: Surroundings): Running {
+/** Starts a program, its streams in pipes. */
+export function startProgram (t: Test, program: string, argv: readonly string[], { env = {}, cwd }: Surroundings): Running {
   const child = spawn(program, argv, { cwd, stdio: ['pipe', 'pipe', 'pipe'], env: { PATH: process.env['PATH'], TERM: 'xterm-256color', SHELL: '/bin/sh', ...env } })
   let stdout = ''
   let stderr = ''

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { Operation } from '../../src/api/operation.ts'
 import { startCluster, until } from '../gluster/cluster/cluster.ts'
-import { allFilesAreThere, fillVolume, numbersOf, statusByHand } from '../gluster/cluster/rebalance.ts'
+import { allFilesAreThere, fillAndGrowVolume, numbersOf, statusByHand } from '../gluster/cluster/rebalance.ts'
 import { unlessRoot } from '../helpers/mount-space.ts'
 
 t.setTimeout(180_000)
@@ -13,7 +13,7 @@ t.test('three hosts of a cluster', { skip: unlessRoot }, async t => {
   const cluster = await startCluster(t)
   const [agents] = await Promise.all([
     Promise.all([1, 2, 3].map(async host => await cluster.agent(host))),
-    fillVolume(cluster, { perDirectory: 15, bytes: 1_000_000 })
+    fillAndGrowVolume(cluster, { perDirectory: 15, bytes: 1_000_000 })
   ])
   const [first] = agents
   let operationId: unknown

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { FinalNumbers } from '../../src/api/gluster-kinds.ts'
 import { startCluster, until } from '../gluster/cluster/cluster.ts'
-import { allFilesAreThere, fillVolume, numbersOf, statusByHand } from '../gluster/cluster/rebalance.ts'
+import { allFilesAreThere, fillAndGrowVolume, numbersOf, statusByHand } from '../gluster/cluster/rebalance.ts'
 
 t.setTimeout(300_000)
 
@@ -13,7 +13,7 @@ if (one === undefined || two === undefined || three === undefined) throw new Err
 const rebalance = { kind: 'gluster.startVolumeRebalance', volume: 'v0', mode: 'rebalance', force: false } as const
 const fixLayout = { ...rebalance, mode: 'fix-layout' } as const
 
-await fillVolume(cluster, { perDirectory: 40, bytes: 2_000_000 })
+await fillAndGrowVolume(cluster, { perDirectory: 40, bytes: 2_000_000 })
 
 t.test('a volume that does not exist, is not distributed or not started is refused by name', async t => {
   await cluster.gluster(1, 'volume', 'create', 'single', 'node1:/srv/2/single')

@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { FinalNumbers } from '../../src/api/gluster-kinds.ts'
 import { startCluster, until } from '../gluster/cluster/cluster.ts'
+import { fillVolume } from '../gluster/cluster/rebalance.ts'
 
 t.setTimeout(300_000)
 
@@ -13,18 +14,7 @@ const start = { kind: 'gluster.startRemoveBrick', volume, bricks } as const
 const stop = { kind: 'gluster.stopRemoveBrick', volume, bricks } as const
 const commit = { kind: 'gluster.commitRemoveBrick', volume, bricks, force: false } as const
 
-await cluster.gluster(1, 'volume', 'create', 'v0', 'node1:/srv/1/v0', 'node2:/srv/1/v0', 'node3:/srv/1/v0')
-await cluster.gluster(1, 'volume', 'start', 'v0')
-const { code, stderr } = await cluster.exec(1, 'sh', '-ec', `
-  mkdir /srv/mnt
-  mount -t glusterfs node1:/v0 /srv/mnt
-  for d in 1 2 3 4 5 6; do
-    mkdir /srv/mnt/$d
-    for f in $(seq 20); do head -c 1000000 /dev/urandom > /srv/mnt/$d/$f; done
-  done
-  cd /srv/mnt
-  find . -type f | sort | xargs sha256sum > /run/sums`)
-if (code !== 0) throw new Error(stderr)
+await fillVolume(cluster, { perDirectory: 20, bytes: 1_000_000, hosts: [1, 2, 3] })
 
 t.test('a brick that is not there, and a removal that was not started, are refused by name', async t => {
   t.match(await one.run('a', { ...start, bricks: ['node2:/srv/1/nope'] }), { error: { code: 'brick-not-found', changed: false, detail: /node1:\/srv\/1\/v0/ } })

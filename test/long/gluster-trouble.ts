@@ -1,5 +1,6 @@
 import t from 'tap'
 import { startCluster, until } from '../gluster/cluster/cluster.ts'
+import { fillAndGrowVolume } from '../gluster/cluster/rebalance.ts'
 
 t.setTimeout(300_000)
 
@@ -13,17 +14,7 @@ const startGlusterd = async (host: number): Promise<void> => {
   await until(() => cluster.gluster(1, 'pool', 'list'), list => !list.includes('Disconnected'))
 }
 
-await cluster.gluster(1, 'volume', 'create', 'v0', 'node1:/srv/1/v0', 'node2:/srv/1/v0')
-await cluster.gluster(1, 'volume', 'start', 'v0')
-const { code, stderr } = await cluster.exec(1, 'sh', '-ec', `
-  mkdir /srv/mnt
-  mount -t glusterfs node1:/v0 /srv/mnt
-  for d in 1 2 3 4 5 6; do
-    mkdir /srv/mnt/$d
-    for f in $(seq 30); do head -c 2000000 /dev/urandom > /srv/mnt/$d/$f; done
-  done`)
-if (code !== 0) throw new Error(stderr)
-await cluster.gluster(1, 'volume', 'add-brick', 'v0', 'node3:/srv/1/v0')
+await fillAndGrowVolume(cluster, { perDirectory: 30, bytes: 2_000_000 })
 
 t.test('a host whose glusterd dies during a rebalance is missing by name, and nothing is called completed', async t => {
   await cluster.slow(16)

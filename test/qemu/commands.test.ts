@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { constants } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
+import { appendFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { compareCommand, convertCommand, createCommand, isFormat, lockProbeCommand, parsePercentage, probeCommand, repairLeaksCommand } from '../../src/qemu/commands.ts'
@@ -70,13 +71,13 @@ t.test('a window is copied to its place and nowhere else', async t => {
   for (const format of ['raw', 'qcow2'] as const) {
     const target = await open(`window.${format}`)
     await run(createCommand({ fd: 3, format }, 8 * MiB, 'sparse'), { fds: [target] })
-    const command = convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format }, { offset: MiB, length: 2 * MiB, targetIsZero: true }, { cache: 'writeback', preallocated: false, locking: false, bytesPerSecond: undefined })
+    const command = convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format }, { offset: MiB, length: 2 * MiB, targetIsZero: true }, { cache: 'writeback', preallocated: false, locking: false, writeZeros: false, bytesPerSecond: undefined })
     const source = await open('source.raw')
     t.match(await run(command, { fds: [source, target, source] }), { exitCode: 0, stderr: '' })
     const rest = await run(compareCommand([{ fd: 3, format }], [{ fd: 4, format: 'raw' }]), { fds: [target, source] })
     t.match(rest, { exitCode: 1, stdout: /mismatch at offset 0/i })
     for (const [offset, length] of [[0, MiB], [3 * MiB, 5 * MiB]]) {
-      await run(convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format }, { offset: offset ?? 0, length: length ?? 0, targetIsZero: true }, { cache: 'writeback', preallocated: false, locking: false, bytesPerSecond: 1e9 }), { fds: [source, target, source] })
+      await run(convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format }, { offset: offset ?? 0, length: length ?? 0, targetIsZero: true }, { cache: 'writeback', preallocated: false, locking: false, writeZeros: false, bytesPerSecond: 1e9 }), { fds: [source, target, source] })
     }
     const whole = await run(compareCommand([{ fd: 3, format }], [{ fd: 4, format: 'raw' }]), { fds: [target, source] })
     t.match(whole, { exitCode: 0 })
@@ -85,11 +86,28 @@ t.test('a window is copied to its place and nowhere else', async t => {
   }
 })
 
+t.test('where the file system only says that it zeroes, zeros are written', async t => {
+  await writeFile(join(path, 'dotted.raw'), randomBytes(4096))
+  const source = await open('dotted.raw')
+  const differs = async (writeZeros: boolean) => {
+    const target = await open(`reused-${writeZeros}.qcow2`)
+    await run(createCommand({ fd: 3, format: 'qcow2' }, MiB, 'sparse'), { fds: [target] })
+    // what a killed writer leaves: data in clusters that nobody refers to, so that they are used again
+    await appendFile(join(path, `reused-${writeZeros}.qcow2`), randomBytes(MiB))
+    const convert = convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format: 'qcow2' }, { offset: 0, length: 4096, targetIsZero: true }, { cache: 'none', direct: true, preallocated: false, locking: true, writeZeros, bytesPerSecond: undefined })
+    // fallocate does nothing and returns 0, as on GlusterFS
+    t.match(await run(['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=fallocate', '-e', 'inject=fallocate:retval=0', ...convert], { fds: [source, target, source] }), { exitCode: 0, stderr: '' })
+    return (await run(compareCommand([{ fd: 3, format: 'qcow2' }], [{ fd: 4, format: 'raw' }]), { fds: [target, source] })).stdout
+  }
+  t.match(await differs(false), 'Content mismatch at offset 4096', 'the trap is there')
+  t.match(await differs(true), 'Images are identical')
+})
+
 t.test('a rate of one byte a second is one that qemu-img takes', async t => {
   const target = await open('slow.raw')
   await run(createCommand({ fd: 3, format: 'raw' }, MiB, 'sparse'), { fds: [target] })
   const source = await open('source.raw')
-  const { exitCode } = await run(convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format: 'raw' }, { offset: 0, length: 512, targetIsZero: true }, { cache: 'unsafe', preallocated: false, locking: false, bytesPerSecond: 1 }), { fds: [source, target, source] })
+  const { exitCode } = await run(convertCommand([{ fd: 5, format: 'raw' }], { fd: 4, format: 'raw' }, { offset: 0, length: 512, targetIsZero: true }, { cache: 'unsafe', preallocated: false, locking: false, writeZeros: false, bytesPerSecond: 1 }), { fds: [source, target, source] })
   t.equal(exitCode, 0)
 })
 

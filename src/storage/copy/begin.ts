@@ -101,9 +101,10 @@ function isClonable ({ files, snapshots }: Source, { format, allocation, cluster
  * a part that is removed, and copied anew.
  */
 async function clone (area: Area, creating: CopyRecord, source: Source): Promise<Pick<Made, 'part' | 'record'> | undefined> {
+  if (creating.source === undefined) return undefined
   await outlastYouth(area, creating.image, source)
   const part = await clonePart(area, creating.copyId, source.files[0].fd)
-  if (part === undefined || creating.source === undefined) return undefined
+  if (part === undefined) return undefined
   const all: Array<[number, number]> = creating.virtualSize === 0 ? [] : [[0, creating.virtualSize]]
   return { part, record: { ...creating, source: { ...creating.source, files: recordedFiles(source) }, done: all, begun: all } }
 }

@@ -1,24 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { AppError } from '../../errors.ts'
-import { convertCommand, type CacheMode } from '../../qemu/commands.ts'
-import { classifyFailure, failureLine } from '../../qemu/failure.ts'
-import { run } from '../../system/run.ts'
 import type { Progress } from '../../api/task.ts'
 import type { CopySettings } from '../protocol.ts'
 import { total, union, type Ranges } from '../ranges.ts'
+import { convertWindow } from './convert.ts'
 import { Flusher } from './flusher.ts'
 import { Plan } from './plan.ts'
 import { Rate } from './rate.ts'
 import type { Session } from './session.ts'
-import { sourceFds, sourceNodes } from './source.ts'
 import type { CopyWindow } from './windows.ts'
 
 const MiB = 1024 * 1024
 
 const maxWindowBytes = 1024 * MiB
 const firstWindowBytes = 64 * MiB
-const maxTries = 20
-const clashPauseMs = 100
 
 interface CopierOptions {
   settings: CopySettings
@@ -34,8 +28,8 @@ interface CopierOptions {
  * Copies the windows of a plan until nothing is left.
  *
  * Three things overlap: lanes copy windows, flushes follow each other and make durable what is written, and only then
- * a checkpoint counts the windows that were whole before their flush as done. Every window stands in `begun` on the storage before it starts, so that a crash
- * never leaves a half-written range that is taken for an untouched one.
+ * a checkpoint counts the windows that were whole before their flush as done. Every window stands in `begun` on the
+ * storage before it starts, so that a crash never leaves a half-written range that is taken for an untouched one.
  */
 export class Copier {
   readonly #session: Session
@@ -43,7 +37,6 @@ export class Copier {
   readonly #plan: Plan
   readonly #align: number
   readonly #lanes: number
-  readonly #cache: CacheMode
   readonly #direct: boolean
   readonly #report: (progress: Progress) => void
   readonly #rate = new Rate()
@@ -63,15 +56,12 @@ export class Copier {
   #settledBytes = 0
 
   constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes, direct }: CopierOptions, report: (progress: Progress) => void) {
-    const { record, source, area } = session
+    const { record, source } = session
     this.#session = session
     this.#settings = settings
     this.#bandwidth = bandwidth
     this.#align = Math.max(clusterBytes, MiB)
     this.#report = report
-    // Raw has no metadata to put in order: our own flush is all it needs. qcow2 has, so its cache is never unsafe; on a
-    // shared file system late write-back of a killed run could even overwrite its successor's metadata.
-    this.#cache = record.format === 'raw' ? 'unsafe' : direct || !area.local ? 'none' : 'writeback'
     // past the page cache, if that is possible: no guest loses its data there to a copy, and nothing is written late
     this.#direct = direct
     // a second qemu-img on a qcow2 target is refused by qemu's own lock
@@ -193,33 +183,7 @@ export class Copier {
   }
 
   async #convert (window: CopyWindow, signal: AbortSignal): Promise<void> {
-    const { source, lease, part, record, area } = this.#session
-    const command = convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
-      offset: window.start,
-      // qemu copies whole sectors; a raw target is cut to its exact size at the end
-      length: Math.ceil((window.end - window.start) / 512) * 512,
-      targetIsZero: window.fresh
-    }, {
-      cache: this.#cache,
-      direct: this.#direct,
-      preallocated: record.allocation === 'preallocated',
-      // A qemu-img that was cut off or stood still must not write when it comes back. GlusterFS with strict locks sees to
-      // that, but only for files that are locked: the others it opens anew behind their users' backs (shown by a test).
-      locking: !area.local,
-      bytesPerSecond: this.#laneBandwidth
-    })
-    for (let tries = 1; ; tries++) {
-      const { exitCode, stderr } = await run(command, { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal })
-      // killed by our own signal: the reason is told by whoever aborted
-      signal.throwIfAborted()
-      if (exitCode === 0) return
-      // after a cut, qemu-img says all sorts of things
-      await this.#session.assertOwnership()
-      // two lanes have opened the target at the same instant, and qemu's lock let only one: nothing was written
-      const mayClash = !area.local && this.#lanes > 1 && tries < maxTries && classifyFailure(stderr) === 'in-use'
-      if (!mayClash) throw copyFailure(record.image, stderr)
-      await sleep(clashPauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => { signal.throwIfAborted() })
-    }
+    await convertWindow(this.#session, window, { direct: this.#direct, lanes: this.#lanes, bytesPerSecond: this.#laneBandwidth }, signal)
   }
 
   /**
@@ -295,19 +259,4 @@ type CopyRecordRanges = Array<[number, number]>
 
 function withWindows (ranges: Ranges, windows: readonly CopyWindow[]): CopyRecordRanges {
   return union(ranges, windows.map(({ start, end }) => [start, end])).map(([start, end]) => [start, end])
-}
-
-function copyFailure (image: string, stderr: string): AppError {
-  const words = failureLine(stderr)
-  switch (classifyFailure(stderr)) {
-    case 'no-space':
-    case 'too-large':
-      return new AppError('no-space', `There is no space left to copy ${image}. Make space, then mend the image: what is done of it is kept.`)
-    case 'in-use':
-      return new AppError('source-in-use', `Another program has opened the source or the target of ${image}: ${words}`)
-    case 'storage':
-      return new AppError('storage-failed', `The storage failed under ${image}: ${words}. What is done of it is kept; mend the image when the storage is well.`)
-    case 'other':
-      return new AppError('copy-failed', `qemu-img failed on ${image}: ${words}. What is done of it is kept; mend the image to try again.`)
-  }
 }

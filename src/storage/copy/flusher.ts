@@ -49,9 +49,9 @@ export class Flusher {
     options.signal.addEventListener('abort', () => { this.#letGo() }, { once: true })
   }
 
-  /** Begins to flush again and again, also in the middle of windows, while `isHurried`. */
+  /** Begins to flush again and again, also in the middle of windows, while `isHurried` and the page cache is in use. */
   start (isHurried: () => boolean): void {
-    this.#early = this.#flushEarly(isHurried)
+    if (!this.#options.direct) this.#early = this.#flushEarly(isHurried)
   }
 
   /** Waits until that much more may be written. */
@@ -79,7 +79,7 @@ export class Flusher {
   async #flushEarly (isHurried: () => boolean): Promise<void> {
     const { signal } = this.#ending
     while (!signal.aborted && !this.#options.signal.aborted) {
-      if (isHurried() && !this.#options.direct) this.#startFlush('early')
+      if (isHurried()) this.#startFlush('early')
       await this.#flushing
       await sleep(pauseMs, undefined, { signal }).catch(() => { /* that was the end */ })
     }

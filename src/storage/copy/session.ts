@@ -1,5 +1,6 @@
 import { AppError } from '../../errors.ts'
 import type { Area } from '../area.ts'
+import { isCutOff } from '../../system/directory.ts'
 import type { Lease } from '../lease.ts'
 import { readRecord, writeRecord, type CopyRecord } from '../record.ts'
 import type { Part } from './part.ts'
@@ -47,7 +48,9 @@ export class Session {
    */
   async assertOwnership (): Promise<void> {
     const { image, domain, copyId, epoch } = this.#record
-    const found = this.area.local || await this.lease.holds().catch(() => false) ? await readRecord(this.area.copies, domain, image) : undefined
+    const found = this.area.local || await this.lease.holds().catch(() => false)
+      ? await readRecord(this.area.copies, domain, image).catch((error: unknown) => { if (!isCutOff(error)) throw error })
+      : undefined
     if (found?.copyId !== copyId || found.epoch !== epoch) {
       throw new AppError('lease-lost', `The copy of ${image} is no longer this host's: ${found === undefined ? 'its lease or record is gone' : `host ${found.host.id} has continued it (epoch ${found.epoch})`}. Nothing more was written.`)
     }

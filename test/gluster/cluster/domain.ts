@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { open, stat } from 'node:fs/promises'
+import { open, readFile, stat } from 'node:fs/promises'
 import type { Test } from 'tap'
 import { copySpec, mendSpec, type AgentProcess } from '../../helpers/agent.ts'
 import { compare, identical, makeDisk, MiB, sha256 } from '../../helpers/images.ts'
@@ -8,7 +8,9 @@ import type { Cluster } from './cluster.ts'
 
 /** The targets of every test here. */
 export const targets = ['copy.raw', 'copy.qcow2'] as const
-export const diskBytes = 24 * MiB
+export const diskBytes = 48 * MiB
+/** Two of the raw target, whose windows are copied side by side, and one of the qcow2 target. */
+const writersInFlight = 3
 /** Where the volume is mounted with strict locks, on hosts 1 and 2, and without, on host 2. */
 const strictMount = '/srv/data'
 const laxMount = '/srv/lax'
@@ -44,7 +46,8 @@ export async function shareDomain (cluster: Cluster): Promise<SharedDomain> {
   const file: SharedDomain['file'] = (two, image) => two.within(`${path}/${image}`)
   return {
     async start (host) {
-      const { http } = await cluster.agent(host, { domains: host === 2 ? [local, lax] : [local], copy: { windowSeconds: 3 } })
+      // a window of 2 MiB/s is several of the requests that qemu-img makes: it waits in the middle of it
+      const { http } = await cluster.agent(host, { domains: host === 2 ? [local, lax] : [local], copy: { windowSeconds: 6, parallelWindows: 2 } })
       if (await stat(file(http, 'source.raw')).catch(() => undefined) === undefined) await makeDisk(file(http, 'source.raw'), diskBytes)
       return http
     },
@@ -75,14 +78,29 @@ function signalAll (pids: readonly number[], signal: 'SIGSTOP' | 'SIGCONT'): voi
   }
 }
 
-/** Stops every process of an agent in the middle of a window of each copy: what a paused machine does. */
+/**
+ * Stops every process of an agent in the middle of a window of each copy: what a paused machine does. No qemu-img is
+ * among them that has not opened its target yet: nothing holds that back when it goes on, which the README says.
+ */
 async function freeze (agent: AgentProcess): Promise<void> {
-  await until(() => {
+  const inFlight = async (): Promise<boolean> => {
+    const writers = agent.children('qemu-img convert')
+    return writers.length >= writersInFlight && (await Promise.all(writers.map(hasWritten))).every(Boolean)
+  }
+  await until(async () => {
+    if (!await inFlight()) return false
     signalAll(descendants(agent.pid), 'SIGSTOP')
-    if (agent.children('qemu-img convert').length >= targets.length) return true
+    // one may have ended or begun before the signal came
+    if (await inFlight()) return true
     thaw(agent)
     return false
   }, 'a window of each copy to be in flight')
+}
+
+/** Whether a qemu-img has written some of its window, so that its target is open and locked. What it tells its own threads is less. */
+async function hasWritten (pid: number): Promise<boolean> {
+  const io = await readFile(`/proc/${pid}/io`, 'utf8').catch(() => '')
+  return Number(/^wchar: (\d+)$/m.exec(io)?.[1]) >= MiB / 4
 }
 
 function thaw (agent: AgentProcess, pids = descendants(agent.pid)): void {

@@ -1,9 +1,9 @@
 import type { Operation } from '../../../src/api/operation.ts'
 import type { Cluster } from './cluster.ts'
 
-/** A volume v0 on hosts 1 and 2 with some files in it, mounted on host 1 at /srv/mnt, and a new brick on host 3. */
-export async function fillVolume (cluster: Cluster, { perDirectory, bytes }: { perDirectory: number, bytes: number }): Promise<void> {
-  await cluster.gluster(1, 'volume', 'create', 'v0', 'node1:/srv/1/v0', 'node2:/srv/1/v0')
+/** A volume v0 with a brick on each of these hosts and some files in it, mounted on host 1 at /srv/mnt. */
+export async function fillVolume (cluster: Cluster, { perDirectory, bytes, hosts }: { perDirectory: number, bytes: number, hosts: readonly number[] }): Promise<void> {
+  await cluster.gluster(1, 'volume', 'create', 'v0', ...hosts.map(host => `node${host}:/srv/1/v0`))
   await cluster.gluster(1, 'volume', 'start', 'v0')
   const { code, stderr } = await cluster.exec(1, 'sh', '-ec', `
     mkdir /srv/mnt
@@ -16,6 +16,11 @@ export async function fillVolume (cluster: Cluster, { perDirectory, bytes }: { p
     find . -type f | sort | xargs sha256sum > /run/sums
     wc -l < /run/sums > /run/count`)
   if (code !== 0) throw new Error(stderr)
+}
+
+/** Such a volume on hosts 1 and 2, and a new brick on host 3: there is something to move. */
+export async function fillAndGrowVolume (cluster: Cluster, files: { perDirectory: number, bytes: number }): Promise<void> {
+  await fillVolume(cluster, { ...files, hosts: [1, 2] })
   await cluster.gluster(1, 'volume', 'add-brick', 'v0', 'node3:/srv/1/v0')
 }
 

@@ -1,0 +1,75 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AppError } from '../../errors.ts'
+import { convertCommand, type CacheMode } from '../../qemu/commands.ts'
+import { classifyFailure, failureLine } from '../../qemu/failure.ts'
+import { run } from '../../system/run.ts'
+import type { CopyRecord } from '../record.ts'
+import type { Session } from './session.ts'
+import { sourceFds, sourceNodes } from './source.ts'
+import type { CopyWindow } from './windows.ts'
+
+const maxTries = 20
+const clashPauseMs = 100
+
+interface ConvertOptions {
+  /** Write past the page cache. */
+  direct: boolean
+  /** How many windows of the target are written at the same time. */
+  lanes: number
+  bytesPerSecond: number | undefined
+}
+
+/** Copies one window by a qemu-img of its own, which is gone when this settles. Throws the signal's reason when it is aborted. */
+export async function convertWindow (session: Session, window: CopyWindow, { direct, lanes, bytesPerSecond }: ConvertOptions, signal: AbortSignal): Promise<void> {
+  const { source, lease, part, record, area } = session
+  const command = convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
+    offset: window.start,
+    // qemu copies whole sectors; a raw target is cut to its exact size at the end
+    length: Math.ceil((window.end - window.start) / 512) * 512,
+    targetIsZero: window.fresh
+  }, {
+    cache: cacheOf(record, direct || !area.local),
+    direct,
+    preallocated: record.allocation === 'preallocated',
+    // A qemu-img that was cut off or stood still must not write when it comes back. GlusterFS with strict locks sees to
+    // that, but only for files that are locked: the others it opens anew behind their users' backs (shown by a test).
+    locking: !area.local,
+    writeZeros: !area.local,
+    bytesPerSecond
+  })
+  for (let tries = 1; ; tries++) {
+    const { exitCode, stderr } = await run(command, { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal })
+    // killed by our own signal: the reason is told by whoever aborted
+    signal.throwIfAborted()
+    if (exitCode === 0) return
+    // after a cut, qemu-img says all sorts of things
+    await session.assertOwnership()
+    // two lanes have opened the target at the same instant, and qemu's lock let only one: nothing was written
+    const mayClash = !area.local && lanes > 1 && tries < maxTries && classifyFailure(stderr) === 'in-use'
+    if (!mayClash) throw copyFailure(record.image, stderr)
+    await sleep(clashPauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => { signal.throwIfAborted() })
+  }
+}
+
+/**
+ * Raw has no metadata to put in order: our own flush is all it needs. qcow2 has, so its cache is never unsafe; on a
+ * shared file system late write-back of a killed run could even overwrite its successor's metadata.
+ */
+function cacheOf ({ format }: CopyRecord, isBypassed: boolean): CacheMode {
+  if (format === 'raw') return 'unsafe'
+  return isBypassed ? 'none' : 'writeback'
+}
+
+function copyFailure (image: string, stderr: string): AppError {
+  const words = failureLine(stderr)
+  switch (classifyFailure(stderr)) {
+    case 'no-space':
+      return new AppError('no-space', `There is no space left to copy ${image}. Make space, then mend the image: what is done of it is kept.`)
+    case 'in-use':
+      return new AppError('source-in-use', `Another program has opened the source or the target of ${image}: ${words}`)
+    case 'storage':
+      return new AppError('storage-failed', `The storage failed under ${image}: ${words}. What is done of it is kept; mend the image when the storage is well.`)
+    case 'other':
+      return new AppError('copy-failed', `qemu-img failed on ${image}: ${words}. What is done of it is kept; mend the image to try again.`)
+  }
+}

@@ -7,7 +7,7 @@ import { CommandError } from '../system/run.ts'
 export function explain (error: unknown, what: string): AppError {
   if (error instanceof AppError) return error
   if (error instanceof CommandError) {
-    const code = { 'no-space': 'no-space', 'in-use': 'image-in-use', storage: 'storage-failed', other: 'storage-failed' } as const
+    const code = { 'no-space': 'no-space', 'in-use': 'image-in-use', storage: 'storage-failed', 'no-aio': 'storage-failed', other: 'storage-failed' } as const
     return new AppError(code[classifyFailure(error.stderr)], `${what}: ${failureLine(error.stderr) || error.message}`, { cause: error })
   }
   if (error instanceof NotAFileError) return new AppError('image-invalid', `${what}: ${error.message}`, { cause: error })

@@ -24,7 +24,7 @@ export class Plan {
   readonly #signal: AbortSignal
   #begun: Ranges
   #at = 0
-  #chunkBytes = 1024 ** 3
+  #chunkBytes = 16 * 1024 ** 3
   #copy: Ranges = []
   #data: Ranges = []
   #zero: Ranges = []

@@ -85,7 +85,7 @@ function signalAll (pids: readonly number[], signal: 'SIGSTOP' | 'SIGCONT'): voi
 async function freeze (agent: AgentProcess): Promise<void> {
   const inFlight = async (): Promise<boolean> => {
     const writers = agent.children('qemu-img convert')
-    return writers.length >= writersInFlight && (await Promise.all(writers.map(hasWritten))).every(Boolean)
+    return writers.length >= writersInFlight && (await Promise.all(writers.map(hasBegun))).every(Boolean)
   }
   await until(async () => {
     if (!await inFlight()) return false
@@ -97,10 +97,10 @@ async function freeze (agent: AgentProcess): Promise<void> {
   }, 'a window of each copy to be in flight')
 }
 
-/** Whether a qemu-img has written some of its window, so that its target is open and locked. What it tells its own threads is less. */
-async function hasWritten (pid: number): Promise<boolean> {
+/** Whether a qemu-img has read some of its window: its target is open and locked before that. Its own files and libraries are less. */
+async function hasBegun (pid: number): Promise<boolean> {
   const io = await readFile(`/proc/${pid}/io`, 'utf8').catch(() => '')
-  return Number(/^wchar: (\d+)$/m.exec(io)?.[1]) >= MiB / 4
+  return Number(/^rchar: (\d+)$/m.exec(io)?.[1]) >= MiB
 }
 
 function thaw (agent: AgentProcess, pids = descendants(agent.pid)): void {

@@ -157,12 +157,13 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     start: async () => {
       await http.ready()
       domains.start()
-      poller.start()
-      recovery.start(domains.prepared())
       const [first, ...more] = config.listen
       if (first === undefined) throw new Error('a configuration always has a listener')
       await http.listen({ ...await socketOptions(first), listenTextResolver: address => `listening on ${address}` })
       for (const listener of more) others.push(await listenAlso(http, await socketOptions(listener)))
+      // nobody is made to wait for the programs that these begin with
+      poller.start()
+      recovery.start(domains.prepared())
       return [http.server, ...others].map(addressOf)
     },
     prepared: async () => { await domains.prepared() },

@@ -1,5 +1,4 @@
 // A server for `events.mjs`: this agent's own stack, or the loop that one would write first.
-process.on('SIGTERM', () => process.exit())
 // node events-server.mjs agent|bare DIST
 import { createServer as createHttpServer } from 'node:http'
 import { join } from 'node:path'

@@ -24,9 +24,9 @@ const { values: options } = parseArgs({
 
 /** Starts a server; resolves with its port, the process to be measured, and how to end it. */
 async function startNode (kind) {
-  const child = spawn('setpriv', ["--pdeathsig", "KILL", process.execPath, ...(process.env.BENCH_NODE?.split(" ") ?? []), join(here, "events-server.mjs"), kind, options.dist], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, join(here, 'events-server.mjs'), kind, options.dist], { stdio: ['ignore', 'pipe', 'inherit'] })
   const [port] = await once(createInterface(child.stdout), 'line')
-  return { port, pid: child.pid, ready: kind === 'agent' ? 'event: synced' : '', stop: async () => await end(child, 'SIGTERM') }
+  return { port, pid: child.pid, ready: kind === 'agent' ? 'event: synced' : '', stop: async () => await end(child, 'SIGKILL') }
 }
 
 async function startNchan () {

@@ -27,6 +27,7 @@ import { Domain } from './storage/attached-domain.ts'
 import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
 import { storageKinds } from './storage/tasks.ts'
+import { lookForUnanswered } from './system/tcp.ts'
 import { TaskRegistry } from './tasks/registry.ts'
 
 /** The version of the API. */
@@ -61,6 +62,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     heartbeatMs: config.events.heartbeatSeconds * 1000,
     maxStreams: config.events.maxStreams,
     ...(config.events.maxStreamsPerAddress !== undefined && { maxStreamsPerAddress: config.events.maxStreamsPerAddress }),
+    lookForUnanswered,
     log
   })
   const gluster = new Gluster()

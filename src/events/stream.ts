@@ -58,6 +58,8 @@ export class Stream {
   #state: 'opening' | 'live' | 'ended' = 'opening'
   #writing = false
   #writingSince = 0
+  #sentAgain = 0
+  #unansweredSince = 0
   #heartbeatAt: number
   #heartbeatDue = false
   #bye: Buffer | undefined
@@ -71,6 +73,7 @@ export class Stream {
     this.channel = channel
     this.#tasks = tasks
     this.#isOver = isOver
+    this.#unansweredSince = now
     this.#heartbeatAt = now + host.heartbeatMs
     // a returning subscriber gets the newest numbers too: it cannot know which it has missed
     this.#position = { seq: after ?? host.ring.newest, tick: after === undefined ? host.latest.tick : 0 }
@@ -122,6 +125,17 @@ export class Stream {
       this.#heartbeatDue = true
       this.#host.wake(this)
     }
+  }
+
+  /**
+   * Looks after a peer that has vanished without a word. The kernel takes what is written for it all the same; that it
+   * had to send it again at every look, more often each time, shows that nobody answers.
+   */
+  heedUnanswered (timesOf: (socket: Socket) => number, now: number): void {
+    const times = timesOf(this.#socket)
+    if (times === 0 || times < this.#sentAgain) this.#unansweredSince = now
+    this.#sentAgain = times
+    if (times > 0 && now - this.#unansweredSince > this.#host.drainMs && !this.#socket.destroyed) this.#host.drop(this, 'stalled')
   }
 
   /** Cuts the connection off. A reset frees what the kernel still holds for a peer that does not read; a close keeps it. */

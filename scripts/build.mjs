@@ -11,7 +11,9 @@ const next = join(root, 'dist.next')
 const last = join(root, 'dist.last')
 const sources = ['src', 'scripts/build.mjs', 'package.json', 'tsconfig.json', 'tsconfig.build.json']
 const executables = ['main.js', 'cli/main.js']
-const children = ['storage/domain/main.js', 'storage/copy/main.js']
+const bundles = ['serve.js', 'storage/domain/main.js', 'storage/copy/main.js']
+/** Not needed for every start. */
+const external = ['pino-pretty', '@fastify/swagger-ui']
 /** CommonJS packages call this, and modules have none of their own. */
 const bannerForCommonJs = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);"
 
@@ -36,7 +38,7 @@ function build (lockFd) {
     rmSync(next, { recursive: true, force: true })
     throw new StepError('the build failed: see the messages of tsc above')
   }
-  bundleChildren()
+  bundle()
   for (const file of files(join(root, 'src')).filter(notCompiled)) cpSync(join(root, 'src', file), join(next, file))
   for (const file of executables.filter(file => existsSync(join(next, file)))) chmodSync(join(next, file), 0o755)
   writeFileSync(join(next, '.sources'), stamp)
@@ -48,14 +50,15 @@ function build (lockFd) {
 }
 
 /**
- * Makes one file of each child process and all that it imports: every copy starts one, and reading a few hundred small
- * files took five times as long as this one.
+ * Makes one file of the agent and one of each child process, with all that they import: reading a few hundred small
+ * files took five times as long as this one, and every copy starts a child. The single files stay, for those who import
+ * them: the client, its types, the benches.
  */
-function bundleChildren () {
+function bundle () {
   // not before: without node_modules this script must still say what is wrong
   const { buildSync } = createRequire(import.meta.url)('esbuild')
-  const entryPoints = children.map(file => join(next, file))
-  buildSync({ entryPoints, outdir: next, outbase: next, allowOverwrite: true, bundle: true, platform: 'node', format: 'esm', target: 'node20', sourcemap: 'linked', logLevel: 'warning', banner: { js: bannerForCommonJs } })
+  const entryPoints = bundles.map(file => join(next, file))
+  buildSync({ entryPoints, outdir: next, outbase: next, external, allowOverwrite: true, bundle: true, platform: 'node', format: 'esm', target: 'node20', minifyWhitespace: true, minifySyntax: true, sourcemap: 'linked', logLevel: 'warning', banner: { js: bannerForCommonJs } })
 }
 
 /** The page's files, and hand-written or generated declarations, which tsc reads but does not emit. */

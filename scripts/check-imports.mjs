@@ -5,7 +5,7 @@ import { builtinModules } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
 import ts from 'typescript'
 
-const agent = ['api', 'errors', 'system', 'qemu', 'tasks', 'events', 'storage', 'gluster', 'http', 'config']
+const agent = ['api', 'errors', 'location', 'system', 'qemu', 'tasks', 'events', 'storage', 'gluster', 'http', 'config']
 
 /**
  * Each room: a file without its extension, or a folder (the longest that fits counts), with what it may import at run time and, beyond
@@ -17,12 +17,13 @@ const rooms = {
   app: { may: agent, types: ['storage/domain', 'storage/copy'] },
   config: { may: ['api', 'errors'] },
   errors: {},
+  location: {},
   api: {},
-  http: { may: ['api', 'errors', 'tasks', 'events', 'storage', 'gluster'], types: ['config'] },
+  http: { may: ['api', 'errors', 'location', 'tasks', 'events', 'storage', 'gluster'], types: ['config'] },
   tasks: { may: ['api', 'errors'], types: ['events'] },
   events: { may: ['api', 'errors'] },
   // The agent's side of storage talks to its children over IPC: it may know their types, never load their file I/O.
-  storage: { may: ['api', 'errors', 'system', 'qemu'], types: ['tasks', 'config', 'storage/domain', 'storage/copy'] },
+  storage: { may: ['api', 'errors', 'location', 'system', 'qemu'], types: ['tasks', 'config', 'storage/domain', 'storage/copy'] },
   'storage/domain': { may: ['api', 'errors', 'system', 'qemu', 'storage'] },
   'storage/copy': { may: ['api', 'errors', 'system', 'qemu', 'storage'] },
   gluster: { may: ['api', 'errors', 'system'], types: ['tasks', 'config'] },

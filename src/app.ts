@@ -27,6 +27,7 @@ import { Domain } from './storage/attached-domain.ts'
 import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
 import { storageKinds } from './storage/tasks.ts'
+import { lookForUnanswered } from './system/tcp.ts'
 import { TaskRegistry } from './tasks/registry.ts'
 
 /** The version of the API. */
@@ -61,6 +62,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     heartbeatMs: config.events.heartbeatSeconds * 1000,
     maxStreams: config.events.maxStreams,
     ...(config.events.maxStreamsPerAddress !== undefined && { maxStreamsPerAddress: config.events.maxStreamsPerAddress }),
+    lookForUnanswered,
     log
   })
   const gluster = new Gluster()
@@ -157,12 +159,13 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     start: async () => {
       await http.ready()
       domains.start()
-      poller.start()
-      recovery.start(domains.prepared())
       const [first, ...more] = config.listen
       if (first === undefined) throw new Error('a configuration always has a listener')
       await http.listen({ ...await socketOptions(first), listenTextResolver: address => `listening on ${address}` })
       for (const listener of more) others.push(await listenAlso(http, await socketOptions(listener)))
+      // nobody is made to wait for the programs that these begin with
+      poller.start()
+      recovery.start(domains.prepared())
       return [http.server, ...others].map(addressOf)
     },
     prepared: async () => { await domains.prepared() },

@@ -118,7 +118,8 @@ export function loadConfig (file: string | undefined, workingDirectory: string):
 }
 
 // not TypeBox's Value.Default: it merges objects with their default, so that a wrong one or a __proto__ would vanish
-const ajv = new Ajv({ useDefaults: true, allErrors: true, strict: false })
+// nor are the schemas checked, which would compile the schema of schemas first: it is our own
+const ajv = new Ajv({ useDefaults: true, allErrors: true, strict: false, validateSchema: false })
 
 /** Fills in the defaults. Throws ConfigError that names what is wrong; `at` is where the value stands. */
 function complete<T extends TSchema> (schema: T, value: unknown, at: readonly string[]): Static<T> {

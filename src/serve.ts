@@ -2,7 +2,7 @@ import process from 'node:process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import closeWithGrace from 'close-with-grace'
-import { pino } from 'pino'
+import { pino, type DestinationStream } from 'pino'
 import { createApp, version } from './app.ts'
 import { ConfigError, loadConfig, type Config } from './config.ts'
 
@@ -50,6 +50,12 @@ function readConfig (file: string | undefined): Config {
   }
 }
 
+/** Makes log lines for people. In this process: a thread of its own would take its last lines with it when the agent is killed. */
+async function prettyPrinter (): Promise<DestinationStream> {
+  const { default: pretty } = await import('pino-pretty')
+  return pretty({ ignore: 'pid,host', translateTime: 'SYS:HH:MM:ss', sync: true })
+}
+
 /** Says a last word, on standard error unless all is well, and ends. */
 function leave (status: number, message: string): never {
   (status === 0 ? process.stdout : process.stderr).write(message)
@@ -84,12 +90,9 @@ export async function serve (args: string[]): Promise<void> {
   const config = readConfig(options.config)
   if (options.showConfig) leave(0, JSON.stringify(config, undefined, 2) + '\n')
 
-  const onTerminal = process.stdout.isTTY
-  const log = pino({
-    level: config.log.level,
-    base: { host: config.hostId },
-    ...(onTerminal && { transport: { target: 'pino-pretty', options: { ignore: 'pid,host', translateTime: 'SYS:HH:MM:ss' } } })
-  })
+  const settings = { level: config.log.level, base: { host: config.hostId } }
+  // logs are for machines unless somebody looks
+  const log = process.stdout.isTTY ? pino(settings, await prettyPrinter()) : pino(settings)
 
   const app = createApp(config, log)
   closeWithGrace({ delay: 2000, logger: log }, async ({ err }) => {
@@ -102,7 +105,7 @@ export async function serve (args: string[]): Promise<void> {
     log.info({ addresses, instance: app.instance, version }, `instance ${app.instance} has started`)
     // the lines below are to work when they are pasted; a storage that hangs must not keep them back
     await Promise.race([app.prepared(), sleep(5000, undefined, { ref: false })])
-    // logs are for machines unless somebody looks; the welcome is for people in either case
+    // logs may be for machines, this is for people
     process.stderr.write(welcome(addresses, config))
   } catch (error) {
     const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'

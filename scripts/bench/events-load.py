@@ -29,7 +29,7 @@ address = ('127.0.0.1', options.port)
 def cpu_seconds():
     with open(f'/proc/{options.pid}/stat') as stat:
         fields = stat.read().rsplit(')', 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+    return int(fields[11]) / 100, int(fields[12]) / 100
 
 
 def resident_kib():
@@ -153,7 +153,8 @@ while True:
     if time.monotonic() > deadline:
         break
 elapsed = time.monotonic() - begin
-cpu = cpu_seconds() - cpu_before
+user, system = (after - before for before, after in zip(cpu_before, cpu_seconds()))
+cpu = user + system
 own = resource.getrusage(resource.RUSAGE_SELF)
 delivered = sum(reader.events for reader in readers)
 latencies.sort()
@@ -167,6 +168,7 @@ print(json.dumps({
     'delivered': delivered,
     'lost': total * len(readers) - delivered,
     'cpuMicros': cpu / delivered * 1e6,
+    'systemShare': system / cpu,
     'p50': percentile(0.5),
     'p99': percentile(0.99),
     'kibPerSubscriber': (after_kib - before_kib) / len(readers),

@@ -94,7 +94,7 @@ function median (numbers) {
 const servers = options.servers.split(',')
 // undelivered: not there when three times the time had passed. The generator is not the bottleneck while its load is well below 1.
 console.log(`${options.rate} events/s for ${options.seconds} s, median of ${options.rounds} rounds, servers in turn in each round`)
-console.log('subscribers  server  CPU µs/event   p50 ms   p99 ms  KiB/subscriber  undelivered  server load  generator load')
+console.log('subscribers  server  CPU µs/event  in kernel   p50 ms   p99 ms  KiB/subscriber  undelivered  server load  generator load')
 for (const subscribers of options.subscribers.split(',')) {
   const results = new Map(servers.map(server => [server, []]))
   for (let round = 0; round < Number(options.rounds); round++) {
@@ -103,6 +103,6 @@ for (const subscribers of options.subscribers.split(',')) {
   for (const [server, rounds] of results) {
     const of = name => median(rounds.map(round => round[name]))
     const lost = rounds.reduce((sum, round) => sum + round.lost, 0)
-    console.log([subscribers.padStart(11), server.padStart(7), of('cpuMicros').toFixed(2).padStart(13), of('p50').toFixed(1).padStart(8), of('p99').toFixed(1).padStart(8), of('kibPerSubscriber').toFixed(1).padStart(15), String(lost).padStart(12), of('serverLoad').toFixed(2).padStart(12), of('loadLoad').toFixed(2).padStart(15)].join(' '))
+    console.log([subscribers.padStart(11), server.padStart(7), of('cpuMicros').toFixed(2).padStart(13), `${(of('systemShare') * 100).toFixed(0)} %`.padStart(10), of('p50').toFixed(1).padStart(8), of('p99').toFixed(1).padStart(8), of('kibPerSubscriber').toFixed(1).padStart(15), String(lost).padStart(12), of('serverLoad').toFixed(2).padStart(12), of('loadLoad').toFixed(2).padStart(15)].join(' '))
   }
 }

@@ -1,5 +1,5 @@
 // What a request costs beside a bare Fastify route that sends the same bytes, and what the agent costs when nobody asks.
-// npm run bench -- http [--seconds 2] [--rounds 3] [--connections 16] [--subscribers 0,1000] [--requests GET,join,create,list] [--starts 9] [--json FILE] [--dist dist]
+// npm run bench -- http [--seconds 2] [--rounds 3] [--connections 16] [--subscribers 0,1000] [--requests GET,join,create,list] [--starts 9] [--parts requests,start,idle] [--json FILE] [--dist dist]
 // Needs wrk (apt-get install wrk). Everything stays on the loopback.
 import { execFileSync, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -20,6 +20,7 @@ const { values: options } = parseArgs({
     subscribers: { type: 'string', default: '0,1000' },
     requests: { type: 'string', default: 'GET,join,create,list' },
     starts: { type: 'string', default: '9' },
+    parts: { type: 'string', default: 'requests,start,idle' },
     json: { type: 'string' },
     dist: { type: 'string', default: join(here, '../../dist') }
   }
@@ -236,5 +237,7 @@ async function measureIdle () {
   return table
 }
 
-const result = { requests: await compareRequests(), start: await measureStart(), idle: await measureIdle() }
+const measurements = { requests: compareRequests, start: measureStart, idle: measureIdle }
+const result = {}
+for (const part of options.parts.split(',')) result[part] = await measurements[part]()
 if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ node: process.version, options, ...result }, undefined, 2)}\n`)

@@ -8,7 +8,7 @@ import { encode, encodeRetry } from './frame.ts'
 import { Latest } from './latest.ts'
 import { Ring } from './ring.ts'
 import { encodeReset, type DropReason, type Headers } from './stream.ts'
-import { answer, Streams, type StreamLog } from './streams.ts'
+import { answer, Streams, type LookForUnanswered, type StreamLog } from './streams.ts'
 
 export interface FeedOptions {
   instance: string
@@ -29,6 +29,11 @@ export interface FeedOptions {
   backlogBytes?: number
   /** A subscriber that takes nothing for so long is cut off. Default 30,000. */
   drainMs?: number
+  /**
+   * Tells of a socket how often in a row the kernel has sent again what its peer leaves unanswered; asked at every
+   * heartbeat. With it, a peer that has vanished without a word counts as one that takes nothing.
+   */
+  lookForUnanswered?: LookForUnanswered
   /** How long `close` waits for subscribers to take what is left. Default 500. */
   closeMs?: number
   log?: StreamLog
@@ -62,6 +67,7 @@ export class Feed {
       backlogBytes,
       closeMs,
       maxStreams,
+      lookForUnanswered: options.lookForUnanswered,
       maxStreamsPerAddress: options.maxStreamsPerAddress ?? maxStreams,
       log
     })

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Task } from '../api/task.ts'
 import { Channel } from './channel.ts'
 import { compile, type Wanted } from './filter.ts'
@@ -15,6 +16,9 @@ export interface StreamLog {
   warn (details: object, message: string): void
 }
 
+/** Takes a look at all connections; what it returns tells of each. */
+export type LookForUnanswered = () => Promise<(socket: Socket) => number>
+
 export interface StreamsOptions {
   ring: Ring
   latest: Latest
@@ -25,6 +29,7 @@ export interface StreamsOptions {
   maxStreams: number
   maxStreamsPerAddress: number
   log: StreamLog | undefined
+  lookForUnanswered: LookForUnanswered | undefined
 }
 
 export interface Subscription {
@@ -56,6 +61,7 @@ export class Streams implements Host {
   #opened = 0
   #refused = 0
   #sweeper: NodeJS.Timeout | undefined
+  #looksAt = 0
   #bye: Buffer | undefined
   #closed: Promise<void> | undefined
   #emptied: (() => void) | undefined
@@ -187,6 +193,16 @@ export class Streams implements Host {
   #sweep (): void {
     const now = performance.now()
     for (const stream of this.#streams) stream.sweep(now)
+    if (now < this.#looksAt) return
+    this.#looksAt = now + Math.min(this.heartbeatMs, this.drainMs / 2)
+    void this.#look()
+  }
+
+  async #look (): Promise<void> {
+    const timesOf = await this.#options.lookForUnanswered?.()
+    if (timesOf === undefined) return
+    const now = performance.now()
+    for (const stream of this.#streams) stream.heedUnanswered(timesOf, now)
   }
 }
 

@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
+import { referenceRoutes } from './reference.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
@@ -50,7 +50,7 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
       }
     }, async () => app.swagger())
   })
-  app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { deepLinking: true, layout: 'BaseLayout' } })
+  app.register(async (routes: App) => { referenceRoutes(routes) })
 }
 
 /**

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import files from '@fastify/static'
+import { programFolder } from '../location.ts'
 import type { App } from './types.ts'
 
 /** Everything the page needs comes from here, and nothing else may run in it. */
@@ -8,7 +9,7 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 /** The web page at `/`. */
 export async function pageRoutes (app: App): Promise<void> {
   await app.register(files, {
-    root: fileURLToPath(new URL('../web/', import.meta.url)),
+    root: fileURLToPath(new URL('web/', programFolder)),
     wildcard: false,
     decorateReply: false,
     cacheControl: false,

@@ -1,6 +1,7 @@
-import { Ajv, type AnySchema, type ErrorObject } from 'ajv'
+import { Ajv, type AnySchema, type ErrorObject, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
 import type { FastifySchema, FastifySchemaCompiler } from 'fastify'
+import type { FastifySchemaValidationError, FastifyValidationResult } from 'fastify/types/schema.d.ts'
 import { AppError } from '../errors.ts'
 
 /**
@@ -10,7 +11,8 @@ import { AppError } from '../errors.ts'
  */
 export function makeValidator (sharedSchemas: () => Record<string, unknown>): FastifySchemaCompiler<FastifySchema> {
   const build = (coerceTypes: false | 'array') => {
-    const ajv = new Ajv({ removeAdditional: false, useDefaults: true, discriminator: true, strict: false, coerceTypes })
+    // the schemas themselves are not checked, which would compile the schema of schemas first: a test does it
+    const ajv = new Ajv({ removeAdditional: false, useDefaults: true, discriminator: true, strict: false, coerceTypes, validateSchema: false })
     addFormats.default(ajv)
     for (const schema of Object.values(sharedSchemas())) ajv.addSchema(schema as AnySchema)
     return ajv
@@ -19,9 +21,21 @@ export function makeValidator (sharedSchemas: () => Record<string, unknown>): Fa
   let exact: Ajv | undefined
   let textual: Ajv | undefined
   return ({ schema, httpPart }) => {
-    if (httpPart === 'querystring' || httpPart === 'params') return (textual ??= build('array')).compile(schema)
-    return (exact ??= build(false)).compile(schema)
+    const compile = () => httpPart === 'querystring' || httpPart === 'params' ? (textual ??= build('array')).compile(schema) : (exact ??= build(false)).compile(schema)
+    return whenNeeded(compile)
   }
+}
+
+/** Compiling is a third of what the agent's start takes, and most routes are not asked for in its first second. */
+function whenNeeded (compile: () => ValidateFunction): FastifyValidationResult {
+  let compiled: ValidateFunction | undefined
+  const validate: FastifyValidationResult = (data: unknown) => {
+    compiled ??= compile()
+    const valid = compiled(data)
+    validate.errors = compiled.errors as FastifySchemaValidationError[] | null ?? null
+    return valid
+  }
+  return validate
 }
 
 /** Puts the first thing that is wrong with a request into words. */

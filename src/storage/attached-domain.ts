@@ -5,6 +5,7 @@ import type { Format } from '../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../api/image.ts'
 import type { CreateResult, DeleteResult } from '../api/kinds.ts'
 import { AppError } from '../errors.ts'
+import { programFolder } from '../location.ts'
 import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
@@ -147,7 +148,7 @@ export class Domain {
   async #keepAlive (): Promise<void> {
     for (let pauseMs = 100; !this.#stopped; pauseMs = Math.min(pauseMs * 2, 30_000)) {
       const startedAt = performance.now()
-      const child: DomainChild = new Child(new URL('./domain/main', import.meta.url), {
+      const child: DomainChild = new Child(new URL('storage/domain/main', programFolder), {
         accepted: (call: string) => { this.#onAccepted.get(call)?.() }
       })
       this.#child = child

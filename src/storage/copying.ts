@@ -1,5 +1,6 @@
 import type { CopyResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
+import { programFolder } from '../location.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
 import type { CopyAgentFunctions, CopyJob, CopyPreview, CopySettings, CopyWorkerFunctions, VerifyJob } from './protocol.ts'
@@ -68,7 +69,7 @@ async function inWorker<T> (what: string, work: (remote: CopyWorkerFunctions) =>
 function startWorker (listener: Omit<CopyAgentFunctions, 'ready'>, { nice, ioPriority }: Priority): Worker {
   // what the worker starts inherits both
   const under = [...nice === 0 ? [] : ['nice', '-n', String(nice)], ...ioPriority === 'normal' ? [] : ['ionice', ...ioPriority === 'idle' ? ['-c', '3'] : ['-c', '2', '-n', '7']]]
-  return new Child(new URL('./copy/main', import.meta.url), listener, under)
+  return new Child(new URL('storage/copy/main', programFolder), listener, under)
 }
 
 /** Resolves after the time; never, without one. */

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { Ajv } from 'ajv'
 import { Ajv2020 } from 'ajv/dist/2020.js'
 import addFormats from 'ajv-formats'
 import { pino } from 'pino'
@@ -74,9 +75,34 @@ t.test('every example is valid by its own schema', async t => {
 t.test('the reference and the page come from here, with nothing from elsewhere', async t => {
   const { http } = createApp(parseConfig({}, '/nonexistent'), pino({ level: 'silent' }))
   t.teardown(async () => { await http.close() })
-  for (const url of ['/', '/docs/', '/page.js', '/style.css', '/openapi.json']) {
+  for (const url of ['/', '/docs', '/docs/', '/docs/static/swagger-ui.css', '/page.js', '/style.css', '/openapi.json']) {
     const response = await http.inject({ url, headers: { host: 'localhost' } })
     t.equal(response.statusCode, 200, url)
     t.notMatch(response.body.replaceAll('http://www.w3.org/', ''), /(src|href)="(https?:)?\/\//, `${url} loads nothing from other hosts`)
   }
+})
+
+t.test('what is not in the reference is answered as everywhere', async t => {
+  const { http, instance } = createApp(parseConfig({}, '/nonexistent'), pino({ level: 'silent' }))
+  t.teardown(async () => { await http.close() })
+  const headers = { host: 'localhost' }
+  const missing = await http.inject({ url: '/docs/static/nothing', headers })
+  t.match(missing, { statusCode: 404, headers: { 'agent-instance': instance, 'content-type': /^application\/problem\+json/ } })
+  const wrong = await http.inject({ url: '/docs/', method: 'DELETE', headers })
+  t.match(wrong, { statusCode: 405, headers: { allow: 'GET, HEAD' } })
+})
+
+t.test('every schema that requests are checked with is one', async t => {
+  const { http } = createApp(parseConfig({}, '/nonexistent'), pino({ level: 'silent' }))
+  t.teardown(async () => { await http.close() })
+  const ajv = new Ajv({ strict: false, discriminator: true })
+  addFormats.default(ajv)
+  const parts: object[] = []
+  http.addHook('onRoute', ({ schema = {} }) => {
+    for (const part of [schema.body, schema.querystring, schema.params, schema.headers]) if (typeof part === 'object' && part !== null) parts.push(part)
+  })
+  await http.ready()
+  for (const shared of Object.values(http.getSchemas())) ajv.addSchema(shared as object)
+  for (const part of parts) t.doesNotThrow(() => ajv.compile(part))
+  t.ok(parts.length > 10, `${parts.length} schemas`)
 })

@@ -1,0 +1,37 @@
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { AppError } from '../errors.ts'
+import { pathOf, sendProblem } from './problems.ts'
+import type { App } from './types.ts'
+
+const prefix = '/docs'
+
+/**
+ * The reference at /docs. What shows it is an application of its own, made when somebody first looks: it would be a
+ * tenth of what every start of the agent takes.
+ */
+export function referenceRoutes (app: App): void {
+  let reference: Promise<FastifyInstance> | undefined
+  app.addHook('onClose', async () => { await (await reference)?.close() })
+  const show = async (request: FastifyRequest, reply: FastifyReply): Promise<void> => {
+    reference ??= makeReference(app.swagger())
+    const { routing } = await reference
+    reply.hijack()
+    // the other application writes its own head
+    for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) reply.raw.setHeader(name, value)
+    routing(request.raw, reply.raw)
+  }
+  for (const path of [prefix, `${prefix}/*`]) app.get(path, { schema: { hide: true } }, show)
+}
+
+async function makeReference (document: object): Promise<FastifyInstance> {
+  const [{ default: swagger }, { default: swaggerUi }] = await Promise.all([import('@fastify/swagger'), import('@fastify/swagger-ui')])
+  const reference = Fastify({ logger: false })
+  reference.setErrorHandler(sendProblem)
+  reference.setNotFoundHandler((request, reply) => {
+    sendProblem(new AppError('not-found', `There is nothing at ${pathOf(request)}. GET ${prefix} shows the reference.`), request, reply)
+  })
+  await reference.register(swagger, { mode: 'static', specification: { document: document as never } })
+  await reference.register(swaggerUi, { routePrefix: prefix, staticCSP: true, uiConfig: { deepLinking: true, layout: 'BaseLayout' } })
+  await reference.ready()
+  return reference
+}

@@ -10,6 +10,8 @@ export interface TransportOptions {
   socketPath?: string
   /** Sent as `Authorization: Bearer`. */
   token?: string
+  /** For https URLs: who vouches for the agent's certificate, and the client's own certificate with its key; all PEM. */
+  tls?: { ca?: string, cert?: string, key?: string }
   /** For how long a request is tried again while the agent cannot be reached or is busy, in milliseconds. Default 30,000; 0 tries once. */
   retryMs?: number
 }
@@ -47,13 +49,13 @@ export class Transport {
   readonly #authorization: string | undefined
   readonly #retryMs: number
 
-  constructor ({ url, socketPath, token, retryMs = 30_000 }: TransportOptions) {
+  constructor ({ url, socketPath, token, tls = {}, retryMs = 30_000 }: TransportOptions) {
     const socket = url.startsWith('unix:') ? url.slice('unix:'.length) : socketPath
     this.url = url
     this.#base = new URL(url.startsWith('unix:') ? 'http://localhost' : url)
     this.#retryMs = retryMs
     this.#authorization = token === undefined ? undefined : `Bearer ${token}`
-    this.#dispatcher = new Agent({ connect: { timeout: 10_000, ...(socket !== undefined && { socketPath: socket }) } })
+    this.#dispatcher = new Agent({ connect: { ...tls, timeout: 10_000, ...(socket !== undefined && { socketPath: socket }) } })
   }
 
   async send<T> (path: string, options: RequestOptions = {}): Promise<Reply<T>> {

@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
+import { cookieName } from './access.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
@@ -27,8 +28,15 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' }
       },
       servers: [{ url: '/', description: 'This agent.' }],
-      // nobody is asked who he is: the agent listens on loopback only
-      security: [],
+      // the empty one: over loopback and unix sockets an agent may ask nobody who he is
+      security: [{}, { token: [] }, { certificate: [] }, { session: [] }],
+      components: {
+        securitySchemes: {
+          token: { type: 'http', scheme: 'bearer', description: 'A token, as `vdsm-tasks token create` makes it. Its scope is `read`, `operate` or `admin`.' },
+          certificate: { type: 'mutualTLS', description: 'A client certificate for one of the names that the configuration allows.' } as never,
+          session: { type: 'apiKey', in: 'cookie', name: cookieName, description: 'The cookie that a browser gets at /login.' }
+        }
+      },
       tags: [
         { name: 'tasks', description: 'What the agent was told to do. In memory only.' },
         { name: 'domains', description: 'What is on the storage, whoever put it there.' },
@@ -42,6 +50,7 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
   })
   app.register(async (routes: App) => {
     routes.get('/openapi.json', {
+      config: { scope: 'read' },
       schema: {
         operationId: 'getDocument',
         tags: ['agent'],
@@ -50,7 +59,10 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
       }
     }, async () => app.swagger())
   })
-  app.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { deepLinking: true, layout: 'BaseLayout' } })
+  app.register(async (reference: App) => {
+    reference.addHook('onRoute', route => { route.config = { ...route.config, scope: 'read' } })
+    await reference.register(swaggerUi, { routePrefix: '/docs', staticCSP: true, uiConfig: { deepLinking: true, layout: 'BaseLayout' } })
+  })
 }
 
 /**

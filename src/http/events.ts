@@ -49,6 +49,8 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
   app.addHook('preClose', async () => { await feed.close() })
 
   app.get('/events', {
+    // vital: EventSource takes an HTTP error for the end, and never comes back
+    config: { scope: 'read', vital: true },
     exposeHeadRoute: false,
     preValidation: joinCursors,
     schema: {
@@ -69,6 +71,7 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
   })
 
   app.get('/tasks/:id/events', {
+    config: { scope: 'read', vital: true },
     exposeHeadRoute: false,
     preValidation: joinCursors,
     schema: {

@@ -38,7 +38,7 @@ t.test('a key that is not known is named with its path, at every depth', async t
     [{ listen: { prot: 1 } }, 'listen.prot'],
     [{ listen: { host: '127.0.0.1', prot: 1 } }, 'listen.prot'],
     [{ listen: { unix: '/s', port: 1 } }, 'listen.port'],
-    [{ listen: [{ port: 1 }, { unix: '/s', mode: 1 }] }, 'listen.1.mode'],
+    [{ listen: [{ port: 1 }, { unix: '/s', owner: 1 }] }, 'listen.1.owner'],
     [{ listen: [{ post: 1 }, { unix: '/s' }] }, 'listen.0.post'],
     [JSON.parse('{"__proto__": {"colour": 1}}'), '__proto__'],
     [JSON.parse('{"copy": {"__proto__": {"maxConcurrent": 1}}}'), 'copy.__proto__'],

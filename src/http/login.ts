@@ -16,7 +16,7 @@ button { font: inherit; margin-top: 1rem; padding: .4rem 1.2rem }
 `
 
 /** Nothing runs in it, and its form goes nowhere else. */
-const policy = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`
+const policy = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`
 
 /** Guesses are hopeless; this is for the log. */
 const attempts = { max: 10, timeWindow: 10_000, keyGenerator: (request: FastifyRequest) => `login ${request.ip}` }

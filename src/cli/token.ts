@@ -10,7 +10,10 @@ import type { Session } from './session.ts'
 interface Place { file?: string, config?: string }
 
 export function addToken (program: Command, session: Session): void {
-  const token = program.command('token').description('make tokens for the agent on this host, and list them')
+  const token = program.command('token').description('make tokens for the agent on this host, and list them').addHelpText('after', `
+Examples:
+  vdsm-tasks token create --scope read --config /etc/vdsm-tasks/config.json
+  vdsm-tasks token list --config /etc/vdsm-tasks/config.json`)
   const place = (command: Command) => command
     .option('--file <file>', 'the tokens file of the agent')
     .option('--config <file>', 'the configuration of the agent, which names its tokens file (also VDSM_TASKS_CONFIG)')

@@ -21,9 +21,10 @@ export interface Served {
 export async function startServe (t: Test, directory: string, config: object): Promise<Served> {
   const file = join(directory, 'config.json')
   await writeFile(file, JSON.stringify(config))
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', process.execPath, main, '--config', file], { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env['PATH'] } })
+  // through env: tap puts its own things into the environment of whatever its tests start
+  const child = spawn('env', ['-i', `PATH=${process.env['PATH']}`, 'setpriv', '--pdeathsig', 'KILL', process.execPath, main, '--config', file], { stdio: ['ignore', 'pipe', 'pipe'] })
   const { pid } = child
-  if (pid === undefined) throw new Error('setpriv is not installed')
+  if (pid === undefined) throw new Error('env is not installed')
   const gone = once(child, 'exit')
   let said = ''
   t.teardown(async () => {

@@ -40,7 +40,7 @@ const silenceMs = 45_000
 
 /**
  * Requests to one agent. All of them may be sent twice without harm, PUT above all, so they are: after a lost
- * connection, and when the agent answers 503 with a time to come again.
+ * connection, and when the agent answers 503 or 429 with a time to come again.
  */
 export class Transport {
   readonly url: string
@@ -65,7 +65,7 @@ export class Transport {
       try {
         const response = await this.#request(path, options)
         const text = await response.body.text()
-        if (response.statusCode !== 503 || performance.now() >= giveUpAt) return { ...unpack<T>(response, text), attempts }
+        if (!(response.statusCode === 503 || response.statusCode === 429) || performance.now() >= giveUpAt) return { ...unpack<T>(response, text), attempts }
         wait = Number(response.headers['retry-after'] ?? 1) * 1000
       } catch (error) {
         options.signal?.throwIfAborted()

@@ -28,8 +28,6 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' }
       },
       servers: [{ url: '/', description: 'This agent.' }],
-      // the empty one: over loopback and unix sockets an agent may ask nobody who he is
-      security: [{}, { token: [] }, { certificate: [] }, { session: [] }],
       components: {
         securitySchemes: {
           token: { type: 'http', scheme: 'bearer', description: 'A token, as `vdsm-tasks token create` makes it. Its scope is `read`, `operate` or `admin`.' },
@@ -44,6 +42,11 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
         { name: 'events', description: 'What happens, as it happens.' },
         { name: 'agent', description: 'The agent itself.' }
       ]
+    },
+    // roles, as OpenAPI 3.1 allows for every scheme; the empty one: over loopback and unix sockets an agent may ask nobody
+    transform: ({ schema, url, route }) => {
+      const scope = route.config?.scope
+      return { url, schema: { ...schema, security: scope === undefined || scope === 'open' ? [] : [{}, { token: [scope] }, { certificate: [scope] }, { session: [scope] }] } }
     },
     refResolver: { buildLocalReference: (json, _base, _fragment, index) => typeof json.$id === 'string' ? json.$id : `schema-${index}` },
     transformObject: documentObject => 'openapiObject' in documentObject ? forGenerators(documentObject.openapiObject) : documentObject.swaggerObject

@@ -81,7 +81,7 @@ function setCookie (reply: FastifyReply, key: string, seconds: number): void {
 }
 
 /** Where to go after the login: an address of this agent, whatever was asked for. */
-function destination (next: unknown): string {
+export function destination (next: unknown): string {
   const here = 'http://here'
   if (typeof next !== 'string' || !next.startsWith('/') || !URL.canParse(next, here)) return '/'
   const { origin, pathname, search } = new URL(next, here)

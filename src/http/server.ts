@@ -58,6 +58,7 @@ const closeWithinMs = 500
 /** A Fastify with our manners: strict validation, problems for every error, checked Host and Origin, a bounded stop. */
 export function createServer ({ log, instance, allowedHosts, allowedOrigins = [], maxBodyBytes, credentials, tls = false, limits = noLimits }: ServerOptions): App {
   const routes = new RouteTable()
+  const headers = { ...securityHeaders, 'agent-instance': instance }
   const guard = makeGuard({ allowedHosts, allowedOrigins, isOurs: name => credentials?.certificates !== undefined && isFor(credentials.certificates.own, name) })
   const http: HttpOptions = {
     // Node would answer a missing Host header by itself, without a problem; ours is the better refusal
@@ -84,7 +85,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => {
-      reply.headers(securityHeaders).header('agent-instance', instance)
+      reply.headers(headers)
       sendProblem(error, request, reply)
     },
     clientErrorHandler: (error, socket) => {
@@ -106,7 +107,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   // Hooks of every request, with `done`: a promise for each would be a tenth of what a GET costs (scripts/bench/http.mjs).
   audit(app, log)
   app.addHook('onRequest', (request, reply, done) => {
-    reply.headers(securityHeaders).header('agent-instance', instance)
+    reply.headers(headers)
     if (!guard(request, reply)) done()
   })
   if (limits.maxLagMs !== Infinity) guardLoad(app, limits.maxLagMs)

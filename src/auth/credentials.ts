@@ -27,6 +27,8 @@ export interface Presented {
   /** From the cookie of a browser that has logged in. */
   sessionKey: string | undefined
   socket: Socket
+  /** The mode of a file has decided who may come this way. */
+  overUnixSocket: boolean
 }
 
 interface Known {
@@ -63,15 +65,14 @@ export class Credentials {
   }
 
   /** Finds out who a caller is. Throws `unauthenticated`, `credentials-invalid` or `certificate-not-allowed`. */
-  identify ({ authorization, sessionKey, socket }: Presented): Caller {
+  identify ({ authorization, sessionKey, socket, overUnixSocket }: Presented): Caller {
     if (authorization !== undefined && this.takesTokens) return this.#byToken(authorization)
     const bySession = sessionKey === undefined ? undefined : this.#bySession(sessionKey)
     if (bySession !== undefined) return bySession
     const { certificates, clients } = this.#known
     const byCertificate = socket instanceof TLSSocket && certificates !== undefined ? judge(socket, certificates, clients) : undefined
     if (byCertificate !== undefined) return byCertificate
-    // the file's mode has decided already; not the remote address, which a peer that is gone has none of, either
-    if (socket.localAddress === undefined) return { who: 'local', via: 'unix socket', scope: 'admin' }
+    if (overUnixSocket) return { who: 'local', via: 'unix socket', scope: 'admin' }
     if (!this.required) return { who: 'local', via: 'loopback', scope: 'admin' }
     throw new AppError('unauthenticated', `This agent answers only those it knows. Send ${this.takesTokens ? 'the header "Authorization: Bearer TOKEN" (vdsm-tasks --token-file; vdsm-tasks token create makes one)' : 'a client certificate (vdsm-tasks --cert-file and --key-file)'}.`)
   }

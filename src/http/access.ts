@@ -2,6 +2,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Credentials } from '../auth/credentials.ts'
 import { includes, type Caller, type Scope } from '../auth/scope.ts'
 import { AppError } from '../errors.ts'
+import { cameOverUnixSocket } from './arrival.ts'
 import type { App } from './types.ts'
 
 declare module 'fastify' {
@@ -69,7 +70,7 @@ export function guardAccess (app: App, credentials: Credentials): void {
 
 function callerOf (request: FastifyRequest, credentials: Credentials): Caller {
   const { headers, method, socket } = request
-  const caller = credentials.identify({ authorization: headers.authorization, sessionKey: sessionKeyOf(request), socket })
+  const caller = credentials.identify({ authorization: headers.authorization, sessionKey: sessionKeyOf(request), socket, overUnixSocket: cameOverUnixSocket(socket) })
   // a browser sends the cookie by itself, whoever made it send the request: with SameSite only a page of this host can.
   // An Origin that is there has been compared with the Host before.
   if (caller.via === 'session' && !isSafe(method) && headers.origin === undefined) {

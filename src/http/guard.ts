@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
+import { cameOverUnixSocket } from './arrival.ts'
 
 export interface GuardOptions {
   /** Names that a Host header may have besides loopback ones. */
@@ -30,10 +31,8 @@ export function makeGuard ({ allowedHosts, allowedOrigins, isOurs }: GuardOption
   return (request, reply) => {
     const { headers, method, socket } = request
     const { host, origin } = headers
-    // not the remote address: a peer that has reset its connection has none any more, while its request is still served
-    const overUnixSocket = socket.localAddress === undefined
     const name = hostName(host)
-    if (!overUnixSocket && !isLoopback(name) && !hosts.has(name) && name !== addressOf(socket.localAddress) && !isOurs(name)) {
+    if (!isLoopback(name) && !cameOverUnixSocket(socket) && !hosts.has(name) && name !== addressOf(socket.localAddress) && !isOurs(name)) {
       throw new AppError('host-not-allowed', `The Host header ${JSON.stringify(host ?? '')} is not one this agent goes by. Use a loopback address, or add the name to "http.allowedHosts" in the configuration.`)
     }
     if (origins.size > 0) reply.header('vary', 'Origin')

@@ -4,6 +4,7 @@ import type { Credentials } from '../auth/credentials.ts'
 import type { Caller } from '../auth/scope.ts'
 import { AppError } from '../errors.ts'
 import { cookieName, sessionKeyOf } from './access.ts'
+import { cameOverUnixSocket } from './arrival.ts'
 import type { App } from './types.ts'
 
 const style = `
@@ -69,7 +70,7 @@ export function loginRoutes (app: App, credentials: Credentials): void {
 
 function known (request: FastifyRequest, credentials: Credentials): Caller | undefined {
   try {
-    return credentials.identify({ authorization: undefined, sessionKey: sessionKeyOf(request), socket: request.socket })
+    return credentials.identify({ authorization: undefined, sessionKey: sessionKeyOf(request), socket: request.socket, overUnixSocket: cameOverUnixSocket(request.socket) })
   } catch (error) {
     if (error instanceof AppError) return undefined
     throw error

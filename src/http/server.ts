@@ -8,6 +8,7 @@ import { remember } from '../auth/client-certificate.ts'
 import { isFor } from '../auth/certificates.ts'
 import type { Credentials } from '../auth/credentials.ts'
 import { guardAccess } from './access.ts'
+import { noteArrivals } from './arrival.ts'
 import { audit } from './audit.ts'
 import { Connections, type ConnectionLimits } from './connections.ts'
 import { makeGuard } from './guard.ts'
@@ -78,7 +79,8 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     ...(tls ? { https: { ...http, ...credentials?.certificates?.options } } as unknown as { http: HttpOptions } : { http }),
     bodyLimit: maxBodyBytes,
     requestTimeout: limits.requestTimeoutSeconds * 1000,
-    connectionTimeout: 0,
+    // nothing is read or written for longer than any answer may take: nobody is there, or nobody takes what is sent
+    connectionTimeout: 120_000,
     // an id may have 255 characters, each of them percent-encoded
     routerOptions: { maxParamLength: 1000, caseSensitive: true },
     // the deadline below ends what is idle; "true" would cut replies that are under way
@@ -137,6 +139,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     }, closeWithinMs).unref()
   })
   acceptJson(app)
+  noteArrivals(app.server)
   if (limits.maxConnections !== Infinity) {
     const connections = new Connections(limits, (details, message) => { log.warn(details, message) })
     watchers.set(app, server => { connections.watch(server) })
@@ -175,6 +178,7 @@ export async function listenAlso (app: App, address: { host: string, port: numbe
   const event = app.server instanceof HttpsServer ? 'secureConnection' : 'connection'
   const hand = (socket: Socket) => { app.server.emit(event, socket) }
   const server = tls === undefined ? createSocketServer({ noDelay: true }, hand) : createTlsServer({ ...tls, noDelay: true }, hand)
+  noteArrivals(server)
   watchers.get(app)?.(server)
   // who fails in the handshake is nobody to talk to
   server.on('tlsClientError', (_error: Error, socket: TLSSocket) => { socket.destroy() })

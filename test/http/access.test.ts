@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { request as httpRequest, type IncomingMessage } from 'node:http'
-import { request as httpsRequest } from 'node:https'
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http'
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { join } from 'node:path'
 import t from 'tap'
 import { createApp } from '../../src/app.ts'
@@ -94,16 +94,32 @@ const credentials: Record<string, Credential> = {
 
 const ranks = ['open', 'read', 'operate', 'admin']
 
-/** Sends a request and returns its status; nobody waits for the end of a stream. */
+/** Connections are kept for the next request: a handshake costs more than all the rest. */
+const agents = new Map<string, HttpAgent | HttpsAgent>()
+
+function agentFor (transport: 'tls' | 'tcp' | 'unix', pair: Pair | undefined): HttpAgent | HttpsAgent {
+  const key = `${transport} ${pair?.cert}`
+  const known = agents.get(key)
+  if (known !== undefined) return known
+  const pem = pair !== undefined && { cert: readFileSync(pair.cert), key: readFileSync(pair.key) }
+  const agent = transport === 'tls' ? new HttpsAgent({ keepAlive: true, maxSockets: 4, ca: readFileSync(authority.cert), ...pem }) : new HttpAgent({ keepAlive: true, maxSockets: 4 })
+  agents.set(key, agent)
+  return agent
+}
+t.teardown(() => { for (const agent of agents.values()) agent.destroy() })
+
+/** Sends a request and returns its reply; nobody waits for the end of a stream. */
 async function statusOf (transport: 'tls' | 'tcp' | 'unix', method: string, path: string, { token, authorization = token === undefined ? undefined : `Bearer ${token}`, cookie, pair }: Credential): Promise<IncomingMessage> {
   const headers = { host: 'localhost', ...authorization !== undefined && { authorization }, ...cookie !== undefined && { cookie, origin: 'https://localhost' } }
+  const agent = agentFor(transport, pair)
   const sent = transport === 'tls'
-    ? httpsRequest(`${tlsAddress}${path}`, { method, headers, agent: false, ca: readFileSync(authority.cert), ...pair !== undefined && { cert: readFileSync(pair.cert), key: readFileSync(pair.key) } })
-    : httpRequest({ method, path, headers, agent: false, ...transport === 'tcp' ? { port: new URL(tcpAddress).port } : { socketPath: join(secured.directory, 'a.sock') } })
+    ? httpsRequest(`${tlsAddress}${path}`, { method, headers, agent })
+    : httpRequest({ method, path, headers, agent, ...transport === 'tcp' ? { port: new URL(tcpAddress).port } : { socketPath: join(secured.directory, 'a.sock') } })
   sent.end()
   const [response] = await once(sent, 'response') as [IncomingMessage]
   response.on('error', () => {})
-  response.destroy()
+  if (response.headers['content-type']?.startsWith('text/event-stream') === true) response.destroy()
+  else response.resume()
   return response
 }
 

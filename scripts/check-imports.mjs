@@ -5,7 +5,7 @@ import { builtinModules } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
 import ts from 'typescript'
 
-const agent = ['api', 'errors', 'location', 'system', 'qemu', 'tasks', 'events', 'storage', 'gluster', 'http', 'config']
+const agent = ['api', 'errors', 'auth', 'location', 'system', 'qemu', 'tasks', 'events', 'storage', 'gluster', 'http', 'config']
 
 /**
  * Each room: a file without its extension, or a folder (the longest that fits counts), with what it may import at run time and, beyond
@@ -15,11 +15,13 @@ const rooms = {
   main: { may: ['serve'] },
   serve: { may: ['app', ...agent] },
   app: { may: agent, types: ['storage/domain', 'storage/copy'] },
-  config: { may: ['api', 'errors'] },
+  config: { may: ['api', 'errors', 'auth'] },
   errors: {},
   location: {},
   api: {},
-  http: { may: ['api', 'errors', 'location', 'tasks', 'events', 'storage', 'gluster'], types: ['config'] },
+  // A leaf, so that the command line can make tokens without the agent.
+  auth: { may: ['errors'] },
+  http: { may: ['api', 'errors', 'auth', 'location', 'tasks', 'events', 'storage', 'gluster'], types: ['config'] },
   tasks: { may: ['api', 'errors'], types: ['events'] },
   events: { may: ['api', 'errors'] },
   // The agent's side of storage talks to its children over IPC: it may know their types, never load their file I/O.
@@ -30,7 +32,7 @@ const rooms = {
   qemu: { may: ['api', 'errors', 'system'] },
   system: { may: ['errors'] },
   client: {},
-  cli: { may: ['client'] },
+  cli: { may: ['client', 'auth'] },
   // `vdsm-tasks serve` becomes the agent, and only then is the agent loaded.
   'cli/main': { may: ['cli', 'serve'] },
   web: {}

@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { lookup } from 'node:dns/promises'
 import { once } from 'node:events'
+import { chmodSync } from 'node:fs'
 import type { Server } from 'node:net'
+import { Server as TlsServer } from 'node:tls'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Agent } from './api/agent.ts'
 import { kinds } from './api/kinds.ts'
+import { Credentials } from './auth/credentials.ts'
 import type { Config, ListenConfig } from './config.ts'
 import { Feed } from './events/feed.ts'
 import { Gluster } from './gluster/cli.ts'
@@ -15,7 +18,9 @@ import { agentRoutes } from './http/agent.ts'
 import { documentRoutes } from './http/document.ts'
 import { domainRoutes } from './http/domains.ts'
 import { eventRoutes } from './http/events.ts'
+import { loginRoutes } from './http/login.ts'
 import { pageRoutes } from './http/page.ts'
+import { limitRate } from './http/rate.ts'
 import { glusterRoutes } from './http/gluster.ts'
 import { maxWaitSeconds } from './http/prefer.ts'
 import { addSchemas } from './http/schemas.ts'
@@ -44,12 +49,18 @@ export interface Application {
   start (): Promise<string[]>
   /** Resolves when every domain has been looked at and prepared, or cannot be. */
   prepared (): Promise<void>
+  /**
+   * Reads tokens and certificates anew, for connections and requests from now on; open ones go on. Throws when something
+   * is wrong with them, and those from before stay in force.
+   */
+  reloadCredentials (auth: Config['auth']): void
   /** Answers whoever waits, ends streams and connections, and stops. Copies stay as they are on the storage. */
   stop (): Promise<void>
 }
 
-/** Builds every object of the agent once and wires them. Nothing else constructs. */
+/** Builds every object of the agent once and wires them. Nothing else constructs. Throws when tokens or certificates cannot be read. */
 export function createApp (config: Config, log: FastifyBaseLogger): Application {
+  const credentials = new Credentials(config.auth)
   const instance = randomBytes(6).toString('hex')
   const startedAt = new Date().toISOString()
 
@@ -123,7 +134,17 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     links: { tasks: '/tasks', domains: '/domains', events: '/events', operations: '/gluster/operations', health: '/healthz', readiness: '/readyz', document: '/openapi.json', reference: '/docs' }
   }
 
-  const http = createServer({ log, instance, allowedHosts: config.http.allowedHosts, maxBodyBytes: config.http.maxBodyBytes })
+  const [listener] = config.listen
+  const http = createServer({
+    log,
+    instance,
+    allowedHosts: [...config.http.allowedHosts, ...config.publicUrl !== undefined && URL.canParse(config.publicUrl) ? [new URL(config.publicUrl).hostname] : []],
+    allowedOrigins: config.http.allowedOrigins,
+    maxBodyBytes: config.http.maxBodyBytes,
+    credentials,
+    tls: listener !== undefined && 'tls' in listener && listener.tls,
+    limits: config.http
+  })
   const others: Server[] = []
   const closing: Array<Promise<unknown>> = []
   // before the streams are waited for, so that long polls are answered and not cut off
@@ -135,15 +156,17 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     }
   })
   addSchemas(http)
+  if (credentials.required) limitRate(http, config.http.maxRequestsPerSecond)
   // the document is made from the routes that come after it
   documentRoutes(http, { version })
   http.register(async (app: App) => {
-    agentRoutes(app, { agent, domains, operations })
+    agentRoutes(app, { agent, config, domains, operations })
     taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId })
     domainRoutes(app, { domains })
     glusterRoutes(app, { operations })
     eventRoutes(app, { feed, tasks: { find: id => registry.find(id)?.wire() } })
-    await pageRoutes(app)
+    loginRoutes(app, credentials)
+    await app.register(pageRoutes)
   })
 
   http.addHook('onClose', async () => {
@@ -161,12 +184,23 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       domains.start()
       const [first, ...more] = config.listen
       if (first === undefined) throw new Error('a configuration always has a listener')
+      restrict(http.server, first)
       await http.listen({ ...await socketOptions(first), listenTextResolver: address => `listening on ${address}` })
-      for (const listener of more) others.push(await listenAlso(http, await socketOptions(listener)))
+      for (const listener of more) {
+        const server = await listenAlso(http, await socketOptions(listener), 'tls' in listener && listener.tls ? credentials.certificates?.options : undefined)
+        restrict(server, listener)
+        others.push(server)
+      }
       // nobody is made to wait for the programs that these begin with
       poller.start()
       recovery.start(domains.prepared())
       return [http.server, ...others].map(addressOf)
+    },
+    reloadCredentials: auth => {
+      credentials.reload(auth)
+      for (const server of [http.server, ...others]) {
+        if (server instanceof TlsServer && credentials.certificates !== undefined) server.setSecureContext(credentials.certificates.options)
+      }
     },
     prepared: async () => { await domains.prepared() },
     stop: async () => { await http.close() }
@@ -176,13 +210,25 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
 async function socketOptions (listener: ListenConfig): Promise<{ host: string, port: number } | { path: string }> {
   // a copy: listen() writes into what it is given, and the configuration is frozen. For "localhost" itself Fastify would
   // make a second server, and not wait for its replies
-  if (!('unix' in listener)) return { ...listener, host: (await lookup(listener.host)).address }
+  if (!('unix' in listener)) return { host: (await lookup(listener.host)).address, port: listener.port }
   await freeSocketPath(listener.unix)
   return { path: listener.unix }
 }
 
-function addressOf (server: Pick<Server, 'address'>): string {
+/**
+ * Sets the mode of a socket file as soon as there is one. Until then it is what the umask makes of it; an unusual one
+ * that lets others write leaves a few microseconds.
+ */
+function restrict (server: Server, listener: ListenConfig): void {
+  if (!('unix' in listener)) return
+  const { unix, mode } = listener
+  const set = () => { chmodSync(unix, parseInt(mode, 8)) }
+  if (server.listening) set()
+  else server.once('listening', set)
+}
+
+function addressOf (server: Server): string {
   const address = server.address()
   if (address === null || typeof address === 'string') return `unix:${address ?? ''}`
-  return `http://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
+  return `http${server instanceof TlsServer ? 's' : ''}://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
 }

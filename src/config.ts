@@ -5,6 +5,7 @@ import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Ajv, type ErrorObject } from 'ajv'
 import { domainIdPattern } from './api/names.ts'
 import { Words } from './api/schema.ts'
+import { scopes } from './auth/scope.ts'
 
 /** Something in the configuration is wrong: the message names the key and says what it may be. */
 export class ConfigError extends Error {
@@ -22,11 +23,28 @@ function group<T extends Record<string, TSchema>> (properties: T) {
 }
 
 const TcpListener = Type.Object({
-  host: Type.String({ default: '127.0.0.1', description: 'Loopback only: a host agent can overwrite disks.' }),
-  port: Type.Integer({ minimum: 0, maximum: 65535, default: 7480, description: '0 takes any free port.' })
+  host: Type.String({ default: '127.0.0.1', description: 'Beyond loopback only with TLS and authentication: a host agent can overwrite disks.' }),
+  port: Type.Integer({ minimum: 0, maximum: 65535, default: 7480, description: '0 takes any free port.' }),
+  tls: Type.Optional(Type.Boolean({ description: 'By default where "auth.tls" is set. Only loopback may go without.' }))
 }, strict)
 
-const UnixListener = Type.Object({ unix: Type.String({ minLength: 1, description: 'Path of a socket.' }) }, strict)
+const UnixListener = Type.Object({
+  unix: Type.String({ minLength: 1, description: 'Path of a socket.' }),
+  mode: Type.String({ pattern: '^0?[0-7]{3}$', default: '0600', description: 'Who may open it, as for chmod: whoever may, may do everything.' })
+}, strict)
+
+const AuthConfig = group({
+  tokensFile: Type.Optional(Type.String({ minLength: 1, description: 'Digests of tokens, a line each: vdsm-tasks token create.' })),
+  tls: Type.Optional(Type.Object({
+    cert: Type.String({ minLength: 1, description: 'The certificate of the agent and those between it and its authority, PEM.' }),
+    key: Type.String({ minLength: 1, description: 'Its private key, PEM.' }),
+    clientCa: Type.Optional(Type.String({ minLength: 1, description: 'The authorities of client certificates, PEM.' }))
+  }, strict)),
+  clients: Type.Array(Type.Object({
+    name: Type.String({ minLength: 1, maxLength: 255, description: 'The common name, or a DNS name, in the certificate of a client.' }),
+    scope: Words(scopes)
+  }, strict), { default: [], description: 'Whose client certificates are accepted, and for what.' })
+})
 
 const DomainConfig = Type.Object({
   id: Type.String({ pattern: domainIdPattern, description: 'The same on every host that shares the domain.' }),
@@ -36,6 +54,8 @@ const DomainConfig = Type.Object({
   sample: Type.Boolean({ default: false, description: 'Make a sample image in an empty domain.' }),
   bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that the copies of this agent from and to the domain may have together.' }))
 }, strict)
+
+const accountPattern = '^[a-z_][a-z0-9_-]{0,31}$'
 
 const ConfigSchema = Type.Object({
   // one listener or a list of them; see parseListeners
@@ -68,9 +88,22 @@ const ConfigSchema = Type.Object({
     maxStreams: Type.Integer({ minimum: 1, default: 10_000 }),
     maxStreamsPerAddress: Type.Optional(Type.Integer({ minimum: 1, description: 'Streams from one address; as many as in all by default, for a proxy is one address.' }))
   }),
+  auth: AuthConfig,
+  runAs: Type.Optional(Type.Object({
+    user: Type.String({ pattern: accountPattern, description: 'Whom the agent becomes at its start; it must be started as root.' }),
+    group: Type.String({ pattern: accountPattern, description: 'That of the images.' })
+  }, strict)),
   http: group({
-    allowedHosts: Type.Array(Type.String(), { default: [], description: 'Names that a Host header may have besides loopback ones.' }),
-    maxBodyBytes: Type.Integer({ minimum: 1024, default: 1024 * 1024 })
+    allowedHosts: Type.Array(Type.String(), { default: [], description: 'Names that a Host header may have besides loopback ones, those in the agent\'s certificate, and the address of the listener.' }),
+    allowedOrigins: Type.Array(Type.String({ pattern: '^https?://[^/]+$' }), { default: [], description: 'Origins of pages that may use the agent (CORS), with a token.' }),
+    maxBodyBytes: Type.Integer({ minimum: 1024, default: 1024 * 1024 }),
+    maxHeaderBytes: Type.Integer({ minimum: 2048, maximum: 1024 * 1024, default: 16 * 1024 }),
+    headersTimeoutSeconds: Type.Number({ minimum: 0.5, maximum: 300, default: 15, description: 'How long the headers of a request may take to arrive.' }),
+    requestTimeoutSeconds: Type.Number({ minimum: 0.5, maximum: 3600, default: 30, description: 'How long a whole request may take to arrive.' }),
+    maxConnections: Type.Integer({ minimum: 1, default: 16_000 }),
+    maxConnectionsPerAddress: Type.Integer({ minimum: 1, default: 12_000, description: 'A proxy is one address, and so is a host with many streams.' }),
+    maxRequestsPerSecond: Type.Integer({ minimum: 1, default: 1000, description: 'Of one token or certificate. Streams count when they begin.' }),
+    maxLagMs: Type.Integer({ minimum: 10, default: 2000, description: 'Above that the agent refuses what is not vital, until it keeps up again.' })
   }),
   log: group({
     level: Words(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' })
@@ -78,7 +111,8 @@ const ConfigSchema = Type.Object({
 }, strict)
 
 type Parsed = Static<typeof ConfigSchema>
-export type ListenConfig = { host: string, port: number } | { unix: string }
+export type TcpListenConfig = { host: string, port: number, tls: boolean }
+export type ListenConfig = TcpListenConfig | { unix: string, mode: string }
 
 /** Everything that can be configured, checked, with defaults, and with absolute paths. */
 export type Config = Readonly<Omit<Parsed, 'listen' | 'hostId'>> & { readonly listen: readonly ListenConfig[], readonly hostId: string }
@@ -86,14 +120,16 @@ export type Config = Readonly<Omit<Parsed, 'listen' | 'hostId'>> & { readonly li
 /** Checks a configuration and fills in the defaults. Relative paths start at `base`. Throws ConfigError. */
 export function parseConfig (value: unknown, base: string): Config {
   const given = complete(ConfigSchema, structuredClone(value), [])
-  const listen = parseListeners(given.listen).map(listener => 'unix' in listener ? { unix: resolve(base, listener.unix) } : listener)
-  for (const listener of listen) checkListener(listener)
+  const auth = completeAuth(given.auth, base)
+  const listen = parseListeners(given.listen, auth.tls !== undefined).map(listener => 'unix' in listener ? { ...listener, unix: resolve(base, listener.unix) } : listener)
+  for (const listener of listen) checkListener(listener, auth)
   const domains = given.domains.map(domain => ({ ...domain, path: resolve(base, domain.path) }))
   checkDomains(domains)
   return deepFreeze({
     ...given,
     hostId: given.hostId ?? hostname(),
     listen,
+    auth,
     domains
   })
 }
@@ -146,25 +182,40 @@ function words ({ keyword, params, message = 'is wrong' }: ErrorObject): string 
 }
 
 /** Which kind of listener is meant is told by its keys: a union would complain about the other kind, too. */
-function parseListeners (value: unknown): ListenConfig[] {
-  const parse = (listener: unknown, at: string[]) => {
+function parseListeners (value: unknown, tls: boolean): ListenConfig[] {
+  const parse = (listener: unknown, at: string[]): ListenConfig => {
     const isUnix = typeof listener === 'object' && listener !== null && 'unix' in listener
-    return isUnix ? complete(UnixListener, listener, at) : complete(TcpListener, listener, at)
+    return isUnix ? complete(UnixListener, listener, at) : { tls, ...complete(TcpListener, listener, at) }
   }
   if (!Array.isArray(value)) return [parse(value, ['listen'])]
   if (value.length === 0) throw new ConfigError('The key "listen" in the configuration must have at least one listener.')
   return value.map((listener, index) => parse(listener, ['listen', String(index)]))
 }
 
-function checkListener (listener: ListenConfig): void {
+function completeAuth ({ tokensFile, tls, clients }: Parsed['auth'], base: string) {
+  if (clients.length > 0 && tls?.clientCa === undefined) throw new ConfigError('The key "auth.clients" in the configuration names clients, but "auth.tls.clientCa" does not say who vouches for their certificates.')
+  if (tls?.clientCa !== undefined && clients.length === 0) throw new ConfigError('The key "auth.tls.clientCa" in the configuration is set, but "auth.clients" allows nobody: add {"name": "engine.example", "scope": "operate"}.')
+  return {
+    clients,
+    ...(tokensFile !== undefined && { tokensFile: resolve(base, tokensFile) }),
+    ...(tls !== undefined && { tls: { cert: resolve(base, tls.cert), key: resolve(base, tls.key), ...(tls.clientCa !== undefined && { clientCa: resolve(base, tls.clientCa) }) } })
+  }
+}
+
+function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['auth']): void {
   if ('unix' in listener) {
     // longer ones are cut off without a word, and the socket then is somewhere else
     if (Buffer.byteLength(listener.unix) > 107) throw new ConfigError(`The path of the socket ${listener.unix} is too long: a path of a unix socket may have 107 bytes.`)
     return
   }
   const { host } = listener
+  if (listener.tls && tls === undefined) throw new ConfigError(`The listener on ${host} is to use TLS, but "auth.tls" is not set: {"cert": "cert.pem", "key": "key.pem"}.`)
   if (host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)) return
-  throw new ConfigError(`The agent does not listen on ${host}: it has no authentication yet, and a host agent can overwrite disks. Set "listen" to {"host": "127.0.0.1"} or to {"unix": "/run/vdsm-tasks.sock"}, and put a proxy that authenticates in front.`)
+  const missing = [
+    ...listener.tls ? [] : [tls === undefined ? 'TLS (set "auth.tls" to {"cert": "cert.pem", "key": "key.pem"})' : 'TLS (remove "tls": false)'],
+    ...tokensFile !== undefined || tls?.clientCa !== undefined ? [] : ['authentication (set "auth.tokensFile", or "auth.tls.clientCa" and "auth.clients")']
+  ]
+  if (missing.length > 0) throw new ConfigError(`The agent does not listen on ${host} without ${missing.join(' and ')}: beyond loopback others can reach it, and it can overwrite disks. Or set "listen" to {"host": "127.0.0.1"} or to {"unix": "/run/vdsm-tasks.sock"}.`)
 }
 
 function checkDomains (domains: ReadonlyArray<{ id: string, path: string }>): void {

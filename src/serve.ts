@@ -2,9 +2,10 @@ import process from 'node:process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import closeWithGrace from 'close-with-grace'
-import { pino, type DestinationStream } from 'pino'
-import { createApp, version } from './app.ts'
+import { pino, type DestinationStream, type Logger } from 'pino'
+import { createApp, version, type Application } from './app.ts'
 import { ConfigError, loadConfig, type Config } from './config.ts'
+import { becomeUser } from './system/privileges.ts'
 
 const usage = `Usage: vdsm-tasks serve [--config FILE] [--show-config]
 
@@ -64,7 +65,9 @@ function leave (status: number, message: string): never {
 
 function welcome (addresses: readonly string[], config: Config): string {
   const [address = ''] = addresses
-  const curl = address.startsWith('unix:') ? `curl --unix-socket ${address.slice('unix:'.length)}` : 'curl'
+  const secure = address.startsWith('https:') ? [`--cacert ${config.auth.tls?.cert}`] : []
+  const known = !address.startsWith('unix:') && config.auth.tokensFile !== undefined ? ['-H "Authorization: Bearer $(cat TOKEN_FILE)"'] : []
+  const curl = ['curl', ...address.startsWith('unix:') ? [`--unix-socket ${address.slice('unix:'.length)}`] : [], ...secure, ...known].join(' ')
   const base = address.startsWith('unix:') ? 'http://localhost' : address
   const sample = config.domains.find(domain => domain.sample)
   const listening = `vdsm-tasks ${version} listens on ${addresses.join(', ')}\n`
@@ -78,6 +81,28 @@ Copy the sample image, then look at the task, then follow what happens:
   ${curl} -N ${base}/events
 
 `
+}
+
+/** Makes the process that of the user who is to own it, before anything else is done, and builds the agent. */
+function build (config: Config, log: Logger): Application {
+  try {
+    if (config.runAs !== undefined) becomeUser(config.runAs.user, config.runAs.group)
+    return createApp(config, log)
+  } catch (error) {
+    return leave(2, `The agent cannot start: ${error instanceof Error ? error.message : String(error)}\n`)
+  }
+}
+
+/** SIGHUP: tokens, certificates and allowed clients are read anew. If something is wrong with them, the old ones stay in force. */
+function reloadOnHangup (app: Application, file: string | undefined, log: Logger): void {
+  process.on('SIGHUP', () => {
+    try {
+      app.reloadCredentials(loadConfig(file, process.cwd()).auth)
+      log.info('tokens and certificates were read anew')
+    } catch (error) {
+      log.error({ err: error }, `tokens and certificates stay as they were: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  })
 }
 
 /** Is the agent's process: configuration, application, signals. These are the arguments of `vdsm-tasks serve`. */
@@ -94,8 +119,9 @@ export async function serve (args: string[]): Promise<void> {
   // logs are for machines unless somebody looks
   const log = process.stdout.isTTY ? pino(settings, await prettyPrinter()) : pino(settings)
 
-  const app = createApp(config, log)
-  closeWithGrace({ delay: 2000, logger: log }, async ({ err }) => {
+  const app = build(config, log)
+  reloadOnHangup(app, options.config, log)
+  closeWithGrace({ delay: 2000, logger: log, skip: ['SIGHUP'] }, async ({ err }) => {
     // not as fatal: pino would flush, and its flush of a pipe that nobody reads never ends (sonic-boom tries again on EPIPE)
     if (err !== undefined) log.error({ err }, 'stopping because of an unexpected error')
     await app.stop()

@@ -38,7 +38,7 @@ t.test('a key that is not known is named with its path, at every depth', async t
     [{ listen: { prot: 1 } }, 'listen.prot'],
     [{ listen: { host: '127.0.0.1', prot: 1 } }, 'listen.prot'],
     [{ listen: { unix: '/s', port: 1 } }, 'listen.port'],
-    [{ listen: [{ port: 1 }, { unix: '/s', mode: 1 }] }, 'listen.1.mode'],
+    [{ listen: [{ port: 1 }, { unix: '/s', owner: 1 }] }, 'listen.1.owner'],
     [{ listen: [{ post: 1 }, { unix: '/s' }] }, 'listen.0.post'],
     [JSON.parse('{"__proto__": {"colour": 1}}'), '__proto__'],
     [JSON.parse('{"copy": {"__proto__": {"maxConcurrent": 1}}}'), 'copy.__proto__'],
@@ -83,20 +83,49 @@ t.test('a value of the wrong type is named with its path, and with what it may b
   }
 })
 
-t.test('it listens on one address or several, on loopback or unix sockets only', async t => {
+t.test('it listens on one address or several; without more, on loopback or unix sockets only', async t => {
+  const tcp = (host: string, port: number) => ({ host, port, tls: false })
+  const unix = (unix: string) => ({ unix, mode: '0600' })
   for (const [listen, expected] of [
-    [{ port: 1 }, [{ host: '127.0.0.1', port: 1 }]],
-    [{ host: '::1' }, [{ host: '::1', port: 7480 }]],
-    [{ host: 'localhost', port: 0 }, [{ host: 'localhost', port: 0 }]],
-    [{ host: '127.1.2.3' }, [{ host: '127.1.2.3', port: 7480 }]],
-    [{ unix: '/run/a.sock' }, [{ unix: '/run/a.sock' }]],
-    [{ unix: 'run/a.sock' }, [{ unix: '/srv/agent/run/a.sock' }]],
-    [[{ port: 1 }, { unix: '../a.sock' }], [{ host: '127.0.0.1', port: 1 }, { unix: '/srv/a.sock' }]]
+    [{ port: 1 }, [tcp('127.0.0.1', 1)]],
+    [{ host: '::1' }, [tcp('::1', 7480)]],
+    [{ host: 'localhost', port: 0 }, [tcp('localhost', 0)]],
+    [{ host: '127.1.2.3' }, [tcp('127.1.2.3', 7480)]],
+    [{ unix: '/run/a.sock' }, [unix('/run/a.sock')]],
+    [{ unix: 'run/a.sock' }, [unix('/srv/agent/run/a.sock')]],
+    [{ unix: '/run/a.sock', mode: '0660' }, [{ unix: '/run/a.sock', mode: '0660' }]],
+    [[{ port: 1 }, { unix: '../a.sock' }], [tcp('127.0.0.1', 1), unix('/srv/a.sock')]]
   ] as const) t.same(parseConfig({ listen }, here).listen, expected, JSON.stringify(listen))
+  for (const mode of ['rw', '888', '99999', '']) t.throws(() => parseConfig({ listen: { unix: '/s', mode } }, here), { message: /"listen.mode"/ })
+})
+
+const pair = { cert: 'c.pem', key: 'k.pem' }
+const clients = [{ name: 'engine', scope: 'operate' }]
+
+t.test('beyond loopback it wants TLS and authentication, and says what to set', async t => {
   for (const host of ['0.0.0.0', '::', '10.0.0.1', 'node1.example', 'localhost.example', '', '127.0.0.1.example']) {
-    t.throws(() => parseConfig({ listen: { host } }, here), { name: 'ConfigError', message: /no authentication/ }, host)
-    t.throws(() => parseConfig({ listen: [{ port: 1 }, { host }] }, here), { name: 'ConfigError', message: /no authentication/ }, host)
+    for (const [auth, message] of [
+      [{}, /without TLS \(set "auth.tls".*and authentication \(set "auth.tokensFile"/],
+      [{ tls: pair }, /without authentication \(set "auth.tokensFile"/],
+      [{ tokensFile: 't' }, /without TLS \(set "auth.tls" to/]
+    ] as const) {
+      t.throws(() => parseConfig({ listen: { host }, auth }, here), { name: 'ConfigError', message }, host)
+      t.throws(() => parseConfig({ listen: [{ port: 1 }, { host }], auth }, here), { name: 'ConfigError', message }, host)
+    }
+    t.throws(() => parseConfig({ listen: { host, tls: false }, auth: { tls: pair, tokensFile: 't' } }, here), { message: /without TLS \(remove "tls": false\)/ })
+    for (const auth of [{ tls: pair, tokensFile: 't' }, { tls: { ...pair, clientCa: 'ca.pem' }, clients }]) t.match(parseConfig({ listen: { host }, auth }, here).listen, [{ host, tls: true }])
   }
+})
+
+t.test('where TLS is set up it is used, unless loopback is to do without', async t => {
+  const auth = { tls: pair }
+  t.match(parseConfig({ auth }, here), { listen: [{ host: '127.0.0.1', tls: true }], auth: { tls: { cert: '/srv/agent/c.pem', key: '/srv/agent/k.pem' }, clients: [] } })
+  t.match(parseConfig({ auth, listen: [{ tls: false }, { host: '::1', tls: true }] }, here).listen, [{ tls: false }, { tls: true }])
+  t.throws(() => parseConfig({ listen: { tls: true } }, here), { message: /"auth.tls" is not set/ })
+  t.throws(() => parseConfig({ auth: { tls: { cert: 'c' } } }, here), { message: /"auth.tls.key" in the configuration is missing/ })
+  t.throws(() => parseConfig({ auth: { tls: pair, clients } }, here), { message: /"auth.tls.clientCa" does not say/ })
+  t.throws(() => parseConfig({ auth: { tls: { ...pair, clientCa: 'ca' } } }, here), { message: /"auth.clients" allows nobody/ })
+  t.throws(() => parseConfig({ auth: { tls: { ...pair, clientCa: 'ca' }, clients: [{ name: 'a', scope: 'root' }] } }, here), { message: /one of read, operate, admin/ })
 })
 
 t.test('a socket path that the system would cut off is refused', async t => {

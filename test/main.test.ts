@@ -47,7 +47,7 @@ t.test('a configuration that is wrong ends the agent before it does anything', a
   const cwd = await temporaryDirectory(t)
   for (const [config, message] of [
     ['{"copy":{"maxConcurent":1}}', 'Unknown key "copy.maxConcurent" in the configuration. --show-config shows the keys there are.\n'],
-    ['{"listen":{"host":"0.0.0.0"}}', /^The agent does not listen on 0\.0\.0\.0: .*\n$/],
+    ['{"listen":{"host":"0.0.0.0"}}', /^The agent does not listen on 0\.0\.0\.0 without TLS .*\n$/],
     ['{', /^The configuration .*config\.json is not JSON: .*\n$/]
   ] as const) {
     await writeFile(join(cwd, 'config.json'), config)

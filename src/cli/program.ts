@@ -14,6 +14,7 @@ import { addRemoveBrick } from './remove-brick.ts'
 import { addServe } from './serve.ts'
 import type { GlobalOptions, Session } from './session.ts'
 import { addTasks } from './tasks.ts'
+import { addToken } from './token.ts'
 import { parseSeconds } from './units.ts'
 import { addVerify } from './verify.ts'
 
@@ -39,6 +40,9 @@ export function createProgram (session: Session): Command {
     .version(versionOf(), '--version', 'print the version and exit')
     .option('--url <url>', 'where the agent listens: http(s)://HOST:PORT or unix:/PATH (also VDSM_TASKS_URL; default: http://127.0.0.1:7480)')
     .option('--token-file <file>', 'a file that holds the token to send (also VDSM_TASKS_TOKEN_FILE)')
+    .option('--ca-file <file>', 'who vouches for the certificate of the agent, PEM (also VDSM_TASKS_CA_FILE)')
+    .option('--cert-file <file>', 'the client certificate to show, PEM (also VDSM_TASKS_CERT_FILE)')
+    .option('--key-file <file>', 'its private key, PEM (also VDSM_TASKS_KEY_FILE)')
     .option('--json', 'print JSON: one document, or one a line for tasks and events that are followed')
     .option('--patience <seconds>', 'while following: for how long to try again when the agent is gone (default: 600)', parseSeconds)
     .addHelpText('after', `
@@ -57,7 +61,7 @@ Examples:
     .showHelpAfterError('(add --help to see how it is used)')
     .exitOverride()
     .hook('preAction', (_, command) => { session.configure(command.optsWithGlobals<GlobalOptions>()) })
-  for (const add of [addServe, addCopy, addMend, addVerify, addImages, addFixes, addTasks, addEvents, addRebalance, addRemoveBrick, addOperations, addDomains, addInfo]) add(program, session)
+  for (const add of [addServe, addCopy, addMend, addVerify, addImages, addFixes, addTasks, addEvents, addRebalance, addRemoveBrick, addOperations, addDomains, addInfo, addToken]) add(program, session)
   return program
 }
 

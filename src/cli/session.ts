@@ -18,6 +18,9 @@ export interface Surroundings {
 export interface GlobalOptions {
   url?: string
   tokenFile?: string
+  caFile?: string
+  certFile?: string
+  keyFile?: string
   json?: boolean
   patience?: number
 }
@@ -27,6 +30,7 @@ export class Session {
   readonly out: Output
   readonly stderr: Sink
   readonly directory: string
+  readonly env: Surroundings['env']
   readonly exit: (status: ExitStatus) => never
   /** What the command ends with unless it throws. */
   status: ExitStatus = exit.done
@@ -40,6 +44,7 @@ export class Session {
     this.out = new Output(surroundings.stdout)
     this.stderr = surroundings.stderr
     this.directory = surroundings.directory
+    this.env = surroundings.env
     this.exit = surroundings.exit
   }
 
@@ -67,9 +72,9 @@ export class Session {
 
   /** How to call another command of the same agent. */
   hint (command: string): string {
-    const { url, tokenFile } = this.#options
-    const options = [...url === undefined ? [] : ['--url', url], ...tokenFile === undefined ? [] : ['--token-file', tokenFile]]
-    return ['vdsm-tasks', ...options, command].join(' ')
+    const { url, tokenFile, caFile, certFile, keyFile } = this.#options
+    const options = { '--url': url, '--token-file': tokenFile, '--ca-file': caFile, '--cert-file': certFile, '--key-file': keyFile }
+    return ['vdsm-tasks', ...Object.entries(options).flatMap(([option, value]) => value === undefined ? [] : [option, value]), command].join(' ')
   }
 
   /** Sets what Ctrl-C does from now on; by default it ends the command. */
@@ -100,11 +105,26 @@ export class Session {
   }
 
   #connect (): Client {
-    const { env } = this.#surroundings
-    const url = this.#options.url ?? (env['VDSM_TASKS_URL'] || 'http://127.0.0.1:7480')
+    const { env } = this
+    const { url = env['VDSM_TASKS_URL'] || 'http://127.0.0.1:7480' } = this.#options
     if (!/^(https?:\/\/|unix:\/)/.test(url) || !URL.canParse(url)) throw new UsageError(`The URL of the agent is ${url}: it must be http://HOST:PORT, https://HOST:PORT or unix:/PATH.`)
     const tokenFile = this.#options.tokenFile ?? (env['VDSM_TASKS_TOKEN_FILE'] || undefined)
-    return new Client({ url, retryMs: 0, ...(tokenFile !== undefined && { token: readToken(tokenFile) }) })
+    const files = {
+      ca: this.#options.caFile ?? (env['VDSM_TASKS_CA_FILE'] || undefined),
+      cert: this.#options.certFile ?? (env['VDSM_TASKS_CERT_FILE'] || undefined),
+      key: this.#options.keyFile ?? (env['VDSM_TASKS_KEY_FILE'] || undefined)
+    }
+    if ((files.cert === undefined) !== (files.key === undefined)) throw new UsageError('A client certificate needs both --cert-file and --key-file.')
+    const tls = Object.fromEntries(Object.entries(files).flatMap(([name, file]) => file === undefined ? [] : [[name, readText(file)]]))
+    return new Client({ url, retryMs: 0, tls, ...(tokenFile !== undefined && { token: readToken(tokenFile) }) })
+  }
+}
+
+function readText (file: string): string {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    throw new UsageError(`The file ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
   }
 }
 

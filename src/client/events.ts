@@ -32,8 +32,8 @@ export async function * followEvents (transport: Transport, { lastEventId, onLos
       if (!isOver()) onLost(new UnreachableError(transport.url, new Error('the stream has ended')))
     } catch (error) {
       if (isOver()) return
-      // a refusal is final; a lost connection is not
-      if (error instanceof ProblemError && error.status < 500) throw error
+      // a refusal is final; a lost connection is not, and neither is having asked too often
+      if (error instanceof ProblemError && error.status < 500 && error.status !== 429) throw error
       onLost(error instanceof ProblemError ? error : new UnreachableError(transport.url, error))
     }
     await sleep(retryMs * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => { /* aborted: the loop ends */ })

@@ -38,6 +38,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/agent/config": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read the configuration in force
+         * @description As `--show-config` prints it. It has the paths of keys and tokens, never what is in them.
+         */
+        get: operations["getConfig"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -1600,8 +1620,35 @@ export interface operations {
                     };
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1629,8 +1676,93 @@ export interface operations {
                     "application/json": components["schemas"]["Agent"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The configuration, with every default. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1661,8 +1793,35 @@ export interface operations {
                     };
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1690,7 +1849,16 @@ export interface operations {
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1699,13 +1867,22 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description Some domain is not available. */
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
             503: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Readiness"];
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -1755,7 +1932,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1766,6 +1952,24 @@ export interface operations {
             };
             /** @description The task has expired, was forgotten by a restart, or never was. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1833,7 +2037,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1889,6 +2102,15 @@ export interface operations {
             };
             /** @description The image or its record cannot be used. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1989,7 +2211,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2036,6 +2267,24 @@ export interface operations {
             };
             /** @description The body is not JSON. */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2091,7 +2340,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2145,6 +2403,24 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
         };
     };
     listTasks: {
@@ -2183,7 +2459,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2194,6 +2479,24 @@ export interface operations {
             };
             /** @description The cursor is of another instance of the agent. */
             410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2223,8 +2526,35 @@ export interface operations {
                     };
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2267,7 +2597,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2278,6 +2617,24 @@ export interface operations {
             };
             /** @description No such domain. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2328,7 +2685,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2348,6 +2714,15 @@ export interface operations {
             };
             /** @description The name is not an image, or its record cannot be used. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2425,7 +2800,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2445,6 +2829,15 @@ export interface operations {
             };
             /** @description The name is not an image, or its record cannot be used. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2522,7 +2915,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2542,6 +2944,15 @@ export interface operations {
             };
             /** @description The name is not an image, or its record cannot be used. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2613,7 +3024,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2633,6 +3053,15 @@ export interface operations {
             };
             /** @description The name is not an image, or its record cannot be used. */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2687,8 +3116,26 @@ export interface operations {
                     "application/json": components["schemas"]["GlusterVolumeList"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2743,8 +3190,26 @@ export interface operations {
                     "application/json": components["schemas"]["OperationList"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2814,7 +3279,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2825,6 +3299,15 @@ export interface operations {
             };
             /** @description Gluster knows of no such operation. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2913,8 +3396,35 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2970,7 +3480,16 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2981,6 +3500,24 @@ export interface operations {
             };
             /** @description No task has this id. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -10,6 +10,8 @@ export interface TransportOptions {
   socketPath?: string
   /** Sent as `Authorization: Bearer`. */
   token?: string
+  /** For https URLs: who vouches for the agent's certificate, and the client's own certificate with its key; all PEM. */
+  tls?: { ca?: string, cert?: string, key?: string }
   /** For how long a request is tried again while the agent cannot be reached or is busy, in milliseconds. Default 30,000; 0 tries once. */
   retryMs?: number
 }
@@ -38,7 +40,7 @@ const silenceMs = 45_000
 
 /**
  * Requests to one agent. All of them may be sent twice without harm, PUT above all, so they are: after a lost
- * connection, and when the agent answers 503 with a time to come again.
+ * connection, and when the agent answers 503 or 429 with a time to come again.
  */
 export class Transport {
   readonly url: string
@@ -47,13 +49,13 @@ export class Transport {
   readonly #authorization: string | undefined
   readonly #retryMs: number
 
-  constructor ({ url, socketPath, token, retryMs = 30_000 }: TransportOptions) {
+  constructor ({ url, socketPath, token, tls = {}, retryMs = 30_000 }: TransportOptions) {
     const socket = url.startsWith('unix:') ? url.slice('unix:'.length) : socketPath
     this.url = url
     this.#base = new URL(url.startsWith('unix:') ? 'http://localhost' : url)
     this.#retryMs = retryMs
     this.#authorization = token === undefined ? undefined : `Bearer ${token}`
-    this.#dispatcher = new Agent({ connect: { timeout: 10_000, ...(socket !== undefined && { socketPath: socket }) } })
+    this.#dispatcher = new Agent({ connect: { ...tls, timeout: 10_000, ...(socket !== undefined && { socketPath: socket }) } })
   }
 
   async send<T> (path: string, options: RequestOptions = {}): Promise<Reply<T>> {
@@ -63,7 +65,7 @@ export class Transport {
       try {
         const response = await this.#request(path, options)
         const text = await response.body.text()
-        if (response.statusCode !== 503 || performance.now() >= giveUpAt) return { ...unpack<T>(response, text), attempts }
+        if (!(response.statusCode === 503 || response.statusCode === 429) || performance.now() >= giveUpAt) return { ...unpack<T>(response, text), attempts }
         wait = Number(response.headers['retry-after'] ?? 1) * 1000
       } catch (error) {
         options.signal?.throwIfAborted()

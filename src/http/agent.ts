@@ -1,14 +1,16 @@
 import { Agent, Readiness } from '../api/agent.ts'
 import { Type } from '@sinclair/typebox'
 import { Ref, Strict } from '../api/schema.ts'
+import type { Config } from '../config.ts'
 import type { Operations } from '../gluster/operations.ts'
 import type { Domains } from '../storage/domains.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
 /** Who the agent is, and that it lives. */
-export function agentRoutes (app: App, { agent, domains, operations }: { agent: Agent, domains: Pick<Domains, 'all'>, operations: Pick<Operations, 'availability'> }): void {
+export function agentRoutes (app: App, { agent, config, domains, operations }: { agent: Agent, config: Config, domains: Pick<Domains, 'all'>, operations: Pick<Operations, 'availability'> }): void {
   app.get('/agent', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'getAgent',
       tags: ['agent'],
@@ -17,7 +19,19 @@ export function agentRoutes (app: App, { agent, domains, operations }: { agent: 
     }
   }, async () => agent)
 
+  app.get('/agent/config', {
+    config: { scope: 'admin' },
+    schema: {
+      operationId: 'getConfig',
+      tags: ['agent'],
+      summary: 'Read the configuration in force',
+      description: 'As `--show-config` prints it. It has the paths of keys and tokens, never what is in them.',
+      response: { 200: json('The configuration, with every default.', Type.Object({}, { additionalProperties: true })), ...problems({}) }
+    }
+  }, async () => ({ ...config }))
+
   app.get('/healthz', {
+    config: { scope: 'open', vital: true },
     schema: {
       operationId: 'getHealth',
       tags: ['agent'],
@@ -28,6 +42,7 @@ export function agentRoutes (app: App, { agent, domains, operations }: { agent: 
   }, async () => ({ status: 'alive' as const }))
 
   app.get('/readyz', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'getReadiness',
       tags: ['agent'],

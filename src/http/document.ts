@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import swagger from '@fastify/swagger'
+import { cookieName } from './access.ts'
 import { referenceRoutes } from './reference.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
@@ -27,8 +28,13 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
         license: { name: 'Apache-2.0', identifier: 'Apache-2.0' }
       },
       servers: [{ url: '/', description: 'This agent.' }],
-      // nobody is asked who he is: the agent listens on loopback only
-      security: [],
+      components: {
+        securitySchemes: {
+          token: { type: 'http', scheme: 'bearer', description: 'A token, as `vdsm-tasks token create` makes it. Its scope is `read`, `operate` or `admin`.' },
+          certificate: { type: 'mutualTLS', description: 'A client certificate for one of the names that the configuration allows.' } as never,
+          session: { type: 'apiKey', in: 'cookie', name: cookieName, description: 'The cookie that a browser gets at /login.' }
+        }
+      },
       tags: [
         { name: 'tasks', description: 'What the agent was told to do. In memory only.' },
         { name: 'domains', description: 'What is on the storage, whoever put it there.' },
@@ -37,11 +43,17 @@ export function documentRoutes (app: App, { version }: { version: string }): voi
         { name: 'agent', description: 'The agent itself.' }
       ]
     },
+    // roles, as OpenAPI 3.1 allows for every scheme; the empty one: over loopback and unix sockets an agent may ask nobody
+    transform: ({ schema, url, route }) => {
+      const scope = route.config?.scope
+      return { url, schema: { ...schema, security: scope === undefined || scope === 'open' ? [] : [{}, { token: [scope] }, { certificate: [scope] }, { session: [scope] }] } }
+    },
     refResolver: { buildLocalReference: (json, _base, _fragment, index) => typeof json.$id === 'string' ? json.$id : `schema-${index}` },
     transformObject: documentObject => 'openapiObject' in documentObject ? forGenerators(documentObject.openapiObject) : documentObject.swaggerObject
   })
   app.register(async (routes: App) => {
     routes.get('/openapi.json', {
+      config: { scope: 'read' },
       schema: {
         operationId: 'getDocument',
         tags: ['agent'],

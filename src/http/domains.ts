@@ -22,6 +22,7 @@ const readProblems = problems({
 /** Reads of domains and images. They tell what is on the storage, whoever put it there. */
 export function domainRoutes (app: App, { domains }: { domains: Domains }): void {
   app.get('/domains', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'listDomains',
       tags: ['domains'],
@@ -31,6 +32,7 @@ export function domainRoutes (app: App, { domains }: { domains: Domains }): void
   }, async () => ({ items: await Promise.all(domains.all().map(async domain => await domain.status())) }))
 
   app.get('/domains/:domain', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'getDomain',
       tags: ['domains'],
@@ -41,6 +43,7 @@ export function domainRoutes (app: App, { domains }: { domains: Domains }): void
   }, async request => await domains.get(request.params.domain).status())
 
   app.get('/domains/:domain/images', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'listImages',
       tags: ['domains'],
@@ -66,6 +69,7 @@ export function domainRoutes (app: App, { domains }: { domains: Domains }): void
   })
 
   app.get('/domains/:domain/images/:image', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'getImageStatus',
       tags: ['domains'],
@@ -78,6 +82,7 @@ export function domainRoutes (app: App, { domains }: { domains: Domains }): void
   }, async request => await domains.get(request.params.domain).image(request.params.image, request.query.format))
 
   app.get('/domains/:domain/copies', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'listCopies',
       tags: ['domains'],
@@ -94,6 +99,7 @@ export function domainRoutes (app: App, { domains }: { domains: Domains }): void
   })
 
   app.get('/domains/:domain/fixes', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'listFixes',
       tags: ['domains'],

@@ -49,6 +49,8 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
   app.addHook('preClose', async () => { await feed.close() })
 
   app.get('/events', {
+    // vital: EventSource takes an HTTP error for the end, and never comes back
+    config: { scope: 'read', vital: true },
     exposeHeadRoute: false,
     preValidation: joinCursors,
     schema: {
@@ -69,6 +71,7 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
   })
 
   app.get('/tasks/:id/events', {
+    config: { scope: 'read', vital: true },
     exposeHeadRoute: false,
     preValidation: joinCursors,
     schema: {
@@ -104,6 +107,8 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
 /** Takes the response out of Fastify's hands, with the headers that hooks have set so far. */
 function take (request: FastifyRequest, reply: FastifyReply, start: Start): Listener {
   reply.hijack()
+  // a stream that stalls is noticed by the feed; one with rare heartbeats is no idle connection
+  request.raw.socket.setTimeout(0)
   // behind a unix socket nobody has an address
   const address = request.ip === '' ? undefined : request.ip
   return { response: reply.raw, headers: reply.getHeaders(), address, start }

@@ -13,6 +13,7 @@ const failures = problems({
 /** `GET /gluster/volumes` and `GET /gluster/operations`. What they answer was seen at most 2 s ago. */
 export function glusterRoutes (routes: App, { operations }: { operations: Pick<Operations, 'list' | 'find' | 'volumes'> }): void {
   routes.get('/gluster/volumes', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'getVolumes',
       summary: 'Gluster volumes and their bricks',
@@ -23,6 +24,7 @@ export function glusterRoutes (routes: App, { operations }: { operations: Pick<O
   }, () => operations.volumes())
 
   routes.get('/gluster/operations', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'getOperationStatuses',
       summary: 'Rebalances and brick removals',
@@ -33,6 +35,7 @@ export function glusterRoutes (routes: App, { operations }: { operations: Pick<O
   }, () => operations.list())
 
   routes.get('/gluster/operations/:operationId', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'getOperationStatus',
       summary: 'One rebalance or brick removal',

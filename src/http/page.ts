@@ -8,6 +8,8 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 
 /** The web page at `/`. */
 export async function pageRoutes (app: App): Promise<void> {
+  // the page's own, which it cannot declare itself
+  app.addHook('onRoute', route => { route.config = { ...route.config, scope: 'read' } })
   await app.register(files, {
     root: fileURLToPath(new URL('web/', programFolder)),
     wildcard: false,

@@ -34,6 +34,7 @@ export function appErrorOf (error: FastifyError | Error): AppError {
 export function sendProblem (error: FastifyError | Error, request: FastifyRequest, reply: FastifyReply): void {
   const known = appErrorOf(error)
   const { status } = catalogue[known.code]
+  request.refusal = known.code
   const at = { method: request.method, path: pathOf(request), code: known.code }
   if (status >= 500) request.log.error({ ...at, err: known.code === 'internal' ? error : known }, 'request failed')
   else request.log.info({ ...at, detail: known.message }, 'request refused')
@@ -46,7 +47,8 @@ export function sendProblem (error: FastifyError | Error, request: FastifyReques
 
 /** Answers what is not even HTTP enough for Fastify to see it. */
 export function answerClientError (error: Error & { code?: string }, socket: Socket, instance: string): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  // a handshake that failed leaves nobody who could read an answer
+  if (error.code === 'ECONNRESET' || error.code?.startsWith('ERR_SSL_') === true || error.code?.startsWith('ERR_TLS_') === true || !socket.writable) {
     socket.destroy()
     return
   }

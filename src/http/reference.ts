@@ -20,7 +20,7 @@ export function referenceRoutes (app: App): void {
     for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) reply.raw.setHeader(name, value)
     routing(request.raw, reply.raw)
   }
-  for (const path of [prefix, `${prefix}/*`]) app.get(path, { schema: { hide: true } }, show)
+  for (const path of [prefix, `${prefix}/*`]) app.get(path, { config: { scope: 'read' }, schema: { hide: true } }, show)
 }
 
 async function makeReference (document: object): Promise<FastifyInstance> {

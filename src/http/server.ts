@@ -1,8 +1,18 @@
 import type { ServerOptions as HttpOptions, ServerResponse } from 'node:http'
+import { Server as HttpsServer } from 'node:https'
 import { createServer as createSocketServer, type Server as SocketServer, type Socket } from 'node:net'
+import { createServer as createTlsServer, TLSSocket, type TlsOptions } from 'node:tls'
 import Fastify, { LogController, type FastifyBaseLogger } from 'fastify'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
+import { remember } from '../auth/client-certificate.ts'
+import { isFor } from '../auth/certificates.ts'
+import type { Credentials } from '../auth/credentials.ts'
+import { guardAccess } from './access.ts'
+import { noteArrivals } from './arrival.ts'
+import { audit } from './audit.ts'
+import { Connections, type ConnectionLimits } from './connections.ts'
 import { makeGuard } from './guard.ts'
+import { guardLoad } from './overload.ts'
 import { answerClientError, pathOf, RouteTable, sendProblem } from './problems.ts'
 import type { App } from './types.ts'
 import { makeValidator } from './validation.ts'
@@ -11,19 +21,53 @@ export interface ServerOptions {
   log: FastifyBaseLogger
   instance: string
   allowedHosts: readonly string[]
+  /** Origins whose pages may use the agent. */
+  allowedOrigins?: readonly string[]
   maxBodyBytes: number
+  /** Who may do what; without it, everybody may do everything. */
+  credentials?: Credentials
+  /** Whether the listener that Fastify itself opens speaks TLS. */
+  tls?: boolean
+  limits?: ServerLimits
 }
 
-/** Node would answer a missing Host header by itself, without a problem; ours is the better refusal. */
-const http: HttpOptions = { requireHostHeader: false }
+/** What clients may ask of the server, in time and number. */
+export interface ServerLimits extends ConnectionLimits {
+  maxHeaderBytes: number
+  headersTimeoutSeconds: number
+  requestTimeoutSeconds: number
+  maxLagMs: number
+}
+
+const noLimits: ServerLimits = { maxConnections: Infinity, maxConnectionsPerAddress: Infinity, maxHeaderBytes: 16 * 1024, headersTimeoutSeconds: 15, requestTimeoutSeconds: 30, maxLagMs: Infinity }
+
+/**
+ * Of every response, unless the page and the reference say otherwise: whatever a browser takes it for, nothing in it runs,
+ * nothing frames it, and no page of another site gets it into its process.
+ */
+const securityHeaders = {
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'x-content-type-options': 'nosniff',
+  'cross-origin-resource-policy': 'same-origin',
+  // not "no-referrer": forms would then be sent with "Origin: null"
+  'referrer-policy': 'same-origin'
+} as const
 
 /** How long requests under way may still take when the agent stops. */
 const closeWithinMs = 500
 
 /** A Fastify with our manners: strict validation, problems for every error, checked Host and Origin, a bounded stop. */
-export function createServer ({ log, instance, allowedHosts, maxBodyBytes }: ServerOptions): App {
+export function createServer ({ log, instance, allowedHosts, allowedOrigins = [], maxBodyBytes, credentials, tls = false, limits = noLimits }: ServerOptions): App {
   const routes = new RouteTable()
-  const guard = makeGuard(allowedHosts)
+  const headers = { ...securityHeaders, 'agent-instance': instance }
+  const guard = makeGuard({ allowedHosts, allowedOrigins, isOurs: name => credentials?.certificates !== undefined && isFor(credentials.certificates.own, name) })
+  const http: HttpOptions = {
+    // Node would answer a missing Host header by itself, without a problem; ours is the better refusal
+    requireHostHeader: false,
+    maxHeaderSize: limits.maxHeaderBytes,
+    headersTimeout: limits.headersTimeoutSeconds * 1000,
+    connectionsCheckingInterval: Math.min(1000, limits.headersTimeoutSeconds * 500)
+  }
   // of each connection the reply to its last request: they go out in order, so when this one has gone none is due
   const lastReplies = new WeakMap<Socket, ServerResponse>()
   let closing = false
@@ -31,17 +75,19 @@ export function createServer ({ log, instance, allowedHosts, maxBodyBytes }: Ser
   const app: App = Fastify({
     loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
-    http,
+    // typed as the plain kind: nothing here asks which of both it is
+    ...(tls ? { https: { ...http, ...credentials?.certificates?.options } } as unknown as { http: HttpOptions } : { http }),
     bodyLimit: maxBodyBytes,
-    requestTimeout: 30_000,
-    connectionTimeout: 0,
+    requestTimeout: limits.requestTimeoutSeconds * 1000,
+    // nothing is read or written for longer than any answer may take: nobody is there, or nobody takes what is sent
+    connectionTimeout: 120_000,
     // an id may have 255 characters, each of them percent-encoded
     routerOptions: { maxParamLength: 1000, caseSensitive: true },
     // the deadline below ends what is idle; "true" would cut replies that are under way
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => {
-      reply.header('agent-instance', instance)
+      reply.headers(headers)
       sendProblem(error, request, reply)
     },
     clientErrorHandler: (error, socket) => {
@@ -61,9 +107,14 @@ export function createServer ({ log, instance, allowedHosts, maxBodyBytes }: Ser
   app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
   app.addHook('onRoute', ({ url, method }) => { routes.add(url, method) })
   // Hooks of every request, with `done`: a promise for each would be a tenth of what a GET costs (scripts/bench/http.mjs).
+  audit(app, log)
   app.addHook('onRequest', (request, reply, done) => {
-    reply.header('agent-instance', instance)
-    guard(request)
+    reply.headers(headers)
+    if (!guard(request, reply)) done()
+  })
+  if (limits.maxLagMs !== Infinity) guardLoad(app, limits.maxLagMs)
+  if (credentials !== undefined) guardAccess(app, credentials)
+  app.addHook('onRequest', (request, reply, done) => {
     // before the body is read: nobody is told what is wrong with a body that nobody wants
     if (request.is404) routes.refuse(request, reply)
     done()
@@ -88,8 +139,21 @@ export function createServer ({ log, instance, allowedHosts, maxBodyBytes }: Ser
     }, closeWithinMs).unref()
   })
   acceptJson(app)
+  noteArrivals(app.server)
+  if (limits.maxConnections !== Infinity) {
+    const connections = new Connections(limits, (details, message) => { log.warn(details, message) })
+    watchers.set(app, server => { connections.watch(server) })
+    connections.watch(app.server)
+  }
+  // from our own listener under one name, from others under the other
+  for (const event of ['connection', 'secureConnection']) {
+    app.server.prependListener(event, (socket: Socket) => { if (socket instanceof TLSSocket) remember(socket, credentials?.certificates) })
+  }
   return app
 }
+
+/** What counts the connections of an application, for listeners that come later. */
+const watchers = new WeakMap<App, (server: SocketServer) => void>()
 
 /**
  * Bodies are JSON whatever curl calls them by default, and merge-patches are JSON, too. A page of another origin gains
@@ -105,9 +169,19 @@ function acceptJson (app: App): void {
   })
 }
 
-/** Takes connections from one more address or socket. Fastify listens on one; what comes here is handed to the same server. */
-export async function listenAlso (app: App, address: { host: string, port: number } | { path: string }): Promise<SocketServer> {
-  const server = createSocketServer({ noDelay: true }, socket => { app.server.emit('connection', socket) })
+/**
+ * Takes connections from one more address or socket, with TLS if it gets certificates. Fastify listens on one; what comes
+ * here is handed to the same server.
+ */
+export async function listenAlso (app: App, address: { host: string, port: number } | { path: string }, tls?: TlsOptions): Promise<SocketServer> {
+  // a server that speaks TLS itself does so with every "connection"; complete ones it takes under this name
+  const event = app.server instanceof HttpsServer ? 'secureConnection' : 'connection'
+  const hand = (socket: Socket) => { app.server.emit(event, socket) }
+  const server = tls === undefined ? createSocketServer({ noDelay: true }, hand) : createTlsServer({ ...tls, noDelay: true }, hand)
+  noteArrivals(server)
+  watchers.get(app)?.(server)
+  // who fails in the handshake is nobody to talk to
+  server.on('tlsClientError', (_error: Error, socket: TLSSocket) => { socket.destroy() })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(address, () => { resolve() })

@@ -32,6 +32,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
   }
 
   app.put('/tasks/:id', {
+    config: { scope: 'operate' },
     schema: {
       operationId: 'putTask',
       tags: ['tasks'],
@@ -84,6 +85,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
   })
 
   app.get('/tasks/:id', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'getTask',
       tags: ['tasks'],
@@ -117,6 +119,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
   })
 
   app.delete('/tasks/:id', {
+    // vital: the way out of too much work
+    config: { scope: 'operate', vital: true },
     schema: {
       operationId: 'cancelTask',
       tags: ['tasks'],
@@ -155,6 +159,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
   })
 
   app.patch('/tasks/:id', {
+    config: { scope: 'operate' },
     schema: {
       operationId: 'tuneTask',
       tags: ['tasks'],
@@ -178,6 +183,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
   })
 
   app.get('/tasks', {
+    config: { scope: 'read' },
     schema: {
       operationId: 'listTasks',
       tags: ['tasks'],

@@ -8,15 +8,16 @@ import type { Test } from 'tap'
 const args = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync', '--disable-default-apps', '--disable-domain-reliability',
-  '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost'
+  '--host-resolver-rules=MAP rebound.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost'
 ]
 
 /** A page in a fresh Chromium that ends with the test. */
-export async function openPage (t: Test, options: { colorScheme?: 'light' | 'dark', width?: number } = {}): Promise<Page> {
+export async function openPage (t: Test, options: { colorScheme?: 'light' | 'dark', width?: number, anyCertificate?: boolean } = {}): Promise<Page> {
   const profile = await mkdtemp(join(tmpdir(), 'vdsm-tasks-chromium-'))
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: '/usr/bin/chromium',
     args,
+    ignoreHTTPSErrors: options.anyCertificate ?? false,
     colorScheme: options.colorScheme ?? 'light',
     viewport: { width: options.width ?? 1100, height: 700 }
   })

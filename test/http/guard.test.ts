@@ -69,3 +69,33 @@ t.test('a unix socket is out of a browser\'s reach: any Host will do there, a fo
   for (const host of ['localhost', 'whatever.example']) t.equal((await client.get('/tasks', { host })).status, 200, host)
   isProblem(t, await client.get('/tasks', { host: 'localhost', origin: 'http://evil.example' }), 'origin-not-allowed')
 })
+
+t.test('a browser that says that a page of others asks is refused, unless somebody follows a link', async t => {
+  const { client } = await startAgent(t)
+  for (const site of ['cross-site', 'same-site']) {
+    for (const mode of ['no-cors', 'cors', 'navigate']) isProblem(t, await client.get('/tasks', { 'sec-fetch-site': site, 'sec-fetch-mode': mode, 'sec-fetch-dest': mode === 'navigate' ? 'iframe' : 'image' }), 'origin-not-allowed', `${site} ${mode}`)
+    t.equal((await client.get('/tasks', { 'sec-fetch-site': site, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' })).status, 200)
+    isProblem(t, await client.delete('/tasks/a', { 'sec-fetch-site': site, 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' }), 'origin-not-allowed')
+  }
+  for (const site of ['same-origin', 'none']) t.equal((await client.get('/tasks', { 'sec-fetch-site': site, 'sec-fetch-mode': 'cors' })).status, 200, site)
+})
+
+t.test('pages of the origins in the configuration may use the agent, without its cookie', async t => {
+  const { client, bodies } = await startAgent(t, { server: { allowedOrigins: ['https://engine.example'] } })
+  const origin = 'https://engine.example'
+  const preflight = await client.send('OPTIONS', '/tasks/a', { headers: { origin, 'access-control-request-method': 'PUT', 'access-control-request-headers': 'if-match' } })
+  t.match({ status: preflight.status, headers: preflight.headers }, {
+    status: 204,
+    headers: { 'access-control-allow-origin': origin, 'access-control-allow-methods': /PUT, PATCH, DELETE/, 'access-control-allow-headers': /authorization.*if-match/, vary: 'Origin' }
+  })
+  t.notOk('access-control-allow-credentials' in preflight.headers)
+  const reply = await client.get('/tasks', { origin, 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'cors' })
+  t.match({ status: reply.status, headers: reply.headers }, { status: 200, headers: { 'access-control-allow-origin': origin, 'access-control-expose-headers': /etag.*agent-instance/ } })
+  const refusal = await client.get('/tasks/none', { origin })
+  isProblem(t, refusal, 'task-not-found')
+  t.equal(refusal.headers['access-control-allow-origin'], origin, 'it can read why')
+  isProblem(t, await client.put('/tasks/a', copyOf('a', 'b'), { origin, cookie: '__Host-vdsm-tasks=x' }), 'origin-not-allowed')
+  isProblem(t, await client.send('OPTIONS', '/tasks/a', { headers: { origin: 'https://evil.example', 'access-control-request-method': 'PUT' } }), 'origin-not-allowed')
+  isProblem(t, await client.get('/tasks', { origin: 'http://engine.example' }), 'origin-not-allowed')
+  t.equal(bodies.all.length, 0)
+})

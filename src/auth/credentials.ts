@@ -1,0 +1,126 @@
+import { readFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
+import { AppError } from '../errors.ts'
+import { readCertificates, type Certificates, type TlsFiles } from './certificates.ts'
+import { judge } from './client-certificate.ts'
+import type { Caller, Scope } from './scope.ts'
+import { Sessions } from './sessions.ts'
+import { findToken, isExpired, parseTokens, type StoredToken } from './token-file.ts'
+
+/** A client whose certificate is accepted, by the name in it. */
+export interface AllowedClient {
+  readonly name: string
+  readonly scope: Scope
+}
+
+/** How callers prove who they are. */
+export interface AuthConfig {
+  readonly tokensFile?: string
+  readonly tls?: TlsFiles
+  readonly clients: readonly AllowedClient[]
+}
+
+/** What comes with a request. */
+export interface Presented {
+  authorization: string | undefined
+  /** From the cookie of a browser that has logged in. */
+  sessionKey: string | undefined
+  socket: Socket
+  /** The mode of a file has decided who may come this way. */
+  overUnixSocket: boolean
+}
+
+interface Known {
+  tokens: readonly StoredToken[] | undefined
+  certificates: Certificates | undefined
+  clients: readonly AllowedClient[]
+}
+
+/** Knows who may talk to the agent. What it knows comes from files, and can be read anew while requests are served. */
+export class Credentials {
+  readonly #sessions = new Sessions()
+  #known: Known
+
+  /** Throws an Error that names the file when something cannot be read. */
+  constructor (config: AuthConfig) {
+    this.#known = read(config)
+  }
+
+  /** The certificate and key to listen with. */
+  get certificates (): Certificates | undefined { return this.#known.certificates }
+
+  /** Whether callers must say who they are; if not, the agent listens where only this host can reach it. */
+  get required (): boolean {
+    const { tokens, certificates } = this.#known
+    return tokens !== undefined || (certificates !== undefined && certificates.clientAuthorities.length > 0)
+  }
+
+  /** Whether a browser can log in: with a token. */
+  get takesTokens (): boolean { return this.#known.tokens !== undefined }
+
+  /** Reads everything anew. When something is wrong it throws, and what was known stays in force. */
+  reload (config: AuthConfig): void {
+    this.#known = read(config)
+  }
+
+  /** Finds out who a caller is. Throws `unauthenticated`, `credentials-invalid` or `certificate-not-allowed`. */
+  identify ({ authorization, sessionKey, socket, overUnixSocket }: Presented): Caller {
+    if (authorization !== undefined && this.takesTokens) return this.#byToken(authorization)
+    const bySession = sessionKey === undefined ? undefined : this.#bySession(sessionKey)
+    if (bySession !== undefined) return bySession
+    const { certificates, clients } = this.#known
+    const byCertificate = socket instanceof TLSSocket && certificates !== undefined ? judge(socket, certificates, clients) : undefined
+    if (byCertificate !== undefined) return byCertificate
+    if (overUnixSocket) return { who: 'local', via: 'unix socket', scope: 'admin' }
+    if (!this.required) return { who: 'local', via: 'loopback', scope: 'admin' }
+    throw new AppError('unauthenticated', `This agent answers only those it knows. Send ${this.takesTokens ? 'the header "Authorization: Bearer TOKEN" (vdsm-tasks --token-file; vdsm-tasks token create makes one)' : 'a client certificate (vdsm-tasks --cert-file and --key-file)'}.`)
+  }
+
+  /** Begins a session for a token, and returns its key. Throws `credentials-invalid`. */
+  logIn (token: string): { key: string, caller: Caller } {
+    const { name, scope } = this.#accepted(token)
+    return { key: this.#sessions.begin(name), caller: { who: name, via: 'session', scope } }
+  }
+
+  logOut (key: string): void {
+    this.#sessions.end(key)
+  }
+
+  #byToken (authorization: string): Caller {
+    const [, token] = /^Bearer +(\S+) *$/i.exec(authorization) ?? []
+    if (token === undefined) throw new AppError('credentials-invalid', 'The Authorization header must be "Bearer TOKEN".')
+    const { name, scope } = this.#accepted(token)
+    return { who: name, via: 'token', scope }
+  }
+
+  /** Nobody, when the session is over or its token was taken back: to log in again helps. */
+  #bySession (key: string): Caller | undefined {
+    const name = this.#sessions.tokenOf(key)
+    const stored = name === undefined ? undefined : this.#known.tokens?.find(token => token.name === name)
+    return stored === undefined || isExpired(stored) ? undefined : { who: stored.name, via: 'session', scope: stored.scope }
+  }
+
+  #accepted (token: string): StoredToken {
+    const stored = findToken(this.#known.tokens ?? [], token)
+    if (stored === undefined) throw new AppError('credentials-invalid', 'The agent does not know this token. Either it was taken back, or it was made and the agent has not read its tokens since (SIGHUP).')
+    if (isExpired(stored)) throw new AppError('credentials-invalid', `The time of the token "${stored.name}" is over. vdsm-tasks token create makes another one.`)
+    return stored
+  }
+}
+
+function read ({ tokensFile, tls, clients }: AuthConfig): Known {
+  return {
+    tokens: tokensFile === undefined ? undefined : readTokens(tokensFile),
+    certificates: tls === undefined ? undefined : readCertificates(tls),
+    clients
+  }
+}
+
+function readTokens (file: string): StoredToken[] {
+  try {
+    return parseTokens(readFileSync(file, 'utf8'))
+  } catch (error) {
+    throw new Error(`the tokens in ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+  }
+}

@@ -1,0 +1,50 @@
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { ErrorCode } from '../errors.ts'
+import { isSafe } from './access.ts'
+import { pathOf } from './problems.ts'
+import type { App } from './types.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** The code of the problem that the request was answered with. */
+    refusal: ErrorCode | undefined
+  }
+}
+
+/** Refusals that say something about the caller. */
+const aboutCallers = new Set([401, 403, 429])
+
+/**
+ * Writes down who changed what, and who was refused what: one line each, with `audit`, whatever the level of the log is.
+ * Nothing that came with a request but its path and a body that was found to be a command gets into it: no header, no query.
+ */
+export function audit (app: App, log: FastifyBaseLogger): void {
+  app.decorateRequest('refusal', undefined)
+  if (log.level === 'silent') return
+  const lines = log.child({}, { level: 'info' })
+  app.addHook('onResponse', (request, reply, done) => {
+    const { statusCode } = reply
+    const changes = !isSafe(request.method) && !request.is404
+    if (changes || aboutCallers.has(statusCode)) {
+      const { method, caller, refusal } = request
+      lines.info({
+        audit: changes && !aboutCallers.has(statusCode) ? 'change' : 'refusal',
+        who: caller?.who ?? 'unknown',
+        ...(caller !== undefined && { via: caller.via }),
+        from: request.ip === '' || request.ip === undefined ? 'unix socket' : request.ip,
+        method,
+        path: pathOf(request),
+        status: statusCode,
+        ...(refusal !== undefined && { code: refusal }),
+        ...(isCommand(request) && { command: request.body })
+      }, `${caller?.who ?? 'somebody unknown'}: ${method} ${pathOf(request)}: ${refusal ?? statusCode}`)
+    }
+    done()
+  })
+}
+
+/** Whether the body has passed its schema: then it is small, and holds no secrets. */
+function isCommand (request: FastifyRequest): boolean {
+  // the form to log in, which holds a token, is the only body of an open route
+  return request.body !== undefined && request.refusal !== 'bad-request' && request.routeOptions.config.scope !== 'open'
+}

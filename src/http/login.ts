@@ -1,0 +1,129 @@
+import { createHash } from 'node:crypto'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Credentials } from '../auth/credentials.ts'
+import type { Caller } from '../auth/scope.ts'
+import { AppError } from '../errors.ts'
+import { cookieName, sessionKeyOf } from './access.ts'
+import { cameOverUnixSocket } from './arrival.ts'
+import type { App } from './types.ts'
+
+const style = `
+:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }
+main { max-width: 26rem; margin: 12vh auto 0; padding: 0 1rem }
+label { display: block; margin: 1rem 0 .25rem }
+input { box-sizing: border-box; width: 100%; font: inherit; padding: .4rem }
+button { font: inherit; margin-top: 1rem; padding: .4rem 1.2rem }
+[role=alert] { border-left: .25rem solid #c33; padding-left: .75rem }
+`
+
+/** Nothing runs in it, and its form goes nowhere else. */
+const policy = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`
+
+/** Guesses are hopeless; this is for the log. */
+const attempts = { max: 10, timeWindow: 10_000, keyGenerator: (request: FastifyRequest) => `login ${request.ip}` }
+
+/**
+ * Logging in with a browser: the token is exchanged for a cookie, which EventSource sends, too, and which no script can
+ * read. A page that gets 401 sends its visitor to /login; POST /logout ends the session.
+ */
+export function loginRoutes (app: App, credentials: Credentials): void {
+  app.register(async (routes: App) => {
+    // elsewhere it is JSON, whatever curl calls it
+    routes.removeContentTypeParser('application/x-www-form-urlencoded')
+    routes.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string', bodyLimit: 4096 }, (_request, body, done) => {
+      done(null, Object.fromEntries(new URLSearchParams(body.toString())))
+    })
+    const open = { scope: 'open', vital: true } as const
+
+    routes.get('/login', { schema: { hide: true }, config: open }, async (request, reply) => {
+      const next = destination((request.query as Record<string, unknown>)['next'])
+      const caller = known(request, credentials)
+      // who needs no token has nothing to do here
+      if (!credentials.takesTokens) return reply.redirect('/', 303)
+      return show(reply, caller === undefined ? form(next) : welcome(caller))
+    })
+
+    routes.post('/login', { schema: { hide: true }, config: { ...open, rateLimit: attempts } }, async (request, reply) => {
+      const { token, next } = (request.body ?? {}) as Record<string, unknown>
+      try {
+        const { key, caller } = credentials.logIn(typeof token === 'string' ? token.trim() : '')
+        request.caller = caller
+        setCookie(reply, key, 12 * 3600)
+        return reply.redirect(destination(next), 303)
+      } catch (error) {
+        if (!(error instanceof AppError)) throw error
+        request.refusal = error.code
+        return show(reply.code(401), form(destination(next), error.message))
+      }
+    })
+
+    routes.post('/logout', { schema: { hide: true }, config: open }, async (request, reply) => {
+      const key = sessionKeyOf(request)
+      // as for everything that a cookie changes; a foreign Origin is refused before
+      if (request.headers.origin === undefined) throw new AppError('origin-not-allowed', 'POST /logout must come from the agent\'s own page.')
+      if (key !== undefined) credentials.logOut(key)
+      setCookie(reply, '', 0)
+      return reply.redirect('/login', 303)
+    })
+  })
+}
+
+function known (request: FastifyRequest, credentials: Credentials): Caller | undefined {
+  try {
+    return credentials.identify({ authorization: undefined, sessionKey: sessionKeyOf(request), socket: request.socket, overUnixSocket: cameOverUnixSocket(request.socket) })
+  } catch (error) {
+    if (error instanceof AppError) return undefined
+    throw error
+  }
+}
+
+function setCookie (reply: FastifyReply, key: string, seconds: number): void {
+  reply.header('set-cookie', `${cookieName}=${key}; Path=/; Max-Age=${seconds}; HttpOnly; SameSite=Strict; Secure`)
+}
+
+/** Where to go after the login: an address of this agent, whatever was asked for. */
+export function destination (next: unknown): string {
+  const here = 'http://here'
+  if (typeof next !== 'string' || !next.startsWith('/') || !URL.canParse(next, here)) return '/'
+  const { origin, pathname, search } = new URL(next, here)
+  // "//evil.example" and "/\evil.example" lead elsewhere
+  return origin === here && !pathname.startsWith('//') ? pathname + search : '/'
+}
+
+function show (reply: FastifyReply, body: string): FastifyReply {
+  return reply.type('text/html; charset=utf-8').header('content-security-policy', policy).header('cache-control', 'no-store').send(`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>vdsm-tasks: log in</title>
+<link rel="icon" href="data:,">
+<style>${style}</style>
+</head>
+<body><main>
+<h1>vdsm-tasks</h1>
+${body}
+</main></body>
+</html>
+`)
+}
+
+function form (next: string, trouble?: string): string {
+  return `${trouble === undefined ? '' : `<p role="alert">${escape(trouble)}</p>`}
+<form method="post" action="/login">
+<label for="token">Token</label>
+<input id="token" name="token" type="password" required autofocus autocomplete="current-password" spellcheck="false">
+<input type="hidden" name="next" value="${escape(next)}">
+<button>Log in</button>
+</form>
+<p>On the host, <code>vdsm-tasks token create</code> makes one.</p>`
+}
+
+function welcome ({ who, scope }: Caller): string {
+  return `<p>You are ${escape(who)} and may ${scope}. <a href="/">To the tasks</a></p>
+<form method="post" action="/logout"><button>Log out</button></form>`
+}
+
+function escape (text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;').replaceAll('"', '&quot;')
+}

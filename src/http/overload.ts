@@ -1,0 +1,36 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { AppError } from '../errors.ts'
+import type { App } from './types.ts'
+
+const resolutionMs = 20
+const lookEveryMs = 500
+
+/**
+ * Refuses requests, before anything is done for them, while the event loop lags: the agent has more to do than it can,
+ * and a queue that only grows helps nobody. What is vital is always answered: health, cancel, streams.
+ *
+ * Not @fastify/under-pressure: its hook comes with its plugin, after those that find out who asks, and it looks at memory all the time, too.
+ */
+export function guardLoad (app: App, maxLagMs: number): void {
+  const delay = monitorEventLoopDelay({ resolution: resolutionMs })
+  let lagMs = 0
+  let lastMs = 0
+  delay.enable()
+  const timer = setInterval(() => {
+    const nowMs = delay.count === 0 ? 0 : Math.max(0, delay.mean / 1e6 - resolutionMs)
+    // twice in a row: a host that stood still for a moment is no overload, and by now it is over
+    lagMs = Math.min(lastMs, nowMs)
+    lastMs = nowMs
+    delay.reset()
+  }, lookEveryMs).unref()
+  app.addHook('onClose', async () => {
+    clearInterval(timer)
+    delay.disable()
+  })
+  app.addHook('onRequest', (request, _reply, done) => {
+    if (lagMs > maxLagMs && request.routeOptions.config.vital !== true) {
+      throw new AppError('agent-overloaded', `The agent lags ${Math.round(lagMs)} ms behind. Come again in a moment; running copies are not affected.`, { members: { retryAfter: 2 } })
+    }
+    done()
+  })
+}

@@ -1,0 +1,131 @@
+import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { connect } from 'node:net'
+import { pino } from 'pino'
+import t, { type Test } from 'tap'
+import { createApp } from '../../src/app.ts'
+import { lineOf } from '../../src/auth/token-file.ts'
+import { makeToken } from '../../src/auth/token.ts'
+import { parseConfig } from '../../src/config.ts'
+import { temporaryDirectory } from '../helpers/directory.ts'
+import { silent, until } from '../helpers/http-agent.ts'
+import { HttpClient, isProblem } from '../helpers/http-client.ts'
+import { Subscriber } from '../helpers/subscriber.ts'
+
+/** The whole agent on a port, with two tokens that may operate. */
+async function start (t: Test, http: object, log = silent) {
+  const directory = await temporaryDirectory(t)
+  const [one, two] = [makeToken(), makeToken()]
+  await writeFile(join(directory, 'tokens'), [one, two].map((token, index) => lineOf(token, { name: `t${index}`, scope: 'operate', createdAt: new Date() })).join('\n'))
+  const app = createApp(parseConfig({ domains: [], listen: [{ port: 0 }, { unix: 'a.sock' }], auth: { tokensFile: 'tokens' }, http }, directory), log)
+  t.teardown(async () => { await app.stop() })
+  const [address = ''] = await app.start()
+  const port = Number(new URL(address).port)
+  const client = new HttpClient({ host: '127.0.0.1', port })
+  const local = new HttpClient({ socketPath: join(directory, 'a.sock') })
+  t.teardown(() => {
+    client.close()
+    local.close()
+  })
+  return { app, port, client, local, one: { authorization: `Bearer ${one}` }, two: { authorization: `Bearer ${two}` }, token: one }
+}
+
+t.test('who asks too often is told to wait; others, and streams in progress, are not', async t => {
+  const { client, local, port, one, two } = await start(t, { maxRequestsPerSecond: 20 })
+  const stream = new Subscriber({ host: '127.0.0.1', port }, '/events', one)
+  t.teardown(() => { stream.request.destroy() })
+  await stream.event('synced')
+  const replies = await Promise.all(Array.from({ length: 60 }, async () => await client.get('/tasks', one)))
+  const refused = replies.find(({ status }) => status === 429)
+  if (refused === undefined) throw new Error('all were answered')
+  isProblem(t, refused, 'too-many-requests')
+  t.equal(refused.headers['retry-after'], '1')
+  t.ok(replies.filter(({ status }) => status === 200).length <= 40, 'at most as many as two seconds allow')
+  t.equal((await client.get('/tasks', two)).status, 200, 'another token')
+  t.equal((await client.get('/healthz')).status, 200, 'health')
+  t.ok((await Promise.all(Array.from({ length: 60 }, async () => await local.get('/tasks')))).every(({ status }) => status === 200), 'the unix socket')
+  t.notOk(stream.response?.destroyed, 'the stream goes on')
+})
+
+t.test('guesses at the login are few', async t => {
+  const { client } = await start(t, {})
+  const attempt = async () => await client.send('POST', '/login', { body: 'token=guess', headers: { 'content-type': 'application/x-www-form-urlencoded' } })
+  const statuses = (await Promise.all(Array.from({ length: 15 }, attempt))).map(({ status }) => status)
+  t.same(statuses.filter(status => status === 401).length, 10)
+  t.same(statuses.filter(status => status === 429).length, 5)
+})
+
+t.test('while the event loop lags, only what is vital is answered', async t => {
+  const { client, port, one } = await start(t, { maxLagMs: 30 })
+  const stream = new Subscriber({ host: '127.0.0.1', port }, '/events', one)
+  t.teardown(() => { stream.request.destroy() })
+  await stream.event('synced')
+  let blocking = true
+  const block = () => {
+    const end = performance.now() + 120
+    while (performance.now() < end);
+    if (blocking) setImmediate(block)
+  }
+  block()
+  let reply = await client.get('/tasks', one)
+  for (let tries = 0; reply.status === 200 && tries < 100; tries++) reply = await client.get('/tasks', one)
+  isProblem(t, reply, 'agent-overloaded')
+  t.equal(reply.headers['retry-after'], '2')
+  isProblem(t, await client.put('/tasks/a', '{}', one), 'agent-overloaded')
+  t.equal((await client.get('/healthz')).status, 200, 'health')
+  isProblem(t, await client.delete('/tasks/a', one), 'task-not-found', 'cancel')
+  const another = new Subscriber({ host: '127.0.0.1', port }, '/events', one)
+  await another.event('synced')
+  another.request.destroy()
+  t.notOk(stream.response?.destroyed, 'and the stream goes on')
+  blocking = false
+  for (let tries = 0; reply.status !== 200 && tries < 500; tries++) {
+    reply = await client.get('/tasks', one)
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
+  t.equal(reply.status, 200, 'afterwards everything is answered again')
+})
+
+t.test('headers and bodies that do not come in time, or are too long, end the connection', async t => {
+  const { port } = await start(t, { headersTimeoutSeconds: 0.5, requestTimeoutSeconds: 1, maxHeaderBytes: 4096 })
+  const exchange = async (start: string): Promise<string> => {
+    const socket = connect(port, '127.0.0.1')
+    let got = ''
+    socket.setEncoding('utf8').on('data', (text: string) => { got += text }).on('error', () => {})
+    socket.write(start)
+    await once(socket, 'close')
+    return got
+  }
+  const [silent, slow, body, long] = await Promise.all([
+    exchange(''),
+    exchange('GET /tasks HTTP/1.1\r\nHost: localhost\r\nX: '),
+    exchange('POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntok'),
+    exchange(`GET /tasks HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(5000)}\r\n\r\n`)
+  ])
+  for (const [name, got] of Object.entries({ silent, slow })) t.match(got, /^HTTP\/1.1 408 .*"code":"request-timeout"/s, name)
+  t.equal(body, '', 'where a reply is due to what has come, no other may take its place')
+  t.match(long, /^HTTP\/1.1 431 .*"code":"headers-too-large"/s)
+})
+
+t.test('every change and every refusal has a line in the log, at any level, and no secret is in one', async t => {
+  const lines: string[] = []
+  const log = pino({ level: 'error' }, { write: (line: string) => { lines.push(line) } })
+  const { client, one, token } = await start(t, {}, log)
+  await client.put('/tasks/a', { kind: 'storage.deleteImage', domain: 'none', image: 'a.raw' }, one)
+  await client.put(`/tasks/b?token=${token}`, { kind: 'nonsense', secret: token }, one)
+  await client.get('/agent/config', one)
+  await client.delete('/tasks/a', { authorization: `Bearer ${makeToken()}`, cookie: 'secret=1' })
+  await client.send('POST', '/login', { body: `token=${token}`, headers: { 'content-type': 'application/x-www-form-urlencoded' } })
+  await client.get('/tasks', one)
+  await until(() => lines.length >= 5)
+  t.match(lines.map(line => JSON.parse(line) as object), [
+    { audit: 'change', who: 't0', via: 'token', from: '127.0.0.1', method: 'PUT', path: '/tasks/a', status: 404, code: 'domain-not-found', command: { kind: 'storage.deleteImage', image: 'a.raw' } },
+    { audit: 'change', who: 't0', method: 'PUT', path: '/tasks/b', status: 400, code: 'bad-request', command: undefined },
+    { audit: 'refusal', who: 't0', method: 'GET', path: '/agent/config', status: 403, code: 'scope-insufficient' },
+    { audit: 'refusal', who: 'unknown', method: 'DELETE', path: '/tasks/a', status: 401, code: 'credentials-invalid' },
+    { audit: 'change', who: 't0', via: 'session', method: 'POST', path: '/login', status: 303 }
+  ])
+  t.equal(lines.length, 5, 'reading is not written down')
+  t.notMatch(lines.join(''), /vdsmt_|secret/)
+})

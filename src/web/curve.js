@@ -55,7 +55,7 @@ export class Curve {
       scales: { x: { time: true, auto: false }, y: { auto: false } },
       series: [{}, { stroke: color('--run'), fill: color('--run-soft'), width: 1.5, points: { show: false } }],
       axes: [
-        { ...axis, values: (_plot, times) => times.map(time => new Date(time * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })), incrs: [60], size: 24 },
+        { ...axis, values: (_plot, times) => times.map(time => new Date(time * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hour12: false })), incrs: [60, 120, 300], space: 56, size: 24 },
         { ...axis, values: (_plot, rates) => rates.map(rate => rate === 0 ? '0' : `${size(rate)}/s`), splits: (_plot, _axis, _min, max) => [0, max / 2, max], size: 76 }
       ]
     }, [this.#times, this.#rates], this.#container)

@@ -6,6 +6,7 @@ import { Client } from '../../src/client/client.ts'
 import type { TaskSpec } from '../../src/client/types.ts'
 import { isAccessible } from '../helpers/axe.ts'
 import { openPage } from '../helpers/browser.ts'
+import { until } from '../helpers/processes.ts'
 import { freePort, makeDirectory, startAgent, type BuiltAgent } from '../helpers/built-agent.ts'
 
 t.setTimeout(300_000)
@@ -64,14 +65,16 @@ t.test('copies are started, watched, canceled, and go on after the agent was kil
   t.match(await resultOf(page, 'night').textContent(), /Complete, 256 MiB; [\d.]+ MiB moved/)
   await imageOf(page, 'night.qcow2').waitFor()
 
-  await fillForm(page, { source: 'sample.raw', target: 'night.qcow2', id: 'again' })
-  await page.getByRole('alert').getByText('The target image exists').waitFor()
+  await page.getByText('Task night was accepted.').waitFor()
+  await fillForm(page, { source: 'nosuch.raw', target: 'other.qcow2', id: 'wrong' })
+  await page.getByRole('alert').getByText('No such image.').waitFor()
 
   await fillForm(page, { source: 'sample.raw', target: 'slow.raw', id: 'slow', limit: '6' })
   const bar = taskOf(page, 'slow').getByRole('progressbar')
   await bar.waitFor()
-  const begin = Number(await bar.evaluate('(node) => node.value'))
-  await page.waitForFunction(`document.querySelector('[data-task=slow] progress').value > ${begin}`)
+  const value = async () => Number(await page.evaluate('document.querySelector("[data-task=slow] progress").value'))
+  const begin = await value()
+  await until(async () => await value() > begin, 'the bar to move')
   t.ok(Number(await bar.getAttribute('max')) === 256 * MiB, 'the bar moves, and its end is the size of the disk')
   await page.locator('#curve canvas').waitFor()
   t.match(await page.locator('#curve').getAttribute('aria-label'), /at most [\d.]+ MiB per second/)
@@ -131,7 +134,7 @@ t.test('failures are told in words, also on a phone in the dark; a lost domain i
   await disk.sync()
   const { page, wrong } = await visit(t, agent, { colorScheme: 'dark', width: 390 })
   await client.putTask('changed', copyTo('copy.raw', 16 * MiB, 'disk.raw'))
-  await page.waitForFunction('document.querySelector("[data-task=changed] progress")?.value > 0')
+  await until(async () => await page.evaluate('document.querySelector("[data-task=changed] progress")?.value > 0') === true, 'the copy to be under way')
   await disk.write(Buffer.alloc(1024, 8), 0, 1024, 0)
   await client.putTask('absent', copyTo('never.raw', undefined, 'nosuch.raw')).catch(() => { /* refused, as it should be */ })
   await resultOf(page, 'absent').getByText('No such image.').waitFor()

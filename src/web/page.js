@@ -23,11 +23,8 @@ const start = new StartForm(byId('start'), live)
 const curve = new Curve(byId('curve'))
 
 draw()
-setInterval(() => {
-  const rate = throughput()
-  curve.add(rate)
-  byId('throughput').textContent = rate === 0 ? '' : `${size(rate)}/s`
-}, 1000)
+// nothing is known of how fast copies are while the agent does not say it
+setInterval(() => { if (live.connection.state === 'live') curve.add(throughput()) }, 1000)
 
 /** At most once a frame, however many events come. */
 function draw () {
@@ -48,9 +45,11 @@ function drawNow () {
   byId('host').textContent = agent === undefined ? '' : `${agent.hostId} · version ${agent.version} · since ${clock(agent.startedAt)}`
   byId('retention').textContent = agent === undefined ? '' : `kept for ${seconds(agent.limits.retentionSeconds)}`
   document.title = `${active.length > 0 ? `(${active.length}) ` : ''}${agent?.hostId ?? ''} vdsm-tasks`.trim()
+  const rate = connection.state === 'live' ? throughput() : 0
+  byId('throughput').textContent = rate === 0 ? '' : `${size(rate)}/s`
   render(notices(), byId('notices'))
   render(running(active, task => { void attempt(() => cancelTask(task)) }), byId('running'))
-  if (live.looked) render(images(live.shelves, { fix, copy: (domain, image) => { start.fill(domain, image) }, more: domain => { void live.more(domain) } }), byId('images'))
+  if (live.looked) render(images(live.shelves, live.active, { fix, copy: (domain, image) => { start.fill(domain, image) }, more: domain => { void live.more(domain) } }), byId('images'))
   render(results(finished, () => { allResults = true; draw() }, allResults), byId('results'))
   if (live.looked) render(domains(live.domains), byId('domains'))
   if (live.glusterAsked) render(operations([...live.operations.values()], live.glusterProblem), byId('gluster'))

@@ -2,6 +2,8 @@
 
 /** Nobody waits longer for a page; a storage that hangs is answered by the agent within 5 s. */
 const timeoutMs = 10_000
+/** A task is accepted or refused in that time at the latest; the reply tells which. */
+const acceptSeconds = 10
 
 /** What the agent refused, in its own words. */
 export class Refusal extends Error {
@@ -21,9 +23,9 @@ export async function read (path) {
 export async function sendTask (spec, id = freshId(spec)) {
   return await answerOf(await fetch(`tasks/${encodeURIComponent(id)}`, {
     method: 'PUT',
-    headers: { 'content-type': 'application/json' },
+    headers: { 'content-type': 'application/json', prefer: `wait=${acceptSeconds}` },
     body: JSON.stringify(spec),
-    signal: AbortSignal.timeout(timeoutMs)
+    signal: AbortSignal.timeout(acceptSeconds * 1000 + timeoutMs)
   }))
 }
 

@@ -39,7 +39,7 @@ export class StartForm {
         </details>
         <button type="submit" class="strong">Start the copy</button>
         <div role="alert">${this.#problem === undefined ? '' : html`<p class="problem">${this.#problem}</p>`}</div>
-        <div role="status">${this.#sent === undefined ? '' : html`<p class="soft">Task ${this.#sent} was accepted.</p>`}</div>
+        <div role="status">${!this.#live.tasks.has(this.#sent) ? '' : html`<p class="soft">Task ${this.#sent} was sent: ${this.#live.tasks.get(this.#sent).state}.</p>`}</div>
       </form>`, this.#container)
   }
 

@@ -1,5 +1,6 @@
-import { open } from 'node:fs/promises'
-import { join } from 'node:path'
+import { open, writeFile } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import type { Page } from 'playwright-core'
 import t, { type Test } from 'tap'
 import { Client } from '../../src/client/client.ts'
@@ -65,7 +66,7 @@ t.test('copies are started, watched, canceled, and go on after the agent was kil
   t.match(await resultOf(page, 'night').textContent(), /Complete, 256 MiB; [\d.]+ MiB moved/)
   await imageOf(page, 'night.qcow2').waitFor()
 
-  await page.getByText('Task night was accepted.').waitFor()
+  await page.getByText('Task night was sent: succeeded.').waitFor()
   await fillForm(page, { source: 'nosuch.raw', target: 'other.qcow2', id: 'wrong' })
   await page.getByRole('alert').getByText('No such image.').waitFor()
 
@@ -145,6 +146,32 @@ t.test('failures are told in words, also on a phone in the dark; a lost domain i
   await isAccessible(t, page, 'failed on a phone')
   t.equal(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), true, 'nothing sticks out')
   t.same(wrong, [])
+})
+
+t.test('a rebalance is told host by host, with the host that does not answer', async t => {
+  const directory = await makeDirectory(t)
+  // what Gluster 10 said on a cluster of three hosts of which one was down
+  await writeFile(join(directory, 'gluster'), `#!/bin/sh
+cd '${fileURLToPath(new URL('../fixtures/gluster/', import.meta.url))}'
+case "$*" in
+  *remote-host*) exit 1;;
+  *'volume status all tasks'*) cat down3-tasks-n1.xml;;
+  *'rebalance'*status*) cat down3-status-n1.xml;;
+  *'volume status'*detail*) cat down3-detail-n1.xml;;
+  *'pool list'*) cat down3-pool-n1.xml;;
+  *'volume info'*) cat back3-info-n2.xml;;
+esac
+`, { mode: 0o755 })
+  const { PATH } = process.env
+  process.env['PATH'] = `${directory}${delimiter}${PATH}`
+  t.teardown(() => { process.env['PATH'] = PATH })
+  const { page } = await visit(t, await startAgent(t, directory))
+  const row = page.locator('#gluster').getByRole('row', { name: 'missing' })
+  await row.waitFor()
+  t.match(await row.textContent(), /node2.*does not answer/s)
+  t.match(await page.locator('#gluster').textContent(), /Without an answer: node2/)
+  t.equal(await page.locator('#gluster').getByRole('row').count(), 4, 'a head, two hosts that answered, one that did not')
+  await isAccessible(t, page, 'rebalance with a missing host')
 })
 
 t.test('an agent that stands still is told, although its stream is open', async t => {

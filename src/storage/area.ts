@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { mkdir, readdir, statfs } from 'node:fs/promises'
 import { AppError } from '../errors.ts'
-import { closeFd, entry, hasCode, NotAFileError, openDirectory, openFile, openSubdirectory, readStart, type Directory } from '../system/directory.ts'
+import { closeFd, entry, hasCode, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes, type Directory } from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
 
 /** Where a domain is: what the processes that work on it are told. */
@@ -81,7 +81,7 @@ async function checkMarker (own: Directory, id: string, path: string): Promise<v
   }
   let found: unknown
   try {
-    found = JSON.parse((await readStart(fd, 64 * 1024)).toString())
+    found = JSON.parse((await readBytes(fd, 64 * 1024)).toString())
   } catch (error) {
     throw unavailable('cannot be read as JSON', error)
   } finally {

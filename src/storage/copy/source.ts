@@ -3,10 +3,12 @@ import type { Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
 import { infoCommand, isFormat, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
+import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
 import { parseInfo } from '../../qemu/info.ts'
+import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
-import { hasCode, openFile, readStart, statFd } from '../../system/directory.ts'
+import { hasCode, openFile, readBytes, statFd } from '../../system/directory.ts'
 import { run } from '../../system/run.ts'
 import type { Area, DomainPlace } from '../area.ts'
 import { differences, identityOf } from '../identity.ts'
@@ -16,6 +18,8 @@ import type { SourceFile } from '../record.ts'
 
 interface OpenFile extends SourceFile {
   fd: number
+  /** The file's size as qemu counts it: in whole sectors, or, of qcow2, in whole clusters, the last of which may be stored in part. */
+  endBytes: number
 }
 
 /** An image that is open for reading, with its backing files, top first. */
@@ -46,11 +50,12 @@ export async function openSource (area: Area, place: DomainPlace, image: string,
     if (files.length === maxChain) throw invalid(image, `it has more than ${maxChain} backing files`)
     const fd = await open(area, current.image, files.length === 0 ? undefined : image)
     const stats = await statFd(fd)
-    files.push({ ...current, identity: identityOf(stats), fd })
+    const fileBytes = Number(stats.size)
     dataBytes += Number(stats.blocks) * 512
-    const { size, backing, snapshots: own } = current.format === 'raw'
-      ? { size: Number(stats.size), backing: undefined, snapshots: 0 }
-      : await describeQcow2(fd, Number(stats.size), current.image, place)
+    const { size, backing, snapshots: own, clusterBytes } = current.format === 'raw'
+      ? { size: fileBytes, backing: undefined, snapshots: 0, clusterBytes: 512 }
+      : await describeQcow2(fd, fileBytes, current.image, place)
+    files.push({ ...current, identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / clusterBytes) * clusterBytes })
     virtualSize ??= size
     snapshots += own
     next = backing
@@ -70,20 +75,31 @@ async function open (area: Area, image: string, overlay: string | undefined): Pr
   }
 }
 
-async function describeQcow2 (fd: number, fileBytes: number, image: string, place: DomainPlace): Promise<{ size: number, backing: { image: string, format: Format } | undefined, snapshots: number }> {
-  const header = parseQcow2Header(await readStart(fd, headerBytes), image, fileBytes)
+interface Described {
+  size: number
+  backing: { image: string, format: Format } | undefined
+  snapshots: number
+  clusterBytes: number
+}
+
+async function describeQcow2 (fd: number, fileBytes: number, image: string, place: DomainPlace): Promise<Described> {
+  const start = await readBytes(fd, headerBytes)
+  const header = parseQcow2Header(start, image, fileBytes)
   const { exitCode, stdout, stderr } = await run(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
   if (exitCode !== 0) throw refusal(image, stderr)
   const info = parseInfo(stdout)
   if (info === undefined || info.virtualSize !== header.virtualSize) throw invalid(image, 'qemu-img and its header do not agree about it')
-  const { virtualSize: size, snapshots } = header
-  if (header.backing === undefined) return { size, backing: undefined, snapshots }
+  // qemu takes what is cut off for zeros; how large the table may be, it has checked
+  const table = firstTable(start)
+  if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalid(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
+  const { virtualSize: size, snapshots, clusterBytes } = header
+  if (header.backing === undefined) return { size, backing: undefined, snapshots, clusterBytes }
 
   const name = header.backing.startsWith(`${place.path}/`) ? header.backing.slice(place.path.length + 1) : header.backing
   if (!isImageName(name)) throw invalid(image, `its backing file ${JSON.stringify(header.backing.slice(0, 200))} does not lie beside it in the domain`)
   const format = formatOfName(name) ?? info.backingFormat
   if (format === undefined || !isFormat(format)) throw invalid(image, `the format of its backing file ${name} is not known: neither name nor image tells it`)
-  return { size, backing: { image: name, format }, snapshots }
+  return { size, backing: { image: name, format }, snapshots, clusterBytes }
 }
 
 /** The source's files as nodes of a program that inherits their descriptors from number `first` on. */
@@ -124,6 +140,15 @@ export async function sourceChanges (source: Source, recorded: readonly SourceFi
 /** The source's files as the record keeps them. */
 export function recordedFiles ({ files }: Source): SourceFile[] {
   return files.map(({ image, format, identity }) => ({ image, format, identity }))
+}
+
+/** Refuses clusters that lie behind the end of their file: qemu would read zeros for what was cut off, say by a download that broke. */
+export function assertWhole ({ files }: Source, extents: readonly Extent[]): void {
+  for (const { data, depth, offset, length } of extents) {
+    const file = files[depth]
+    if (!data || offset === undefined || file === undefined || offset + length <= file.endBytes) continue
+    throw invalid(file.image, `it is cut off: data of it lies up to byte ${offset + length} of its file, which has ${file.identity.size}`)
+  }
 }
 
 function invalid (image: string, what: string): AppError {

@@ -1,5 +1,5 @@
 import { AppError } from '../../errors.ts'
-import { look } from '../../system/directory.ts'
+import { hasCode, look } from '../../system/directory.ts'
 import { openArea, type Area, type DomainPlace } from '../area.ts'
 import { isLeased, takeLease } from '../lease.ts'
 import { readRecord } from '../record.ts'
@@ -23,9 +23,16 @@ export async function takeSource (job: Places, { domain, image, format }: ImageA
   return source
 }
 
-/** The lease stays open with the process, and so does the directory. */
+/**
+ * The lease stays open with the process, and so does the directory. On a read-only file system an image that was never
+ * leased stays without: that a host which may write does so meanwhile, the source's identity tells at the end.
+ */
 async function share ({ id, leases }: Area, image: string): Promise<void> {
-  if (await takeLease(leases, image, 'shared') === undefined) throw new AppError('resource-busy', `The source ${image} in domain ${id} is being written or deleted.`)
+  const isShared = await takeLease(leases, image, 'shared').then(lease => lease !== undefined, (error: unknown) => {
+    if (hasCode(error, 'EROFS')) return true
+    throw error
+  })
+  if (!isShared) throw new AppError('resource-busy', `The source ${image} in domain ${id} is being written or deleted.`)
 }
 
 /** Where the domain of this id is. */

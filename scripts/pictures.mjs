@@ -12,7 +12,7 @@ import { root } from './step.mjs'
 
 const MiB = 1024 * 1024
 /** How long copies run before they are shown: the curve needs something to show. */
-const showAfterMs = 40_000
+const showAfterMs = 30_000
 
 buildUnlessFresh()
 const folder = mkdtempSync(join(tmpdir(), 'vdsm-tasks-pictures-'))
@@ -23,9 +23,9 @@ try {
   await sleep(6000)
   await fetch(`${agent.url}/tasks/web-disk`, { method: 'DELETE' })
   await put('mail-disk', { ...copy('mail.raw'), source: { domain: 'local', image: 'gone.raw' } })
-  await put('nightly-42', copy('nightly.raw', 1.5 * MiB))
+  await put('nightly-42', copy('nightly.raw', 900_000))
   await sleep(showAfterMs / 2)
-  await put('nightly-43', copy('archive.raw', 0.8 * MiB))
+  await put('nightly-43', copy('archive.raw', 1_300_000))
   await sleep(showAfterMs / 2)
   const [frame] = await Promise.all([frameOf(['wait', 'nightly-42', 'nightly-43']), pictureOfPage()])
   writeFileSync(join(root, 'docs/cli.svg'), svgOf('vdsm-tasks wait nightly-42 nightly-43', frame))
@@ -53,7 +53,8 @@ function copy (image, bandwidth) {
 }
 
 async function put (id, spec, waitSeconds) {
-  await fetch(`${agent.url}/tasks/${id}`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(spec) })
+  const { status } = await fetch(`${agent.url}/tasks/${id}`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(spec) })
+  if (status >= 400 && status !== 404) throw new Error(`${id} was refused with ${status}`)
   if (waitSeconds !== undefined) await fetch(`${agent.url}/tasks/${id}`, { headers: { prefer: `wait=${waitSeconds}` } })
 }
 
@@ -76,10 +77,12 @@ async function frameOf (args) {
   const terminal = spawn('script', ['-qfec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'], env: { PATH: process.env.PATH, TERM: 'xterm-256color', VDSM_TASKS_URL: agent.url } })
   let drawn = ''
   terminal.stdout.setEncoding('utf8').on('data', text => { drawn += text })
-  await sleep(8000)
+  await sleep(10_000)
   terminal.kill()
   // the terminal is redrawn from where it was erased: what is whole is before the last time
-  return drawn.split('\x1b[J').filter(frame => frame.includes('█')).at(-1).replaceAll('\r', '').replace(/\x1b\[\d*A/g, '').trimEnd().split('\n') // eslint-disable-line no-control-regex
+  const frame = drawn.split('\x1b[J').filter(frame => /[█░]/.test(frame)).at(-1)
+  if (frame === undefined) throw new Error(`the command line drew no bars: ${JSON.stringify(drawn)}`)
+  return frame.replaceAll('\r', '').replace(/\x1b\[\d*A/g, '').trimEnd().split('\n') // eslint-disable-line no-control-regex
 }
 
 function svgOf (command, lines) {

@@ -74,7 +74,7 @@ async function pictureOfPage () {
 /** The last lines that a command has drawn on a terminal of 100 columns after a while. */
 async function frameOf (args) {
   const command = `stty cols 100 rows 20; exec '${process.execPath}' '${join(root, 'dist/cli/main.js')}' ${args.join(' ')}`
-  const terminal = spawn('script', ['-qfec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'], env: { PATH: process.env.PATH, TERM: 'xterm-256color', VDSM_TASKS_URL: agent.url } })
+  const terminal = spawn('script', ['-qfec', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'], env: { PATH: process.env.PATH, TERM: 'xterm-256color', VDSM_TASKS_URL: agent.url } })
   let drawn = ''
   terminal.stdout.setEncoding('utf8').on('data', text => { drawn += text })
   await sleep(10_000)

@@ -87,7 +87,8 @@ async function frameOf (args) {
 
 function svgOf (command, lines) {
   const colors = { 2: '#6e7681', 36: '#39c5cf', 32: '#56d364', 31: '#ff7b72', 33: '#e3b341' }
-  const escape = text => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;')
+  // runs of spaces would be shown as one
+  const escape = text => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll(' ', '\u00a0')
   const spans = line => line.split(/\x1b\[([\d;]*)m/).map((part, index, parts) => { // eslint-disable-line no-control-regex
     if (index % 2 === 1 || part === '') return ''
     const color = colors[parts[index - 1]]
@@ -97,7 +98,7 @@ function svgOf (command, lines) {
   const height = rows.length * 22 + 32
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 ${height}" width="900" height="${height}" role="img" aria-label="A terminal with the bars of two copies">
 <rect width="900" height="${height}" rx="10" fill="#0d1117"/>
-<g font-family="ui-monospace, SFMono-Regular, Menlo, 'DejaVu Sans Mono', monospace" font-size="14" fill="#e6edf3" xml:space="preserve">
+<g font-family="ui-monospace, SFMono-Regular, Menlo, 'DejaVu Sans Mono', monospace" font-size="14" fill="#e6edf3">
 ${rows.map((line, index) => `<text x="20" y="${34 + index * 22}" textLength="${visible(line) * 8.6}" lengthAdjust="spacingAndGlyphs">${spans(line)}</text>`).join('\n')}
 </g>
 </svg>

@@ -76,8 +76,9 @@ export class CopyWorker {
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], progress => { this.#agent.progress(progress) })
     const report = pulse.report.bind(pulse)
     try {
-      if (accepted.record.begun.length === 0) await settleSource(session)
-      const redoneBytes = total(subtract(accepted.record.begun, accepted.record.done))
+      const { begun, done } = accepted.record
+      if (begun.length === 0 && done.length === 0) await settleSource(session)
+      const redoneBytes = total(subtract(begun, done))
       if (redoneBytes > 0) this.#agent.measured({ redoneBytes })
       const direct = job.settings.directIo && await takesDirectIo(session.part.fd)
       // no await from here to the copier: a bandwidth that is set in between would be lost

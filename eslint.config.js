@@ -15,6 +15,6 @@ export default [
   },
   {
     files: ['src/web/**'],
-    languageOptions: { globals: { document: 'readonly', EventSource: 'readonly', fetch: 'readonly', requestAnimationFrame: 'readonly' } }
+    languageOptions: { globals: Object.fromEntries(['document', 'crypto', 'EventSource', 'fetch', 'getComputedStyle', 'matchMedia', 'requestAnimationFrame', 'ResizeObserver'].map(name => [name, 'readonly'])) }
   }
 ]

@@ -39,6 +39,7 @@ function build (lockFd) {
     throw new StepError('the build failed: see the messages of tsc above')
   }
   bundle()
+  bundlePage()
   for (const file of files(join(root, 'src')).filter(notCompiled)) cpSync(join(root, 'src', file), join(next, file))
   for (const file of executables.filter(file => existsSync(join(next, file)))) chmodSync(join(next, file), 0o755)
   writeFileSync(join(next, '.sources'), stamp)
@@ -61,9 +62,16 @@ function bundle () {
   buildSync({ entryPoints, outdir: next, outbase: next, external, allowOverwrite: true, bundle: true, platform: 'node', format: 'esm', target: 'node20', minifyWhitespace: true, minifySyntax: true, sourcemap: 'linked', logLevel: 'warning', banner: { js: bannerForCommonJs } })
 }
 
-/** The page's files, and hand-written or generated declarations, which tsc reads but does not emit. */
+/** Makes one module and one style sheet of the page, with the libraries in them: it runs without any network but the agent. */
+function bundlePage () {
+  const { buildSync } = createRequire(import.meta.url)('esbuild')
+  const entryPoints = ['page.js', 'style.css'].map(file => join(root, 'src/web', file))
+  buildSync({ entryPoints, outdir: join(next, 'web'), bundle: true, minify: true, format: 'esm', target: 'es2023', logLevel: 'warning' })
+}
+
+/** The page's documents, and hand-written or generated declarations, which tsc reads but does not emit. */
 function notCompiled (file) {
-  return file.endsWith('.d.ts') || (file.startsWith('web/') && !file.endsWith('.ts'))
+  return file.endsWith('.d.ts') || /^web\/.*\.(html|svg)$/.test(file)
 }
 
 /** A hash over names and contents: git changes times without changing files, and a removed file changes no time that we would look at. */

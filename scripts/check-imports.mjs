@@ -5,7 +5,7 @@ import { builtinModules } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
 import ts from 'typescript'
 
-const agent = ['api', 'errors', 'auth', 'location', 'system', 'qemu', 'tasks', 'events', 'storage', 'gluster', 'http', 'config']
+const agent = ['api', 'errors', 'auth', 'location', 'system', 'qemu', 'tasks', 'events', 'storage', 'gluster', 'http', 'metrics', 'config']
 
 /**
  * Each room: a file without its extension, or a folder (the longest that fits counts), with what it may import at run time and, beyond
@@ -29,6 +29,7 @@ const rooms = {
   'storage/domain': { may: ['api', 'errors', 'system', 'qemu', 'storage'] },
   'storage/copy': { may: ['api', 'errors', 'system', 'qemu', 'storage'] },
   gluster: { may: ['api', 'errors', 'system'], types: ['tasks', 'config'] },
+  metrics: { may: ['api'], types: ['storage'] },
   qemu: { may: ['api', 'errors', 'system'] },
   system: { may: ['errors'] },
   client: {},
@@ -42,6 +43,7 @@ const rooms = {
 const packages = [
   { name: 'fastify', matches: /^(@fastify\/|fastify)/, only: ['app', 'http', 'events/stream'] },
   { name: 'undici', matches: /^undici$/, only: ['client'] },
+  { name: 'prom-client', matches: /^prom-client$/, only: ['metrics'] },
   { name: 'commander', matches: /^commander$/, only: ['cli'] },
   { name: 'execa', matches: /^execa$/, only: ['system'] },
   { name: 'node:child_process', matches: /^node:child_process$/, only: ['system'] },

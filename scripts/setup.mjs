@@ -27,6 +27,7 @@ export const needs = {
     strace: 'strace',
     bindfs: 'bindfs',
     chromium: 'chromium',
+    'systemd-analyze': 'systemd',
     nginx: 'nginx',
     '/usr/lib/nginx/modules/ngx_nchan_module.so': 'libnginx-mod-nchan'
   }

@@ -22,12 +22,14 @@ import { loginRoutes } from './http/login.ts'
 import { pageRoutes } from './http/page.ts'
 import { limitRate } from './http/rate.ts'
 import { glusterRoutes } from './http/gluster.ts'
+import { metricsRoutes } from './http/metrics.ts'
 import { maxWaitSeconds } from './http/prefer.ts'
 import { addSchemas } from './http/schemas.ts'
 import { createServer, listenAlso } from './http/server.ts'
 import { freeSocketPath } from './http/socket.ts'
 import { taskRoutes } from './http/tasks.ts'
 import type { App } from './http/types.ts'
+import { Metrics } from './metrics/metrics.ts'
 import { Domain } from './storage/attached-domain.ts'
 import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
@@ -64,7 +66,15 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   const instance = randomBytes(6).toString('hex')
   const startedAt = new Date().toISOString()
 
-  const domains = new Domains(config.domains.map(domain => new Domain(domain, log)))
+  const metrics = new Metrics({
+    version,
+    hostId: config.hostId,
+    tasks: function * () { for (const run of registry.runs()) yield run.wire() },
+    lateReads: () => domains.all().map(({ id, late }) => ({ domain: id, late })),
+    gluster: () => gluster.counters,
+    events: () => feed
+  })
+  const domains = new Domains(config.domains.map(domain => new Domain(domain, log, took => { metrics.domainRead(domain.id, took) })))
   const host = { id: config.hostId, ...(config.publicUrl !== undefined && { url: config.publicUrl }) }
   const feed: Feed = new Feed({
     instance,
@@ -76,7 +86,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     lookForUnanswered,
     log
   })
-  const gluster = new Gluster()
+  const gluster = new Gluster({ called: seconds => { metrics.glusterCall(seconds) } })
   const operations = new Operations({ gluster, hostId: config.hostId })
   const poller = new Poller({
     operations,
@@ -96,9 +106,16 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     }
   })
   const registry: TaskRegistry = new TaskRegistry({
-    kinds: { ...storageKinds(domains, host, config.copy, news => { feed.image(news) }), ...glusterKinds },
+    kinds: { ...storageKinds(domains, host, config.copy, news => { feed.image(news) }, metrics), ...glusterKinds },
     instance,
-    observer: feed,
+    observer: {
+      transition: task => {
+        metrics.transition(task)
+        feed.transition(task)
+      },
+      progress: task => { feed.progress(task) },
+      forgotten: task => { feed.forgotten(task) }
+    },
     log,
     retentionMs: config.tasks.retentionSeconds * 1000,
     maxActive: config.tasks.maxActive,
@@ -131,7 +148,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       maxWaitSeconds,
       maxBodyBytes: config.http.maxBodyBytes
     },
-    links: { tasks: '/tasks', domains: '/domains', events: '/events', operations: '/gluster/operations', health: '/healthz', readiness: '/readyz', document: '/openapi.json', reference: '/docs' }
+    links: { tasks: '/tasks', domains: '/domains', events: '/events', operations: '/gluster/operations', health: '/healthz', readiness: '/readyz', metrics: '/metrics', document: '/openapi.json', reference: '/docs' }
   }
 
   const [listener] = config.listen
@@ -160,6 +177,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   // the document is made from the routes that come after it
   documentRoutes(http, { version })
   http.register(async (app: App) => {
+    metricsRoutes(app, { metrics })
     agentRoutes(app, { agent, config, domains, operations })
     taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId })
     domainRoutes(app, { domains })

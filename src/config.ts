@@ -57,7 +57,8 @@ const DomainConfig = Type.Object({
 
 const accountPattern = '^[a-z_][a-z0-9_-]{0,31}$'
 
-const ConfigSchema = Type.Object({
+/** Everything that can be configured, but for `listen`: see `listenerSchemas`. */
+export const ConfigSchema = Type.Object({
   // one listener or a list of them; see parseListeners
   listen: Type.Unknown({ default: {} }),
   hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, description: 'What this host is called in copy records; the host name by default.' })),
@@ -109,6 +110,9 @@ const ConfigSchema = Type.Object({
     level: Words(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' })
   })
 }, strict)
+
+/** The two forms of a listener. */
+export const listenerSchemas = { TcpListener, UnixListener } as const
 
 type Parsed = Static<typeof ConfigSchema>
 export type TcpListenConfig = { host: string, port: number, tls: boolean }

@@ -11,23 +11,29 @@ const execute = promisify(execFile)
 
 t.setTimeout(300_000)
 
-/** The curl lines of the README, in order: they build on each other. */
-async function curlLines (): Promise<string[]> {
-  const text = await readFile(new URL('../README.md', import.meta.url), 'utf8')
+/** The curl lines of a document, in order: they build on each other. */
+async function curlLines (document: string): Promise<string[]> {
+  const text = await readFile(new URL(`../${document}`, import.meta.url), 'utf8')
   return [...text.matchAll(/```sh\n(.*?)```/gs)].flatMap(([, block = '']) => block.split('\n')).filter(line => line.startsWith('curl'))
 }
 
-t.test('every curl line of the README does what is said there', async t => {
+t.test('every curl line of the README and the guides does what is said there', async t => {
   const { address } = await startAgent(t, await makeDirectory(t))
-  const lines = await curlLines()
+  const lines = await curlLines('README.md')
   t.ok(lines.length > 10, 'the README has curl lines')
+  for (const guide of ['docs/engine.md', 'docs/operations.md']) {
+    const more = await curlLines(guide)
+    t.ok(more.length > 1, `${guide} has curl lines`)
+    lines.push(...more)
+  }
   for (const line of lines) {
     const command = line.replaceAll('http://127.0.0.1:7480', address)
     const isStream = line.includes(' -N ')
     // a stream that follows everything has no end: it is read for a moment
     const words = isStream ? command.replace('curl', 'curl -s --max-time 2') : command.replace('curl', "curl -s -w '\n%{http_code}'")
     const { stdout } = await execute('bash', ['-c', isStream ? `${words} || test $? -eq 28` : words])
-    t.match(stdout, isStream ? /event: synced\n/ : /^\{.*\n20[02]$/s, line)
+    if (line.endsWith('/metrics')) t.match(stdout, /^# HELP .*\n200$/s, line)
+    else t.match(stdout, isStream ? /event: synced\n/ : /^\{.*\n20[02]$/s, line)
   }
   const copies = JSON.parse((await execute('curl', ['-sf', `${address}/tasks?state=failed,rejected`])).stdout) as { items: unknown[] }
   t.same(copies.items, [], 'no task of the README fails')

@@ -17,6 +17,8 @@ export interface GlusterOptions {
   changeTimeoutMs?: number
   /** Milliseconds for which a command is repeated while Gluster is busy with another one. Default 30,000. */
   patienceMs?: number
+  /** Told of every run of the program, how long it took. */
+  called?: (seconds: number) => void
 }
 
 export interface AskOptions {
@@ -55,6 +57,7 @@ export class Gluster {
   readonly #readTimeoutMs: number
   readonly #changeTimeoutMs: number
   readonly #patienceMs: number
+  readonly #called: (seconds: number) => void
   // Glusterd locks a volume for each command and refuses the second one: better to wait here than to be refused there.
   readonly #turns = new Turns()
   readonly #counters: GlusterCounters = { calls: 0, failures: 0, timeouts: 0, retries: 0, secondsTotal: 0, secondsMax: 0 }
@@ -65,6 +68,7 @@ export class Gluster {
     this.#readTimeoutMs = options.readTimeoutMs ?? 20_000
     this.#changeTimeoutMs = options.changeTimeoutMs ?? 60_000
     this.#patienceMs = options.patienceMs ?? 30_000
+    this.#called = options.called ?? (() => {})
   }
 
   get counters (): Readonly<GlusterCounters> {
@@ -122,6 +126,7 @@ export class Gluster {
       throw this.#explain(args, error, changes)
     } finally {
       const seconds = (performance.now() - start) / 1000
+      this.#called(seconds)
       this.#counters.secondsTotal += seconds
       this.#counters.secondsMax = Math.max(this.#counters.secondsMax, seconds)
     }

@@ -28,6 +28,7 @@ interface Log {
   error (fields: object, message: string): void
 }
 
+type ReadObserver = (took: { seconds: number, late: boolean }) => void
 type DomainChild = Child<DomainFunctions, Omit<DomainAgentFunctions, 'ready'>>
 type Remote = Pick<DomainFunctions, keyof DomainFunctions>
 
@@ -47,6 +48,7 @@ export class Domain {
   #settlePrepared: () => void = () => {}
   readonly #options: DomainOptions
   readonly #log: Log
+  readonly #observe: ReadObserver
   readonly #statuses = new Snapshots<ImageStatus>(snapshotMs)
   readonly #descriptions = new Snapshots<DomainStatus>(snapshotMs)
   readonly #copies = new Snapshots<Copy[]>(snapshotMs)
@@ -57,7 +59,9 @@ export class Domain {
   #stopped = false
   #sweeper: NodeJS.Timeout | undefined
 
-  constructor (options: DomainOptions, log: Log) {
+  /** @param observe told how long each read took, and whether it was answered before its deadline. */
+  constructor (options: DomainOptions, log: Log, observe: ReadObserver = () => {}) {
+    this.#observe = observe
     this.place = { id: options.id, path: options.path }
     this.layout = options.layout
     this.#options = options
@@ -66,6 +70,8 @@ export class Domain {
   }
 
   get id (): string { return this.place.id }
+  /** How many reads are past their deadline and still have no answer. */
+  get late (): number { return this.#late }
   get bandwidth (): number | undefined { return this.#options.bandwidth }
 
   /** Starts the domain's process. It is started again whenever it dies, with a growing pause. */
@@ -190,6 +196,7 @@ export class Domain {
     const child = this.#running()
     if (this.#late >= maxLate) throw new AppError('storage-unresponsive', `Domain ${this.id} does not answer; ${this.#late} reads are waiting for it. When it answers again, so does this.`)
     let late = false
+    const startedAt = performance.now()
     const settle = () => { if (late && this.#child === child) this.#late-- }
     try {
       return await child.call(`Domain ${this.id}`, async remote => await call(remote).finally(settle), readDeadlineMs)
@@ -199,6 +206,8 @@ export class Domain {
         this.#late++
       }
       throw error
+    } finally {
+      this.#observe({ seconds: (performance.now() - startedAt) / 1000, late })
     }
   }
 

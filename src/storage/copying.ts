@@ -3,13 +3,14 @@ import type { Progress } from '../api/task.ts'
 import { programFolder } from '../location.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
-import type { CopyAgentFunctions, CopyJob, CopyPreview, CopySettings, CopyWorkerFunctions, VerifyJob } from './protocol.ts'
+import type { CopyAgentFunctions, CopyJob, CopyMeasure, CopyPreview, CopySettings, CopyWorkerFunctions, VerifyJob } from './protocol.ts'
 
 /** What a running copy needs of its task. */
 interface CopyContext {
   signal: AbortSignal
   accepted (): void
   progress (progress: Progress): void
+  measured? (measure: CopyMeasure): void
   onTuning (listener: (tuning: { bandwidth: number | null }) => void): void
 }
 
@@ -33,7 +34,7 @@ export async function verifyInWorker (job: VerifyJob, priority: Priority, contex
 
 /** Asks a worker what a copy would do. */
 export async function previewInWorker (job: CopyJob): Promise<CopyPreview> {
-  const worker = startWorker({ accepted: () => {}, progress: () => {} }, job.settings)
+  const worker = startWorker({ accepted: () => {}, progress: () => {}, measured: () => {} }, job.settings)
   try {
     return await worker.call('The preview', async remote => await remote.preview(job), previewDeadlineMs)
   } finally {
@@ -47,9 +48,9 @@ export async function previewInWorker (job: CopyJob): Promise<CopyPreview> {
  * the image finds it free.
  */
 async function inWorker<T> (what: string, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, priority: Priority, context: CopyContext): Promise<T> {
-  const { signal, accepted, progress, onTuning } = context
+  const { signal, accepted, progress, measured = () => {}, onTuning } = context
   signal.throwIfAborted()
-  const worker = startWorker({ accepted, progress }, priority)
+  const worker = startWorker({ accepted, progress, measured }, priority)
   const cancel = () => { worker.tell(async remote => { await remote.cancel.asEvent() }) }
   signal.addEventListener('abort', cancel)
   try {

@@ -92,12 +92,23 @@ export interface CopyWorkerFunctions {
   setBandwidth (bandwidth: number | null): void
 }
 
+/** What a running copy measures of itself. */
+export interface CopyMeasure {
+  /** A window was copied, in so many seconds. */
+  windowSeconds?: number
+  /** So many bytes became durable, and a checkpoint says so. */
+  movedBytes?: number
+  /** So many bytes had been begun before an interruption, and are copied again. */
+  redoneBytes?: number
+}
+
 /** What a copy worker tells the agent. */
 export interface CopyAgentFunctions {
   /** It listens: nothing is sent to it before. */
   ready (): void
   accepted (): void
   progress (progress: Progress): void
+  measured (measure: CopyMeasure): void
 }
 
 export interface DomainDescription {

@@ -6,7 +6,7 @@ import { AppError } from '../errors.ts'
 import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
 import { sourceFormat, targetFormat } from './names.ts'
-import type { CopyJob, CopyRequest, CopySettings, Host } from './protocol.ts'
+import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host } from './protocol.ts'
 import { Shares } from './shares.ts'
 
 interface Uses { shared: readonly string[], exclusive: readonly string[] }
@@ -47,6 +47,13 @@ export interface ImageNews {
   observedAt: string
 }
 
+/** Told of copies, by the domain they write to and their task, from the accept step to their end. */
+export interface CopyObserver {
+  copyBegan (domain: string, taskId: string): void
+  copyMeasured (domain: string, taskId: string, measure: CopyMeasure): void
+  copyEnded (taskId: string): void
+}
+
 const name = ({ domain, image }: { domain: string, image: string }) => `${domain}/${image}`
 
 /**
@@ -54,7 +61,7 @@ const name = ({ domain, image }: { domain: string, image: string }) => `${domain
  *
  * @param tell told of every change that they make to an image, as the storage shows it afterwards.
  */
-export function storageKinds (domains: Domains, host: Host, settings: CopySettings & { bandwidth?: number | undefined }, tell: (news: ImageNews) => void): StorageKinds {
+export function storageKinds (domains: Domains, host: Host, settings: CopySettings & { bandwidth?: number | undefined }, tell: (news: ImageNews) => void, observer?: CopyObserver): StorageKinds {
   const job = (taskId: string, request: CopyJob['request'], bandwidth: number | undefined): CopyJob =>
     ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
@@ -89,12 +96,14 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
           if (progress.bytesPerSecond !== undefined && progress.bandwidth === undefined) rates.set(domain, progress.bytesPerSecond)
           context.progress(progress)
         },
+        measured: measure => { observer?.copyMeasured(domain, context.id, measure) },
         onTuning: tuned => {
           member = shares.join({ own: work.bandwidth, domains: [domain, ...(source === undefined ? [] : [source])] }, bandwidth => { tuned({ bandwidth }) })
           context.onTuning(({ bandwidth }) => member?.change({ own: bandwidth }))
         },
         accepted: () => {
           accepted = true
+          observer?.copyBegan(domain, context.id)
           target.changed()
           void announce(domain, image, context.id)
           context.accepted()
@@ -102,6 +111,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       })
     } finally {
       member?.leave()
+      observer?.copyEnded(context.id)
       target.changed()
       if (accepted) void announce(domain, image, context.id)
     }

@@ -1,125 +1,118 @@
-// The page lives from one EventSource. The browser reconnects by itself and says where it left off; `reset` means that
-// what is shown may not hold any more, and that all that still holds follows.
-
-const tasks = new Map()
-let instance
+import { html, nothing, render } from 'lit-html'
+import { Curve } from './curve.js'
+import { domains } from './domains.js'
+import { images } from './images.js'
+import { Live } from './live.js'
+import { operations } from './operations.js'
+import { cancelTask, sendTask } from './requests.js'
+import { StartForm } from './start.js'
+import { results, running } from './tasks.js'
+import { clock, seconds, size, what } from './words.js'
 
 const byId = id => document.getElementById(id)
-const body = document.querySelector('#tasks tbody')
 
-const source = new EventSource('events')
-source.addEventListener('open', () => connection('live', 'live'))
-source.addEventListener('error', () => connection('broken', 'the stream is broken, trying again'))
-source.addEventListener('bye', () => connection('broken', 'the agent is stopping'))
-source.addEventListener('busy', () => connection('broken', 'the agent has too many streams, trying again in a while'))
-source.addEventListener('reset', () => {
-  tasks.clear()
-  draw()
-})
-source.addEventListener('task', ({ data }) => {
-  const task = JSON.parse(data)
-  welcome(task.instance)
-  tasks.set(task.id, task)
-  draw()
-})
-source.addEventListener('progress', ({ data }) => {
-  const { id, runId, progress } = JSON.parse(data)
-  const task = tasks.get(id)
-  if (task?.runId !== runId) return
-  task.progress = progress
-  draw()
-})
-source.addEventListener('forgotten', ({ data }) => {
-  tasks.delete(JSON.parse(data).id)
-  draw()
-})
-source.addEventListener('synced', async () => {
-  const agent = await (await fetch('agent')).json()
-  byId('host').textContent = `on ${agent.hostId}, version ${agent.version}`
-  welcome(agent.instance)
-})
-
-// finished tasks expire without an event: their time is known
-setInterval(() => {
-  const now = Date.now()
-  const expired = [...tasks.values()].filter(({ expiresAt }) => expiresAt !== undefined && Date.parse(expiresAt) < now)
-  for (const { id } of expired) tasks.delete(id)
-  if (expired.length > 0) draw()
-}, 1000)
-
-function connection (kind, words) {
-  byId('connection').className = kind
-  byId('connection').textContent = words
-}
-
-function welcome (current) {
-  if (instance !== undefined && instance !== current) {
-    byId('notice').hidden = false
-    byId('notice').textContent = 'The agent was restarted and has forgotten its tasks. Images are on the storage: an interrupted copy can be continued, see the fixes of its domain.'
-  }
-  instance = current
-}
-
+/** What was refused that the page was told to do. */
+let refusal
+let allResults = false
+/** The fix that waits for a yes, and the button that asked for it. */
+let asked
 let drawing = false
+
+const live = new Live(draw)
+const start = new StartForm(byId('start'), live)
+const curve = new Curve(byId('curve'))
+
+draw()
+// nothing is known of how fast copies are while the agent does not say it
+setInterval(() => { if (live.connection.state === 'live') curve.add(throughput()) }, 1000)
+
+/** At most once a frame, however many events come. */
 function draw () {
   if (drawing) return
   drawing = true
   requestAnimationFrame(() => {
     drawing = false
-    const rows = [...tasks.values()].sort((a, b) => b.createdAt.localeCompare(a.createdAt) || b.runId.localeCompare(a.runId))
-    byId('empty').hidden = rows.length > 0
-    byId('tasks').hidden = rows.length === 0
-    body.replaceChildren(...rows.map(row))
+    drawNow()
   })
 }
 
-function row (task) {
-  const state = element('td', task.state, `state-${task.state}`)
-  if (task.error !== undefined) state.append(element('span', task.error.detail, 'numbers'))
-  const line = element('tr')
-  line.append(element('th', task.id), element('td', what(task.spec)), state, progressCell(task))
-  line.firstChild.scope = 'row'
-  return line
+function drawNow () {
+  const { connection, agent, active, finished } = live
+  render(html`<span class="dot"></span>${connection.words}`, byId('connection'))
+  byId('connection').className = connection.state
+  // what is shown is old then
+  document.body.classList.toggle('stale', connection.state === 'broken' || connection.state === 'silent')
+  byId('host').textContent = agent === undefined ? '' : `${agent.hostId} · version ${agent.version} · since ${clock(agent.startedAt)}`
+  byId('retention').textContent = agent === undefined ? '' : `kept for ${seconds(agent.limits.retentionSeconds)}`
+  document.title = `${active.length > 0 ? `(${active.length}) ` : ''}${agent?.hostId ?? ''} vdsm-tasks`.trim()
+  const rate = connection.state === 'live' ? throughput() : 0
+  byId('throughput').textContent = rate === 0 ? '' : `${size(rate)}/s`
+  render(notices(), byId('notices'))
+  render(running(active, task => { void attempt(() => cancelTask(task)) }), byId('running'))
+  if (live.looked) render(images(live.shelves, live.active, { fix, copy: (domain, image) => { start.fill(domain, image) }, more: domain => { void live.more(domain) } }), byId('images'))
+  render(results(finished, () => { allResults = true; draw() }, allResults), byId('results'))
+  if (live.looked) render(domains(live.domains), byId('domains'))
+  if (live.glusterAsked) render(operations([...live.operations.values()], live.glusterProblem), byId('gluster'))
+  render(question(), byId('dialogs'))
+  start.draw()
+  if (byId('said').textContent !== live.said) byId('said').textContent = live.said
 }
 
-function progressCell (task) {
-  const cell = element('td')
-  const { progress } = task
-  if (progress === undefined) return cell
-  if (progress.phase === 'queued') {
-    cell.textContent = `waiting, position ${progress.queuePosition}`
-    return cell
+function throughput () {
+  return live.active.reduce((sum, { progress }) => sum + (progress?.phase === 'copying' && progress.stalledSince === undefined ? progress.bytesPerSecond ?? 0 : 0), 0)
+}
+
+function notices () {
+  const { connection, restart } = live
+  return html`
+    <div role="alert">${connection.state === 'broken' || connection.state === 'silent'
+      ? html`<div class="note bad"><p><strong>${connection.words}.</strong> What is shown is as it was at ${clock(live.heardAt)}; copies on the host may go on.</p></div>`
+      : nothing}</div>
+    <div role="alert">${restart === undefined ? nothing : restartNote(restart)}</div>
+    <div role="alert">${refusal === undefined ? nothing : html`<div class="note bad"><p>${refusal}</p><button type="button" class="quiet" @click=${() => { refusal = undefined; draw() }}>Dismiss</button></div>`}</div>`
+}
+
+function restartNote ({ at, forgotten }) {
+  return html`<div class="note">
+    <div>
+      <p><strong>The agent was restarted and has forgotten its tasks</strong> (${clock(at)}). Images are on the storage: a copy that was under way is <em>interrupted</em> below and can be continued.</p>
+      ${forgotten.length === 0 ? nothing : html`<p>Forgotten while under way:</p><ul>${forgotten.map(({ id, spec }) => html`<li><strong>${id}</strong>: ${what(spec)}</li>`)}</ul>`}
+    </div>
+    <button type="button" class="quiet" @click=${() => { live.dismissRestart() }}>Dismiss</button>
+  </div>`
+}
+
+/** Continuing harms nothing; deleting is asked about. */
+function fix (one, name, button) {
+  if (one.action === 'mend') {
+    void attempt(() => sendTask(one.task))
+    return
   }
-  const bar = element('progress')
-  bar.max = progress.bytesTotal || 1
-  bar.value = progress.bytesTotal === 0 ? 1 : progress.bytesDone
-  bar.setAttribute('aria-label', `progress of ${task.id}`)
-  const running = task.endedAt === undefined
-  const numbers = [
-    `${progress.phase === 'verifying' ? 'verifying ' : ''}${size(progress.bytesDone)} of ${size(progress.bytesTotal)}`,
-    running && progress.bytesPerSecond !== undefined ? `${size(progress.bytesPerSecond)}/s` : '',
-    running && progress.stalledSince !== undefined ? 'the storage does not answer' : '',
-    running && progress.etaSeconds !== undefined ? `${progress.etaSeconds} s left` : ''
-  ]
-  cell.append(bar, element('span', numbers.filter(words => words !== '').join(', '), 'numbers'))
-  return cell
+  asked = { one, name, button }
+  drawNow()
+  byId('question').showModal()
 }
 
-function what (spec) {
-  const verb = spec.kind.split('.')[1]
-  if (spec.target !== undefined) return `${verb} ${spec.source.domain}/${spec.source.image} to ${spec.target.domain}/${spec.target.image}`
-  return spec.volume === undefined ? `${verb} ${spec.domain}/${spec.image}` : `${verb} ${spec.volume}`
+function question () {
+  if (asked === undefined) return nothing
+  const { one, name, button } = asked
+  const close = () => { byId('question').close() }
+  return html`<dialog id="question" aria-labelledby="question-title" @close=${() => { asked = undefined; draw(); button.focus() }}>
+    <h2 id="question-title">Delete ${name}?</h2>
+    <p>${one.description}</p>
+    <div class="buttons">
+      <button type="button" class="quiet" autofocus @click=${close}>Keep it</button>
+      <button type="button" class="danger" @click=${() => { close(); void attempt(() => sendTask(one.task)) }}>Delete</button>
+    </div>
+  </dialog>`
 }
 
-function size (bytes) {
-  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB']
-  const power = bytes === 0 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), units.length - 1)
-  return `${(bytes / 1024 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`
-}
-
-function element (name, text = '', className = '') {
-  const made = document.createElement(name)
-  made.textContent = text
-  made.className = className
-  return made
+async function attempt (action) {
+  try {
+    await action()
+    refusal = undefined
+  } catch (error) {
+    refusal = error.message
+  }
+  draw()
 }

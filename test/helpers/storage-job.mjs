@@ -6,7 +6,7 @@ import { CopyWorker } from '../../dist/storage/copy/worker.js'
 
 const { what, place, job, request } = JSON.parse(process.argv[2])
 try {
-  if (what === 'copy') process.stdout.write(JSON.stringify(await new CopyWorker({ accepted () {}, progress () {} }).copy(job)))
+  if (what === 'copy') process.stdout.write(JSON.stringify(await new CopyWorker({ accepted () {}, progress () {}, measured () {} }).copy(job)))
   else await withArea(place, async area => what === 'create' ? await createImage(area, request) : await deleteImage(area, request, () => {}))
   process.exitCode = 0
 } catch (error) {

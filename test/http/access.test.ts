@@ -43,6 +43,7 @@ const routes: Array<[method: string, path: string, needs: 'open' | 'read' | 'ope
   ['GET', '/agent/config', 'admin'],
   ['GET', '/healthz', 'open'],
   ['GET', '/readyz', 'read'],
+  ['GET', '/metrics', 'read'],
   ['GET', '/openapi.json', 'read'],
   ['GET', '/docs', 'read'],
   ['GET', '/docs/', 'read'],

@@ -1,46 +1,191 @@
-import t from 'tap'
+import { open, writeFile } from 'node:fs/promises'
+import { delimiter, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Page } from 'playwright-core'
+import t, { type Test } from 'tap'
 import { Client } from '../../src/client/client.ts'
 import type { TaskSpec } from '../../src/client/types.ts'
+import { isAccessible } from '../helpers/axe.ts'
 import { openPage } from '../helpers/browser.ts'
-import { freePort, makeDirectory, startAgent } from '../helpers/built-agent.ts'
+import { until } from '../helpers/processes.ts'
+import { freePort, makeDirectory, startAgent, type BuiltAgent } from '../helpers/built-agent.ts'
 
 t.setTimeout(300_000)
 
-const copyTo = (image: string, bandwidth?: number): TaskSpec => ({
-  kind: 'storage.copyImage', source: { domain: 'local', image: 'sample.raw' }, target: { domain: 'local', image }, ...(bandwidth !== undefined && { bandwidth })
+const MiB = 1024 * 1024
+
+const copyTo = (image: string, bandwidth?: number, source = 'sample.raw'): TaskSpec => ({
+  kind: 'storage.copyImage', source: { domain: 'local', image: source }, target: { domain: 'local', image }, ...(bandwidth !== undefined && { bandwidth })
 })
 
-t.test('the page follows a copy to its end, and goes on by itself after the agent was killed and started again', async t => {
+const taskOf = (page: Page, id: string) => page.locator(`#running [data-task="${id}"]`)
+const resultOf = (page: Page, id: string) => page.locator(`#results [data-task="${id}"]`)
+const imageOf = (page: Page, image: string) => page.locator(`[data-image="local/${image}"]`)
+
+/** A page on the agent, with everything that went wrong in it. */
+async function visit (t: Test, { address }: BuiltAgent, options: Parameters<typeof openPage>[1] = {}): Promise<{ page: Page, wrong: string[] }> {
+  const page = await openPage(t, options)
+  const wrong: string[] = []
+  page.on('pageerror', error => { wrong.push(String(error)) })
+  page.on('console', message => { if (/Content Security Policy|Refused to/.test(message.text())) wrong.push(message.text()) })
+  page.on('request', request => { if (!request.url().startsWith(address) && !request.url().startsWith('data:')) wrong.push(`asked ${request.url()}`) })
+  await page.goto(address)
+  await page.getByText('Live', { exact: true }).waitFor()
+  return { page, wrong }
+}
+
+/** Starts a copy from the form, with the keyboard alone. */
+async function fillForm (page: Page, { source, target, id, limit = '' }: { source: string, target: string, id: string, limit?: string }): Promise<void> {
+  const type = async (label: string, words: string) => {
+    await page.getByLabel(label, { exact: true }).focus()
+    await page.keyboard.press('Control+A')
+    await page.keyboard.type(words)
+  }
+  await type('Image', source)
+  await type('New image', target)
+  await page.getByText('More', { exact: true }).focus()
+  if (await page.getByLabel('Id of the task').isHidden()) await page.keyboard.press('Enter')
+  await type('Limit, MiB per second', limit)
+  await type('Id of the task', id)
+  await page.keyboard.press('Enter')
+}
+
+t.test('copies are started, watched, canceled, and go on after the agent was killed under the open page', async t => {
   const directory = await makeDirectory(t)
-  const config = { listen: { port: await freePort() } }
+  const config = { listen: { port: await freePort() }, hostId: 'node1' }
   const first = await startAgent(t, directory, config)
   const client = new Client({ url: first.address })
   t.teardown(async () => { await client.close() })
-  const page = await openPage(t)
-  const wrong: string[] = []
-  page.on('pageerror', error => { wrong.push(String(error)) })
-  page.on('console', message => { if (message.text().includes('Content Security Policy')) wrong.push(message.text()) })
+  const { page, wrong } = await visit(t, first)
+  await page.getByText('Nothing is under way.').waitFor()
+  await imageOf(page, 'sample.raw').waitFor()
+  await isAccessible(t, page, 'idle')
 
-  await page.goto(first.address)
-  await page.getByText('live', { exact: true }).waitFor()
-  await page.getByText('No tasks').waitFor()
-  await client.putTask('copy', copyTo('copy.qcow2'))
-  const row = page.getByRole('row', { name: 'copy' })
-  await row.getByRole('cell', { name: 'succeeded' }).waitFor()
-  t.equal(await row.getByRole('progressbar').getAttribute('value'), String(256 * 1024 * 1024), 'the bar is full')
+  await fillForm(page, { source: 'sample.raw', target: 'night.qcow2', id: 'night' })
+  await resultOf(page, 'night').getByText('succeeded').waitFor()
+  t.match(await resultOf(page, 'night').textContent(), /Complete, 256 MiB; [\d.]+ MiB moved/)
+  await imageOf(page, 'night.qcow2').waitFor()
 
-  await client.putTask('slow', copyTo('slow.raw', 1024 * 1024))
-  await page.getByRole('row', { name: 'slow' }).getByRole('cell', { name: 'running' }).waitFor()
+  await page.getByText('Task night was sent: succeeded.').waitFor()
+  await fillForm(page, { source: 'nosuch.raw', target: 'other.qcow2', id: 'wrong' })
+  await page.getByRole('alert').getByText('No such image.').waitFor()
+
+  await fillForm(page, { source: 'sample.raw', target: 'slow.raw', id: 'slow', limit: '6' })
+  const bar = taskOf(page, 'slow').getByRole('progressbar')
+  await bar.waitFor()
+  const value = async () => Number(await page.evaluate('document.querySelector("[data-task=slow] progress").value'))
+  const begin = await value()
+  await until(async () => await value() > begin, 'the bar to move')
+  t.ok(Number(await bar.getAttribute('max')) === 256 * MiB, 'the bar moves, and its end is the size of the disk')
+  await page.locator('#curve canvas').waitFor()
+  t.match(await page.locator('#curve').getAttribute('aria-label'), /at most [\d.]+ MiB per second/)
+  await page.getByLabel('New image').focus()
+  await page.keyboard.type('half-typed')
+  await client.putTask('other', copyTo('other.raw', MiB))
+  await taskOf(page, 'other').waitFor()
+  t.equal(await page.getByLabel('New image').inputValue(), 'half-typed', 'what happens elsewhere leaves the form alone')
+  await page.getByLabel('New image').fill('')
+  await isAccessible(t, page, 'running')
+
+  await page.getByRole('button', { name: 'Cancel other' }).press('Enter')
+  await resultOf(page, 'other').getByText('Canceled. What is copied stays').waitFor()
+  await imageOf(page, 'other.raw').getByText('interrupted', { exact: true }).waitFor()
+  t.match(await page.locator('#said').textContent(), /^Task \S+: \w+$/, 'screen readers are told')
+
   await first.kill()
-  await page.getByText('the stream is broken').waitFor()
+  await page.getByText('No connection to the agent, trying again').first().waitFor()
+  await isAccessible(t, page, 'broken stream')
   await startAgent(t, directory, config)
   await page.getByText('The agent was restarted and has forgotten its tasks').waitFor()
-  await page.getByText('live', { exact: true }).waitFor()
-  t.equal(await page.getByRole('row', { name: 'slow' }).count(), 0, 'forgotten tasks are gone from the page')
+  await page.getByText('Live', { exact: true }).waitFor()
+  t.equal(await page.locator('#results [data-task]').count() + await page.locator('#running [data-task]').count(), 0, 'forgotten tasks are gone')
+  t.match(await page.locator('#notices').textContent(), /Forgotten while under way:\s*slow: Copy local\/sample.raw to local\/slow.raw/)
+  await imageOf(page, 'slow.raw').getByText('interrupted', { exact: true }).waitFor()
+  t.match(await imageOf(page, 'slow.raw').textContent(), /MiB of 256 MiB · by node1, task slow/)
+  await isAccessible(t, page, 'restarted')
+  await page.getByRole('button', { name: 'Dismiss' }).click()
 
-  await client.putTask('go-on', { kind: 'storage.mendImage', domain: 'local', image: 'slow.raw' })
-  await page.getByRole('row', { name: 'go-on' }).getByRole('cell', { name: 'succeeded' }).waitFor()
+  await page.getByRole('button', { name: 'Continue local/slow.raw' }).press('Enter')
+  await page.locator('#results').getByText(/Complete, 256 MiB; [\d.]+ MiB moved, in 2 runs/).waitFor()
+  await page.getByRole('button', { name: 'Copy local/slow.raw' }).waitFor()
+
+  await page.getByRole('button', { name: 'Delete local/other.raw' }).press('Enter')
+  await page.getByRole('dialog', { name: 'Delete local/other.raw?' }).waitFor()
+  await isAccessible(t, page, 'delete asked')
+  await page.keyboard.press('Escape')
+  await page.getByRole('button', { name: 'Delete local/other.raw' }).and(page.locator(':focus')).waitFor()
+  t.equal(await imageOf(page, 'other.raw').count(), 1, 'Escape deletes nothing, and the focus is where it was')
+  await page.keyboard.press('Enter')
+  await page.getByRole('button', { name: 'Delete', exact: true }).click()
+  await imageOf(page, 'other.raw').waitFor({ state: 'detached' })
   t.same(wrong, [], 'nothing went wrong in the page')
+})
+
+t.test('failures are told in words, also on a phone in the dark; a lost domain is, too', async t => {
+  const directory = await makeDirectory(t)
+  const agent = await startAgent(t, directory, {
+    domains: [{ id: 'local', path: './images', create: true, sample: true }, { id: 'far', path: './nowhere' }]
+  })
+  const client = new Client({ url: agent.address })
+  t.teardown(async () => { await client.close() })
+  await client.putTask('disk', { kind: 'storage.createImage', domain: 'local', image: 'disk.raw', virtualSize: 32 * MiB })
+  const disk = await open(join(directory, 'images/disk.raw'), 'r+')
+  t.teardown(async () => { await disk.close() })
+  await disk.write(Buffer.alloc(32 * MiB, 7))
+  await disk.sync()
+  const { page, wrong } = await visit(t, agent, { colorScheme: 'dark', width: 390 })
+  await client.putTask('changed', copyTo('copy.raw', 16 * MiB, 'disk.raw'))
+  await until(async () => await page.evaluate('document.querySelector("[data-task=changed] progress")?.value > 0') === true, 'the copy to be under way')
+  await disk.write(Buffer.alloc(1024, 8), 0, 1024, 0)
+  await client.putTask('absent', copyTo('never.raw', undefined, 'nosuch.raw')).catch(() => { /* refused, as it should be */ })
+  await resultOf(page, 'absent').getByText('No such image.').waitFor()
+  await resultOf(page, 'changed').getByText('The source has changed since the copy began.').waitFor()
+  await resultOf(page, 'changed').getByText('failed', { exact: true }).waitFor()
+  const far = page.locator('[data-domain=far]')
+  await far.getByText('unavailable').waitFor()
+  await isAccessible(t, page, 'failed on a phone')
+  t.equal(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), true, 'nothing sticks out')
+  t.same(wrong, [])
+})
+
+t.test('a rebalance is told host by host, with the host that does not answer', async t => {
+  const directory = await makeDirectory(t)
+  // what Gluster 10 said on a cluster of three hosts of which one was down
+  await writeFile(join(directory, 'gluster'), `#!/bin/sh
+cd '${fileURLToPath(new URL('../fixtures/gluster/', import.meta.url))}'
+case "$*" in
+  *remote-host*) exit 1;;
+  *'volume status all tasks'*) cat down3-tasks-n1.xml;;
+  *'rebalance'*status*) cat down3-status-n1.xml;;
+  *'volume status'*detail*) cat down3-detail-n1.xml;;
+  *'pool list'*) cat down3-pool-n1.xml;;
+  *'volume info'*) cat back3-info-n2.xml;;
+esac
+`, { mode: 0o755 })
+  const { PATH } = process.env
+  process.env['PATH'] = `${directory}${delimiter}${PATH}`
+  t.teardown(() => { process.env['PATH'] = PATH })
+  const { page } = await visit(t, await startAgent(t, directory))
+  const row = page.locator('#gluster').getByRole('row', { name: 'missing' })
+  await row.waitFor()
+  t.match(await row.textContent(), /node2.*does not answer/s)
+  t.match(await page.locator('#gluster').textContent(), /Without an answer: node2/)
+  t.equal(await page.locator('#gluster').getByRole('row').count(), 4, 'a head, two hosts that answered, one that did not')
+  await isAccessible(t, page, 'rebalance with a missing host')
+})
+
+t.test('an agent that stands still is told, although its stream is open', async t => {
+  const agent = await startAgent(t, await makeDirectory(t))
+  const { page } = await visit(t, agent)
+  await page.clock.install()
+  process.kill(agent.pid, 'SIGSTOP')
+  // asked for at the next look at least; the page's own clock makes that soon
+  await page.evaluate('document.dispatchEvent(new Event("visibilitychange"))')
+  await page.getByText('The agent does not answer').first().waitFor()
+  await isAccessible(t, page, 'silent')
+  process.kill(agent.pid, 'SIGCONT')
+  await page.evaluate('document.dispatchEvent(new Event("visibilitychange"))')
+  await page.getByText('Live', { exact: true }).waitFor()
 })
 
 t.test('an EventSource of the browser itself sees every transition of a copy', async t => {

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Progress } from '../../api/task.ts'
-import type { CopySettings } from '../protocol.ts'
+import type { CopyMeasure, CopySettings } from '../protocol.ts'
 import { subtract, total, union, type Ranges } from '../ranges.ts'
 import { convertWindow } from './convert.ts'
 import { Flusher } from './flusher.ts'
@@ -39,6 +39,7 @@ export class Copier {
   readonly #lanes: number
   readonly #direct: boolean
   readonly #report: (progress: Progress) => void
+  readonly #measure: (measure: CopyMeasure) => void
   readonly #rate = new Rate()
   readonly #failed = new AbortController()
   readonly #signal: AbortSignal
@@ -55,13 +56,14 @@ export class Copier {
   /** Bytes of the disk that this run has settled. */
   #settledBytes = 0
 
-  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes, direct }: CopierOptions, report: (progress: Progress) => void) {
+  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes, direct }: CopierOptions, report: (progress: Progress) => void, measure: (measure: CopyMeasure) => void = () => {}) {
     const { record, source } = session
     this.#session = session
     this.#settings = settings
     this.#bandwidth = bandwidth
     this.#align = Math.max(clusterBytes, MiB)
     this.#report = report
+    this.#measure = measure
     // past the page cache, if that is possible: no guest loses its data there to a copy, and nothing is written late
     this.#direct = direct
     // a second qemu-img on a qcow2 target is refused by qemu's own lock
@@ -132,6 +134,7 @@ export class Copier {
       await this.#session.assertOwnership()
       const startedAt = performance.now()
       await this.#copyWindow(window)
+      this.#measure({ windowSeconds: (performance.now() - startedAt) / 1000 })
       this.#flusher.add(window)
       await this.#pace(window.dataBytes, startedAt)
     }
@@ -239,6 +242,7 @@ export class Copier {
       }
     })
     this.#movedBytes += moved
+    this.#measure({ movedBytes: moved })
     // windows reach over gaps of zeros that were counted before
     this.#settledBytes += total(this.#session.record.done) - before
     this.#tell()

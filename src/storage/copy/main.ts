@@ -18,7 +18,8 @@ const workerFunctions: CopyWorkerFunctions = {
 const agent = openChannel<CopyAgentFunctions, CopyWorkerFunctions>(process, workerFunctions)
 const worker = new CopyWorker({
   accepted: () => { agent.accepted.asEvent() },
-  progress: progress => { agent.progress.asEvent(progress) }
+  progress: progress => { agent.progress.asEvent(progress) },
+  measured: measure => { agent.measured.asEvent(measure) }
 })
 
 // SIGKILL, because exit() waits for threads that are blocked in a dead file system

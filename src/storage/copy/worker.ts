@@ -2,6 +2,7 @@ import { AppError } from '../../errors.ts'
 import type { CopyResult } from '../../api/kinds.ts'
 import { takesDirectIo } from '../../system/page-cache.ts'
 import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, VerifyEnd, VerifyJob } from '../protocol.ts'
+import { subtract, total } from '../ranges.ts'
 import type { CopyRecord } from '../record.ts'
 import { decide, type Accepted } from './accept.ts'
 import { compareImages } from './compare.ts'
@@ -16,12 +17,12 @@ import { outlastYouth } from './youth.ts'
 
 /** One copy, from the accept step to the end. */
 export class CopyWorker {
-  readonly #agent: Pick<CopyAgentFunctions, 'accepted' | 'progress'>
+  readonly #agent: Omit<CopyAgentFunctions, 'ready'>
   readonly #canceled = new AbortController()
   #bandwidth: number | null | undefined
   #copier: Copier | undefined
 
-  constructor (agent: Pick<CopyAgentFunctions, 'accepted' | 'progress'>) {
+  constructor (agent: Omit<CopyAgentFunctions, 'ready'>) {
     this.#agent = agent
   }
 
@@ -75,7 +76,10 @@ export class CopyWorker {
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], progress => { this.#agent.progress(progress) })
     const report = pulse.report.bind(pulse)
     try {
-      if (accepted.record.begun.length === 0 && accepted.record.done.length === 0) await settleSource(session)
+      const { begun, done } = accepted.record
+      if (begun.length === 0 && done.length === 0) await settleSource(session)
+      const redoneBytes = total(subtract(begun, done))
+      if (redoneBytes > 0) this.#agent.measured({ redoneBytes })
       const direct = job.settings.directIo && await takesDirectIo(session.part.fd)
       // no await from here to the copier: a bandwidth that is set in between would be lost
       const copier = new Copier(session, {
@@ -84,7 +88,7 @@ export class CopyWorker {
         expectedBytesPerSecond: job.expectedBytesPerSecond,
         clusterBytes: clusterBytesOf(session.record),
         direct
-      }, report)
+      }, report, measure => { this.#agent.measured(measure) })
       this.#copier = copier
       await copier.copy()
       const record = await finish(session, report)

@@ -1,0 +1,55 @@
+import { html, nothing } from 'lit-html'
+import { repeat } from 'lit-html/directives/repeat.js'
+import { badge, bar } from './tasks.js'
+import { clock, size } from './words.js'
+
+const actions = { mend: 'Continue', clean: 'Delete' }
+
+/**
+ * The images of every domain; those that need something come first.
+ *
+ * @param tasks those under way: what is told of them elsewhere is not told here, and not with older numbers.
+ */
+export function images (shelves, tasks, { fix, copy, more }) {
+  if (shelves.size === 0) return html`<p class="empty">No domain is configured.</p>`
+  return [...shelves].map(([domain, shelf]) => html`
+    ${shelves.size > 1 || shelf.problem !== undefined ? html`<h3>${domain}</h3>` : nothing}
+    ${shelf.problem === undefined ? shelfOf(domain, shelf, tasks, { fix, copy, more }) : html`<p class="problem">${shelf.problem}</p>`}`)
+}
+
+function shelfOf (domain, shelf, tasks, { fix, copy, more }) {
+  const rows = rowsOf(shelf)
+  if (rows.length === 0) return html`<p class="empty">There are no images in ${domain}.</p>`
+  return html`
+    <ul class="rows">${repeat(rows, ({ image }) => image, row => html`
+      <li class="image" data-image=${`${domain}/${row.image}`}>
+        <div class="line">
+          <strong class="id">${row.image}</strong>
+          ${row.state === 'ok' ? nothing : badge(row.state)}
+          ${row.entry === undefined ? nothing : html`<span class="when">${size(row.entry.actualSize)} on disk · <time datetime=${row.entry.modifiedAt}>${clock(row.entry.modifiedAt)}</time></span>`}
+          ${(row.fixes ?? []).map(one => html`<button type="button" class=${one.action === 'mend' ? 'strong' : 'quiet'} title=${one.description}
+            aria-label=${`${actions[one.action]} ${domain}/${row.image}`} @click=${event => { fix(one, `${domain}/${row.image}`, event.currentTarget) }}>${actions[one.action]}${one.action === 'clean' ? '…' : ''}</button>`)}
+          ${row.state === 'ok' ? html`<button type="button" class="quiet" aria-label=${`Copy ${domain}/${row.image}`} @click=${() => { copy(domain, row.image) }}>Copy…</button>` : nothing}
+        </div>
+        ${row.copy === undefined ? nothing : copyOf(domain, row, tasks)}
+        ${row.detail === undefined || row.copy !== undefined ? nothing : html`<p class="soft">${row.detail}</p>`}
+      </li>`)}</ul>
+    ${shelf.next === undefined ? nothing : html`<button type="button" class="quiet" @click=${() => { more(domain) }}>Show more images of ${domain}</button>`}`
+}
+
+function copyOf (domain, { image, state, copy }, tasks) {
+  if (state === 'copying' && tasks.some(({ id }) => id === copy.taskId)) return html`<p class="soft">By task ${copy.taskId}, under way above.</p>`
+  return html`
+    ${bar(`Copied of ${domain}/${image}`, copy.bytesDone, copy.bytesTotal, state)}
+    <p class="numbers">${size(copy.bytesDone)} of ${size(copy.bytesTotal)} · by ${copy.host.id}${copy.taskId === undefined ? '' : `, task ${copy.taskId}`} · as of ${clock(copy.checkpointAt)}</p>`
+}
+
+/** A copy that is not complete has no file of its name yet, so the rows are those of three lists. */
+function rowsOf ({ items, broken, copies }) {
+  const rows = new Map(items.map(entry => [entry.image, { image: entry.image, state: 'ok', entry }]))
+  const add = (image, members) => { rows.set(image, { ...rows.get(image), image, ...members }) }
+  for (const { image, state, copy } of copies) if (state === 'copying' || state === 'interrupted') add(image, { state, copy })
+  for (const { image, state, detail, fixes } of broken) add(image, { state, detail, fixes })
+  const rank = ({ state }) => ['illegal', 'interrupted', 'copying', 'ok'].indexOf(state)
+  return [...rows.values()].sort((a, b) => rank(a) - rank(b) || (a.image < b.image ? -1 : 1))
+}

@@ -1,0 +1,215 @@
+// What the page knows, and where from: one EventSource, and a GET where the stream only says that something changed.
+
+import { read, Refusal } from './requests.js'
+
+const imagesPerPage = 100
+/** Space, and what other hosts do, has no events. */
+const lookAgainMs = 15_000
+const changesSettleMs = 300
+
+/** The state of the agent as far as it can be told, kept up to date. `changed` is called after every change. */
+export class Live {
+  /** connecting, live, broken (no stream), or silent (a stream, but no answers). */
+  connection = { state: 'connecting', words: 'Connecting' }
+  /** When the agent last said anything: what is shown is as of then. */
+  heardAt = Date.now()
+  /** Whether the domains have been read yet. */
+  looked = false
+  agent
+  tasks = new Map()
+  operations = new Map()
+  /** Why there is nothing to tell of Gluster. */
+  glusterProblem
+  /** Whether Gluster has been asked yet. */
+  glusterAsked = false
+  domains = []
+  /** By domain: its images, broken ones, copies, and whether there are more. */
+  shelves = new Map()
+  /** Set when the agent was restarted under the open page: when, and which tasks it forgot. */
+  restart
+  /** Told to screen readers. */
+  said = ''
+  #instance
+  #source
+  #lastEventId
+  #before = []
+  #synced = false
+  #pending = new Map()
+  #changed
+
+  constructor (changed) {
+    this.#changed = changed
+    this.#connect()
+    setInterval(() => { this.#expire() }, 1000)
+    setInterval(() => { if (!document.hidden && this.connection.state !== 'broken') this.look() }, lookAgainMs)
+    document.addEventListener('visibilitychange', () => { if (!document.hidden) this.look() })
+  }
+
+  get active () { return [...this.tasks.values()].filter(({ endedAt }) => endedAt === undefined) }
+  get finished () { return [...this.tasks.values()].filter(({ endedAt }) => endedAt !== undefined) }
+
+  /** Looks at everything that has no events. */
+  look () {
+    void this.#try(async () => {
+      const { items } = await read('domains')
+      this.domains = items
+      this.looked = true
+      await Promise.all(items.map(({ domain }) => this.#lookInto(domain)))
+    })
+    void this.#lookAtOperations()
+  }
+
+  /** Shows one more page of a domain's images. */
+  async more (domain) {
+    const shelf = this.shelves.get(domain)
+    if (shelf?.next === undefined) return
+    shelf.pages++
+    await this.#lookInto(domain)
+  }
+
+  dismissRestart () {
+    this.restart = undefined
+    this.#changed()
+  }
+
+  #connect () {
+    const resume = this.#lastEventId === undefined ? '' : `?lastEventId=${encodeURIComponent(this.#lastEventId)}`
+    const source = new EventSource(`events${resume}`)
+    this.#source = source
+    const on = (type, handle) => {
+      source.addEventListener(type, event => {
+        this.#lastEventId = event.lastEventId || this.#lastEventId
+        this.heardAt = Date.now()
+        handle(JSON.parse(event.data))
+        this.#changed()
+      })
+    }
+    source.addEventListener('error', () => {
+      this.#synced = false
+      if (this.connection.state !== 'broken') this.#set('broken', 'No connection to the agent, trying again')
+      // the browser gives up for good when somebody in between answers with an error
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (this.#source === source) this.#connect() }, 3000)
+    })
+    on('bye', () => { this.#set('broken', 'The agent is stopping') })
+    on('busy', () => { this.#set('broken', 'The agent has as many streams as it may have, trying again in a while') })
+    on('reset', () => {
+      this.#before = this.active
+      this.tasks.clear()
+    })
+    on('task', task => { this.#take(task) })
+    on('progress', ({ id, runId, revision, progress }) => {
+      const task = this.tasks.get(id)
+      if (task?.runId === runId && task.revision <= revision) this.tasks.set(id, { ...task, progress })
+    })
+    on('forgotten', ({ id, runId }) => { if (runId === undefined || this.tasks.get(id)?.runId === runId) this.tasks.delete(id) })
+    on('image', ({ domain }) => { this.#lookSoon(domain) })
+    on('operation', operation => {
+      if (operation.state === 'gone') this.operations.delete(operation.operationId)
+      else this.operations.set(operation.operationId, operation)
+      this.#say(`Gluster: ${operation.kind} of ${operation.volume} is ${operation.state}`)
+    })
+    on('operationProgress', operation => { this.operations.set(operation.operationId, operation) })
+    on('synced', ({ instance }) => { this.#sync(instance) })
+  }
+
+  #sync (instance) {
+    const before = [...this.#before, ...this.active]
+    // what an instance before this one told is over, also where no `reset` has said so
+    for (const [id, task] of this.tasks) if (task.instance !== instance) this.tasks.delete(id)
+    if (this.#instance !== undefined && this.#instance !== instance) {
+      this.restart = { at: Date.now(), forgotten: before.filter(task => task.instance !== instance) }
+    }
+    this.#instance = instance
+    this.#before = []
+    this.#synced = true
+    this.#set('live', 'Live')
+    void this.#try(async () => { this.agent = await read('agent') })
+    this.look()
+  }
+
+  #take (task) {
+    const known = this.tasks.get(task.id)
+    this.tasks.set(task.id, task)
+    if (this.#synced && known?.state !== task.state) this.#say(`Task ${task.id}: ${task.state}`)
+    // space changes with every copy
+    if (this.#synced && task.endedAt !== undefined) for (const domain of domainsOf(task.spec)) this.#lookSoon(domain)
+  }
+
+  /** Finished tasks expire without an event: their time is known. */
+  #expire () {
+    const now = Date.now()
+    const expired = this.finished.filter(({ expiresAt }) => expiresAt !== undefined && Date.parse(expiresAt) < now)
+    for (const { id } of expired) this.tasks.delete(id)
+    if (expired.length > 0) this.#changed()
+  }
+
+  /** One look for many changes. */
+  #lookSoon (domain) {
+    if (this.#pending.has(domain)) return
+    this.#pending.set(domain, setTimeout(() => {
+      this.#pending.delete(domain)
+      void this.#try(async () => {
+        const status = await read(`domains/${domain}`)
+        this.domains = this.domains.map(one => one.domain === domain ? status : one)
+        await this.#lookInto(domain)
+      })
+    }, changesSettleMs))
+  }
+
+  async #lookInto (domain) {
+    const shelf = this.shelves.get(domain) ?? { items: [], broken: [], copies: [], pages: 1 }
+    this.shelves.set(domain, shelf)
+    await this.#try(async () => {
+      const path = `domains/${domain}`
+      const [items, broken, copies] = await Promise.all([this.#pages(`${path}/images`, shelf.pages), read(`${path}/fixes`), read(`${path}/copies`)])
+      Object.assign(shelf, { items: items.items, next: items.next, broken: broken.items, copies: copies.items, problem: undefined })
+    }, problem => { shelf.problem = problem.message })
+  }
+
+  async #pages (path, count) {
+    const items = []
+    let next
+    do {
+      const page = await read(`${path}?limit=${imagesPerPage}${next === undefined ? '' : `&cursor=${encodeURIComponent(next)}`}`)
+      items.push(...page.items)
+      next = page.next
+    } while (next !== undefined && --count > 0)
+    return { items, next }
+  }
+
+  async #lookAtOperations () {
+    await this.#try(async () => {
+      const { items } = await read('gluster/operations')
+      this.glusterAsked = true
+      this.operations = new Map(items.map(operation => [operation.operationId, operation]))
+      this.glusterProblem = undefined
+    }, problem => {
+      this.glusterAsked = true
+      this.glusterProblem = problem
+    })
+  }
+
+  /** An agent that refuses is an answer, too; one that says nothing while its stream is open is told. */
+  async #try (ask, refused = () => {}) {
+    try {
+      await ask()
+      this.heardAt = Date.now()
+      if (this.connection.state === 'silent') this.#set('live', 'Live')
+    } catch (error) {
+      if (error instanceof Refusal) refused(error)
+      else if (this.connection.state === 'live') this.#set('silent', 'The agent does not answer')
+    }
+    this.#changed()
+  }
+
+  #set (state, words) {
+    this.connection = { state, words }
+    this.#changed()
+  }
+
+  #say (words) { this.said = words }
+}
+
+function domainsOf (spec) {
+  return [...new Set([spec.domain, spec.target?.domain].filter(domain => domain !== undefined))]
+}

@@ -1,0 +1,47 @@
+// Everything the page asks the agent and tells it, but for the stream.
+
+/** Nobody waits longer for a page; a storage that hangs is answered by the agent within 5 s. */
+const timeoutMs = 10_000
+/** A task is accepted or refused in that time at the latest; the reply tells which. */
+const acceptSeconds = 10
+
+/** What the agent refused, in its own words. */
+export class Refusal extends Error {
+  constructor (problem) {
+    super(`${problem.title}. ${problem.detail ?? ''}`.trim())
+    this.code = problem.code
+    this.status = problem.status
+  }
+}
+
+/** Reads. Throws Refusal when the agent answers with a problem, and something else when it does not answer. */
+export async function read (path) {
+  return await answerOf(await fetch(path, { signal: AbortSignal.timeout(timeoutMs) }))
+}
+
+/** Sends a task under an id of its own, or the one given. Throws Refusal. */
+export async function sendTask (spec, id = freshId(spec)) {
+  return await answerOf(await fetch(`tasks/${encodeURIComponent(id)}`, {
+    method: 'PUT',
+    headers: { 'content-type': 'application/json', prefer: `wait=${acceptSeconds}` },
+    body: JSON.stringify(spec),
+    signal: AbortSignal.timeout(acceptSeconds * 1000 + timeoutMs)
+  }))
+}
+
+/** Cancels this run of a task, and no later one that has its id. Throws Refusal. */
+export async function cancelTask ({ id, runId }) {
+  return await answerOf(await fetch(`tasks/${encodeURIComponent(id)}?runId=${runId}`, { method: 'DELETE', signal: AbortSignal.timeout(timeoutMs) }))
+}
+
+async function answerOf (response) {
+  const body = await response.json()
+  if (!response.ok) throw new Refusal(body)
+  return body
+}
+
+function freshId ({ kind }) {
+  // not randomUUID, which browsers have on secure origins only
+  const random = [...crypto.getRandomValues(new Uint8Array(4))].map(byte => byte.toString(16).padStart(2, '0')).join('')
+  return `${kind.slice(kind.indexOf('.') + 1)}-${random}`
+}

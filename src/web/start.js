@@ -1,0 +1,80 @@
+import { html, render } from 'lit-html'
+import { sendTask } from './requests.js'
+
+/** The form that starts a copy. It keeps what is typed while everything around it changes. */
+export class StartForm {
+  #container
+  #live
+  #problem
+  #sent
+
+  constructor (container, live) {
+    this.#container = container
+    this.#live = live
+  }
+
+  draw () {
+    const { domains, shelves } = this.#live
+    const options = domains.map(({ domain }) => html`<option value=${domain}>${domain}</option>`)
+    const names = [...shelves].flatMap(([domain, { items }]) => items.map(({ image }) => html`<option value=${image}>${domain}</option>`))
+    render(html`
+      <h2 id="start-title">Start a copy</h2>
+      <form aria-labelledby="start-title" autocomplete="off" @submit=${event => { event.preventDefault(); void this.#send(event.currentTarget) }}>
+        <fieldset>
+          <legend>From</legend>
+          <label class="domain">Domain <select name="sourceDomain" required>${options}</select></label>
+          <label class="name">Image <input name="sourceImage" required list="image-names" spellcheck="false" placeholder="disk.raw"></label>
+        </fieldset>
+        <fieldset>
+          <legend>To</legend>
+          <label class="domain">Domain <select name="targetDomain" required>${options}</select></label>
+          <label class="name">New image <input name="targetImage" required spellcheck="false" placeholder="copy.qcow2"></label>
+        </fieldset>
+        <datalist id="image-names">${names}</datalist>
+        <label class="check"><input type="checkbox" name="verify"> Compare with the source at the end</label>
+        <details>
+          <summary>More</summary>
+          <label>Limit, MiB per second <input name="limit" type="number" min="0.1" step="any" inputmode="decimal" placeholder="none"></label>
+          <label>Id of the task <input name="id" spellcheck="false" maxlength="255" placeholder="made up"></label>
+        </details>
+        <button type="submit" class="strong">Start the copy</button>
+        <div role="alert">${this.#problem === undefined ? '' : html`<p class="problem">${this.#problem}</p>`}</div>
+        <div role="status">${!this.#live.tasks.has(this.#sent) ? '' : html`<p class="soft">Task ${this.#sent} was sent: ${this.#live.tasks.get(this.#sent).state}.</p>`}</div>
+      </form>`, this.#container)
+  }
+
+  /** Fills in the source and asks for the rest. */
+  fill (domain, image) {
+    const { sourceDomain, sourceImage, targetImage } = this.#container.querySelector('form').elements
+    sourceDomain.value = domain
+    sourceImage.value = image
+    this.#container.scrollIntoView({ block: 'nearest' })
+    targetImage.focus()
+  }
+
+  async #send (form) {
+    const value = name => form.elements[name].value.trim()
+    const limit = Number(value('limit'))
+    const spec = {
+      kind: 'storage.copyImage',
+      source: { domain: value('sourceDomain'), image: value('sourceImage') },
+      target: { domain: value('targetDomain'), image: value('targetImage') },
+      ...(form.elements.verify.checked && { verify: true }),
+      ...(limit > 0 && { bandwidth: Math.round(limit * 1024 * 1024) })
+    }
+    this.#problem = undefined
+    this.#sent = undefined
+    const button = form.querySelector('button[type=submit]')
+    button.disabled = true
+    try {
+      this.#sent = (await sendTask(spec, value('id') || undefined)).id
+      form.elements.targetImage.value = ''
+      form.elements.id.value = ''
+    } catch (error) {
+      this.#problem = error.message
+    } finally {
+      button.disabled = false
+    }
+    this.draw()
+  }
+}

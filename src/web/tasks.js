@@ -1,0 +1,61 @@
+import { html, nothing } from 'lit-html'
+import { repeat } from 'lit-html/directives/repeat.js'
+import { clock, numbers, outcome, percent, seconds, what } from './words.js'
+
+const resultsShown = 50
+
+/** The tasks under way. */
+export function running (tasks, cancel) {
+  if (tasks.length === 0) return html`<p class="empty">Nothing is under way.</p>`
+  return html`<ul class="rows">${repeat(tasks, ({ runId }) => runId, task => html`
+    <li class="task" data-task=${task.id}>
+      <div class="line">
+        <strong class="id">${task.id}</strong>
+        ${badge(task.progress?.stalledSince !== undefined ? 'stalled' : task.progress?.phase === 'queued' ? 'queued' : task.state)}
+        ${task.cancelable
+          ? html`<button type="button" class="quiet" ?disabled=${task.state === 'canceling'} aria-label=${`Cancel ${task.id}`} @click=${() => { cancel(task) }}>Cancel</button>`
+          : nothing}
+      </div>
+      <p class="soft">${what(task.spec)}</p>
+      ${task.progress === undefined ? nothing : progressOf(task)}
+    </li>`)}</ul>`
+}
+
+function progressOf ({ id, progress }) {
+  const { bytesTotal, bytesDone = 0, phase, stalledSince } = progress
+  return html`
+    ${phase === 'queued' || bytesTotal === undefined ? nothing : bar(`Progress of ${id}`, bytesDone, bytesTotal, stalledSince === undefined ? '' : 'stalled')}
+    <p class="numbers">${numbers(progress)}</p>
+    ${stalledSince === undefined ? nothing : html`<p class="warning">The storage has not answered since ${clock(stalledSince)}. When it does, the task goes on by itself.</p>`}`
+}
+
+/** A bar with its percentage beside it. */
+export function bar (label, done, total, className = '') {
+  return html`<div class="progress"><progress class=${className} aria-label=${label} max=${total || 1} .value=${total === 0 ? 1 : done}></progress><span class="percent">${percent(done, total)} %</span></div>`
+}
+
+/** A state, in a word and a color. */
+export function badge (state) {
+  return html`<span class=${`badge ${state}`}>${state}</span>`
+}
+
+/** What came of the tasks, newest first. */
+export function results (tasks, showAll, all) {
+  if (tasks.length === 0) return html`<p class="empty">No task has finished lately.</p>`
+  const sorted = tasks.toSorted((a, b) => b.endedAt.localeCompare(a.endedAt))
+  const shown = all ? sorted : sorted.slice(0, resultsShown)
+  return html`
+    <ul class="rows">${repeat(shown, ({ runId }) => runId, task => html`
+      <li class="task" data-task=${task.id}>
+        <div class="line">
+          <strong class="id">${task.id}</strong>
+          ${badge(task.state)}
+          <span class="when"><time datetime=${task.endedAt}>${clock(task.endedAt)}</time>, after ${seconds((Date.parse(task.endedAt) - Date.parse(task.createdAt)) / 1000)}</span>
+        </div>
+        <p class="soft">${what(task.spec)}</p>
+        ${task.error === undefined
+          ? html`<p>${outcome(task)}</p>`
+          : html`<p class="problem"><strong>${task.error.title}.</strong> ${task.error.detail} <code>${task.error.code}</code></p>`}
+      </li>`)}</ul>
+    ${sorted.length > shown.length ? html`<button type="button" class="quiet" @click=${showAll}>Show all ${sorted.length}</button>` : nothing}`
+}

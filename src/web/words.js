@@ -1,0 +1,82 @@
+// What the page says, in the words of the command line.
+
+const units = ['', 'K', 'M', 'G', 'T', 'P']
+
+/** As people read it: `12.3 MiB`. */
+export function size (bytes) {
+  const power = bytes < 1024 ? 0 : Math.min(Math.floor(Math.log2(bytes) / 10), units.length - 1)
+  const value = bytes / 1024 ** power
+  return `${value.toFixed(power === 0 || value >= 100 || Number.isInteger(value) ? 0 : 1)} ${units[power]}${power === 0 ? 'B' : 'iB'}`
+}
+
+/** As people read it: `11 s`, `2 min 5 s`, `3 h 4 min`. */
+export function seconds (number) {
+  const whole = Math.round(number)
+  if (whole < 60) return `${whole} s`
+  const [large, small] = whole < 3600 ? [[60, 'min'], [1, 's']] : [[3600, 'h'], [60, 'min']]
+  const rest = Math.floor(whole % large[0] / small[0])
+  return `${Math.floor(whole / large[0])} ${large[1]}${rest === 0 ? '' : ` ${rest} ${small[1]}`}`
+}
+
+/** The time of day, with the day when it is not today. */
+export function clock (time) {
+  const date = new Date(time)
+  const day = date.toDateString() === new Date().toDateString() ? '' : `${date.toLocaleDateString()} `
+  return day + date.toLocaleTimeString()
+}
+
+/** Rounded down: 100 is said of what is complete. */
+export function percent (done, total) {
+  return total === 0 ? 100 : Math.floor(done / total * 100)
+}
+
+const verbs = {
+  'storage.copyImage': 'Copy',
+  'storage.mendImage': 'Continue',
+  'storage.createImage': 'Create',
+  'storage.deleteImage': 'Delete',
+  'storage.verifyImage': 'Compare',
+  'gluster.startVolumeRebalance': 'Start the rebalance of',
+  'gluster.stopVolumeRebalance': 'Stop the rebalance of',
+  'gluster.startRemoveBrick': 'Start to remove bricks of',
+  'gluster.stopRemoveBrick': 'Stop to remove bricks of',
+  'gluster.commitRemoveBrick': 'Remove the emptied bricks of'
+}
+
+const imageName = ({ domain, image }) => `${domain}/${image}`
+
+/** What a task is to do. */
+export function what (spec) {
+  const verb = verbs[spec.kind] ?? spec.kind
+  if (spec.target !== undefined) return `${verb} ${imageName(spec.source)} to ${imageName(spec.target)}`
+  if (spec.against !== undefined) return `${verb} ${imageName(spec)} with ${imageName(spec.against)}`
+  return `${verb} ${spec.volume === undefined ? imageName(spec) : `volume ${spec.volume}`}`
+}
+
+/** How far a running task is. */
+export function numbers ({ phase, queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds, bandwidth, stalledSince }) {
+  if (phase === 'queued') return queuePosition === undefined ? 'Waits for its turn' : `Waits for its turn, number ${queuePosition}`
+  return [
+    phase === 'verifying' && 'comparing',
+    bytesTotal !== undefined && `${size(bytesDone)} of ${size(bytesTotal)}`,
+    stalledSince === undefined && bytesPerSecond !== undefined && `${size(bytesPerSecond)}/s`,
+    bandwidth !== undefined && `limit ${size(bandwidth)}/s`,
+    stalledSince === undefined && etaSeconds !== undefined && `${seconds(etaSeconds)} left`
+  ].filter(part => part !== false).join(' · ')
+}
+
+/** What came of a finished task, unless it is a problem. */
+export function outcome ({ spec, state, result }) {
+  if (state === 'canceled') return spec.target !== undefined || spec.kind === 'storage.mendImage' ? 'Canceled. What is copied stays: the image can be continued.' : 'Canceled.'
+  if (result === undefined) return ''
+  if ('bytesMoved' in result) {
+    if (result.alreadyDone) return 'Was complete before.'
+    const verified = result.verified ? ', identical to its source' : ''
+    if (result.cloned) return `Complete, ${size(result.bytesTotal)}${verified}; the file system shares its data with the source.`
+    return `Complete, ${size(result.bytesTotal)}${verified}; ${size(result.bytesMoved)} moved${result.epoch > 1 ? `, in ${result.epoch} runs` : ''}.`
+  }
+  if ('identical' in result) return result.identical ? 'They are identical.' : `They differ, first at byte ${result.firstDifference ?? '?'}.`
+  if ('bytesFreed' in result) return `${size(result.bytesFreed)} freed.`
+  if (result.operationId !== undefined) return `${result.alreadyStarted ? 'Was started before, as' : 'Is'} operation ${result.operationId}.`
+  return 'Done.'
+}

@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { dirname, resolve, sep } from 'node:path'
+import { dirname, join, resolve, sep } from 'node:path'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Ajv, type ErrorObject } from 'ajv'
-import { domainIdPattern } from './api/names.ts'
+import { domainIdPattern, uuidPattern } from './api/names.ts'
 import { Words } from './api/schema.ts'
 
 /** Something in the configuration is wrong: the message names the key and says what it may be. */
@@ -30,10 +30,14 @@ const UnixListener = Type.Object({ unix: Type.String({ minLength: 1, description
 
 const DomainConfig = Type.Object({
   id: Type.String({ pattern: domainIdPattern, description: 'The same on every host that shares the domain.' }),
-  layout: Type.Literal('directory', { default: 'directory' }),
+  layout: Words(['directory', 'ovirt'], { default: 'directory', description: '`ovirt`: a file domain of oVirt (storage format V5), whose id is its SDUUID.' }),
   path: Type.String({ minLength: 1, description: 'Absolute, or relative to the configuration file.' }),
   create: Type.Boolean({ default: false, description: 'Make the domain in an empty directory. Never set it where a file system must be mounted first.' }),
   sample: Type.Boolean({ default: false, description: 'Make a sample image in an empty domain.' }),
+  owner: Type.Optional(Type.Object({
+    uid: Type.Integer({ minimum: 0 }),
+    gid: Type.Integer({ minimum: 0 })
+  }, { ...strict, description: 'Who is to have the files made in a domain of the layout `ovirt`. vdsm and kvm (36:36) unless given, when the agent is run as root.' })),
   bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that the copies of this agent from and to the domain may have together.' }))
 }, strict)
 
@@ -166,11 +170,15 @@ function checkListener (listener: ListenConfig): void {
   throw new ConfigError(`The agent does not listen on ${host}: it has no authentication yet, and a host agent can overwrite disks. Set "listen" to {"host": "127.0.0.1"} or to {"unix": "/run/vdsm-tasks.sock"}, and put a proxy that authenticates in front.`)
 }
 
-function checkDomains (domains: ReadonlyArray<{ id: string, path: string }>): void {
+const isUuid = new RegExp(uuidPattern)
+
+function checkDomains (domains: ReadonlyArray<Static<typeof DomainConfig>>): void {
   const ids = new Set<string>()
-  for (const { id, path } of domains) {
+  for (const { id, path, layout, create, sample } of domains) {
     if (ids.has(id)) throw new ConfigError(`Two domains in the configuration have the id "${id}".`)
     ids.add(id)
+    if (layout === 'ovirt' && (create || sample)) throw new ConfigError(`Domain "${id}" in the configuration has the layout ovirt: such domains are made by the engine, so "create" and "sample" cannot be set.`)
+    if (layout === 'ovirt' && !isUuid.test(id)) throw new ConfigError(`Domain "${id}" in the configuration has the layout ovirt: its id must be its SDUUID, which ${join(path, 'dom_md/metadata')} tells.`)
     const outer = domains.find(other => other.id !== id && (path === other.path || path.startsWith(other.path.endsWith(sep) ? other.path : other.path + sep)))
     if (outer !== undefined) throw new ConfigError(`Domain "${id}" (${path}) lies in domain "${outer.id}" (${outer.path}). Domains must not be nested.`)
   }

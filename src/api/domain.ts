@@ -2,9 +2,12 @@ import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Strict, Time, Words } from './schema.ts'
 import { DomainId } from './names.ts'
 
+export const Layout = Words(['directory', 'ovirt'], { description: '`directory`: plain image files; `ovirt`: a file domain of oVirt, storage format V5.' })
+export type Layout = Static<typeof Layout>
+
 export const DomainStatus = Strict({
   domain: DomainId,
-  layout: Words(['directory']),
+  layout: Layout,
   path: Type.String({ description: 'Where the domain is on this host.' }),
   state: Words(['available', 'unavailable', 'unresponsive'], { description: '`unavailable`: not mounted, or not the domain it should be; `unresponsive`: its file system does not answer.' }),
   detail: Type.Optional(Type.String({ description: 'Why it is not available.' })),

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DomainStatus } from '../api/domain.ts'
+import type { DomainStatus, Layout } from '../api/domain.ts'
 import type { Format } from '../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../api/image.ts'
 import type { CreateResult, DeleteResult } from '../api/kinds.ts'
@@ -8,11 +8,11 @@ import { AppError } from '../errors.ts'
 import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
-import type { CreateRequest, DomainAgentFunctions, DomainFunctions, Host } from './protocol.ts'
+import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions } from './protocol.ts'
 import { Snapshots } from './snapshot.ts'
 
 export interface DomainOptions extends DomainPlace {
-  layout: 'directory'
+  layout: Layout
   /** Make the domain in an empty directory. */
   create: boolean
   /** Make a sample image in it if it has none. */
@@ -40,7 +40,7 @@ const maxLate = 4
 /** One storage domain, as the agent sees it: a child process that does all its file access, and deadlines. */
 export class Domain {
   readonly place: DomainPlace
-  readonly layout: 'directory'
+  readonly layout: Layout
   /** Resolves when the domain was prepared for the first time, or could not be. */
   readonly prepared: Promise<void>
   #settlePrepared: () => void = () => {}
@@ -57,7 +57,7 @@ export class Domain {
   #sweeper: NodeJS.Timeout | undefined
 
   constructor (options: DomainOptions, log: Log) {
-    this.place = { id: options.id, path: options.path }
+    this.place = { id: options.id, path: options.path, layout: options.layout, ...(options.owner !== undefined && { owner: options.owner }) }
     this.layout = options.layout
     this.#options = options
     this.#log = log
@@ -128,7 +128,7 @@ export class Domain {
   }
 
   /** `accepted` is called when the intent is durable. */
-  async delete (request: { image: string, host: Host, taskId: string }, accepted: () => void): Promise<DeleteResult> {
+  async delete (request: DeleteRequest, accepted: () => void): Promise<DeleteResult> {
     const call = randomUUID()
     this.#onAccepted.set(call, accepted)
     try {

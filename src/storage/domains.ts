@@ -1,3 +1,4 @@
+import type { Layout } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
 import type { Domain } from './attached-domain.ts'
 import type { DomainPlace } from './area.ts'
@@ -29,6 +30,9 @@ export class Domains {
   ceilings (): ReadonlyMap<string, number> {
     return new Map(this.all().flatMap(({ id, bandwidth }) => bandwidth === undefined ? [] : [[id, bandwidth]]))
   }
+
+  /** How the images of a domain are kept; of one that is not there, the commonest. */
+  layoutOf (id: string): Layout { return this.#domains.get(id)?.layout ?? 'directory' }
 
   places (): DomainPlace[] { return this.all().map(({ place }) => place) }
 

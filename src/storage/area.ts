@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { mkdir, readdir, statfs } from 'node:fs/promises'
 import type { Layout } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, entry, hasCode, NotAFileError, openDirectory, openFile, openSubdirectory, readStart, type Directory } from '../system/directory.ts'
+import { closeFd, entry, hasCode, isRoot, NotAFileError, openDirectory, openFile, openSubdirectory, readStart, type Directory } from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
 import { parseDomainMetadata } from './layout/ovirt/domain-metadata.ts'
 
@@ -12,7 +12,7 @@ export interface DomainPlace {
   path: string
   /** `directory` unless given. */
   layout?: Layout
-  /** Who is to have what is made in a domain that others use, too. */
+  /** Who is to have what is made in an oVirt domain: vdsm and kvm unless given, if we may give it to them. */
   owner?: { uid: number, gid: number } | undefined
 }
 
@@ -37,6 +37,8 @@ export interface Area {
 
 const home = '.vdsm-tasks'
 const marker = 'domain.json'
+/** The users vdsm and kvm of oVirt hosts. */
+const vdsmOwner = { uid: 36, gid: 36 }
 const metadataFile = 'dom_md/metadata'
 const rooms = ['copies', 'leases', 'parts'] as const
 
@@ -50,7 +52,7 @@ const cloningFileSystems = new Set([0x58465342, 0x9123683e, 0x2fc12fc1, 0xca451a
  * unmounted file system is an empty directory, and nobody may fill it. Throws `domain-unavailable`.
  */
 export async function openArea (place: DomainPlace): Promise<Area> {
-  const { id, path, layout = 'directory', owner } = place
+  const { id, path, layout = 'directory', owner = layout === 'ovirt' && isRoot() ? vdsmOwner : undefined } = place
   const opened: Directory[] = []
   const keep = (directory: Directory) => { opened.push(directory); return directory }
   const close = async () => { await Promise.all(opened.map(async ({ fd }) => { await closeFd(fd) })) }

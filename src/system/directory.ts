@@ -1,3 +1,4 @@
+import process from 'node:process'
 import { promisify } from 'node:util'
 import { close, constants, fchmod, fchown, fstat, ftruncate, open, read, type BigIntStats } from 'node:fs'
 import { copyFile, lstat } from 'node:fs/promises'
@@ -19,6 +20,11 @@ export interface Access {
   mode: number
   /** Left as it is when absent: only root can give a file to somebody. */
   owner?: { uid: number, gid: number } | undefined
+}
+
+/** Whether this process may give files to others. */
+export function isRoot (): boolean {
+  return process.geteuid?.() === 0
 }
 
 /** Sets mode and owner of an open file or directory, whatever the umask is. */

@@ -56,13 +56,14 @@ export interface Window {
 export type CacheMode = 'none' | 'writeback' | 'unsafe'
 
 /**
- * Copies one window. `-W` writes out of order, and 4 requests are in flight: ext4 and XFS let one of them write a file at
- * a time, and the 16 that qemu-img can have spend up to eight times the processor time waiting for each other.
+ * Copies one window. `-W` writes out of order. Past the page cache and with the kernel's own asynchronous I/O, 16 requests
+ * are in flight, as many as qemu-img can have. With threads it is 4: ext4 and XFS let one of them write a file at a time,
+ * and 16 spend up to eight times the processor time waiting for each other (npm run bench -- copy).
  */
-export function convertCommand (chain: Chain, target: NodeFile, window: Window, options: { cache: CacheMode, direct?: boolean, preallocated: boolean, locking: boolean, writeZeros: boolean, bytesPerSecond: number | undefined }): Argv {
+export function convertCommand (chain: Chain, target: NodeFile, window: Window, options: { cache: CacheMode, direct?: boolean, nativeAio?: boolean, preallocated: boolean, locking: boolean, writeZeros: boolean, bytesPerSecond: number | undefined }): Argv {
   const { offset, length, targetIsZero } = window
   return [
-    'qemu-img', 'convert', '-n', '-W', '-m', '4', '-t', options.cache, '--target-image-opts',
+    'qemu-img', 'convert', '-n', '-W', '-m', options.nativeAio ? '16' : '4', '-t', options.cache, '--target-image-opts',
     ...(targetIsZero ? ['--target-is-zero'] : []),
     ...(options.bytesPerSecond === undefined ? [] : ['-r', String(options.bytesPerSecond)]),
     nodeName(windowNode(imageNode(chain), offset, length)),

@@ -1,8 +1,10 @@
 /** What a failed qemu-img was about. It has one exit status for everything, so its words must be read; LC_ALL=C keeps them English. */
-export type QemuFailure = 'in-use' | 'no-space' | 'storage' | 'other'
+export type QemuFailure = 'in-use' | 'no-space' | 'storage' | 'no-aio' | 'other'
 
 /** Tells the failures apart that callers can do something about. */
 export function classifyFailure (stderr: string): QemuFailure {
+  // the kernel has a number of them for all programs together (/proc/sys/fs/aio-max-nr), and the guests take theirs
+  if (/Unable to use native AIO/.test(stderr)) return 'no-aio'
   if (/Failed to (get|lock)|Is another process using the image/.test(stderr)) return 'in-use'
   if (/No space left on device|Disk quota exceeded/.test(stderr)) return 'no-space'
   // files and images larger than the file system or qcow2 can have them

@@ -6,12 +6,20 @@ export interface Extent {
   start: number
   length: number
   zero: boolean
+  data: boolean
+  /** Which file of the chain has it, 0 for the top. */
+  depth: number
+  /** Where in that file it lies; absent for what is compressed or not stored. */
+  offset?: number
 }
 
 const validator = TypeCompiler.Compile(Type.Array(Type.Object({
   start: Type.Integer({ minimum: 0 }),
   length: Type.Integer({ minimum: 0 }),
-  zero: Type.Boolean()
+  zero: Type.Boolean(),
+  data: Type.Boolean(),
+  depth: Type.Integer({ minimum: 0 }),
+  offset: Type.Optional(Type.Integer({ minimum: 0 }))
 })))
 
 /** Parses what `qemu-img map --output=json` prints. Throws if it is anything else. */

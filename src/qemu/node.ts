@@ -38,6 +38,8 @@ interface TargetOptions {
   locking: boolean
   writeZeros: boolean
   direct?: boolean
+  /** Only for what is opened past the page cache, by `direct` or `-t none`. */
+  nativeAio?: boolean
 }
 
 /** qemu's block layer writes zeros itself where a driver says ENOTSUP; blkdebug can be told to say so. */
@@ -53,7 +55,7 @@ const refuseZeroing = ['event=none', 'iotype=write-zeroes', 'errno=95'] as const
  * FUSE (10.3) says yes to FALLOC_FL_ZERO_RANGE and leaves what was there. Where a new run takes the space of a cluster
  * that a killed one had written, the rest of a cluster that is written in part then reads as old data (shown by a test).
  */
-export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking, writeZeros, direct = false }: TargetOptions): string {
+export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking, writeZeros, direct = false, nativeAio = false }: TargetOptions): string {
   const discard = (prefix: string) => preallocated ? [`${prefix}discard=off`] : []
   const first = format === 'raw' ? 'file.' : 'file.file.'
   const below = writeZeros ? `${first}image.` : first
@@ -61,6 +63,6 @@ export function targetOptions ({ fd, format }: NodeFile, offset: number, size: n
     'driver=raw', `offset=${offset}`, `size=${size}`, ...(direct ? ['cache.direct=on'] : []), ...discard(''),
     ...(format === 'raw' ? [] : ['file.driver=qcow2', ...discard('file.')]),
     ...(writeZeros ? [`${first}driver=blkdebug`, ...refuseZeroing.map(option => `${first}inject-error.0.${option}`), ...discard(first)] : []),
-    `${below}driver=file`, `${below}filename=/proc/self/fd/${fd}`, ...(format === 'raw' && !locking ? [`${below}locking=off`] : []), ...discard(below)
+    `${below}driver=file`, `${below}filename=/proc/self/fd/${fd}`, ...(nativeAio ? [`${below}aio=native`] : []), ...(format === 'raw' && !locking ? [`${below}locking=off`] : []), ...discard(below)
   ].join(',')
 }

@@ -2,7 +2,7 @@ import { constants } from 'node:fs'
 import { mkdir, readdir, statfs } from 'node:fs/promises'
 import type { Layout } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, entry, hasCode, isRoot, NotAFileError, openDirectory, openFile, openSubdirectory, readStart, type Directory } from '../system/directory.ts'
+import { closeFd, entry, hasCode, isRoot, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes, type Directory } from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
 import { parseDomainMetadata } from './layout/ovirt/domain-metadata.ts'
 
@@ -101,7 +101,7 @@ async function checkMarker (own: Directory, id: string, path: string): Promise<v
   }
   let found: unknown
   try {
-    found = JSON.parse((await readStart(fd, 64 * 1024)).toString())
+    found = JSON.parse((await readBytes(fd, 64 * 1024)).toString())
   } catch (error) {
     throw unavailable('cannot be read as JSON', error)
   } finally {
@@ -117,7 +117,7 @@ async function checkMetadata (root: Directory, { id, path }: DomainPlace): Promi
   try {
     const fd = await openFile(directory, 'metadata', constants.O_RDONLY)
     try {
-      const { id: found } = parseDomainMetadata(await readStart(fd, 64 * 1024), `${path}/${metadataFile}`)
+      const { id: found } = parseDomainMetadata(await readBytes(fd, 64 * 1024), `${path}/${metadataFile}`)
       if (found !== id) throw new AppError('domain-unavailable', `Domain ${id} is not available: ${path}/${metadataFile} belongs to domain ${found}. In the configuration, the id of an oVirt domain is its SDUUID.`)
     } finally {
       await closeFd(fd)

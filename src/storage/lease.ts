@@ -29,7 +29,7 @@ export interface Lease {
  * unlinking and making it again would give two holders of two files with one name.
  */
 export async function takeLease (leases: Directory, image: string, mode: 'exclusive' | 'shared'): Promise<Lease | undefined> {
-  const { fd, existed } = await openLeaseFile(leases, image)
+  const { fd, existed } = await openLeaseFile(leases, image, mode)
   try {
     if (await flock(fd, `--${mode}`, '--timeout', '1')) {
       return {
@@ -47,24 +47,28 @@ export async function takeLease (leases: Directory, image: string, mode: 'exclus
   return undefined
 }
 
-async function openLeaseFile (leases: Directory, image: string): Promise<{ fd: number, existed: boolean }> {
+async function openLeaseFile (leases: Directory, image: string, mode: 'exclusive' | 'shared'): Promise<{ fd: number, existed: boolean }> {
   try {
     return { fd: await openFile(leases, image, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), existed: false }
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error
-    return { fd: await openFile(leases, image, constants.O_RDWR), existed: true }
+    return { fd: mode === 'exclusive' ? await openFile(leases, image, constants.O_RDWR) : await openToLook(leases, image), existed: true }
   }
+}
+
+/** On a read-only file system, too: a template's domain may be mounted so, and a failing disk makes its own so; then above all, people need to see how their images are. */
+async function openToLook (leases: Directory, image: string): Promise<number> {
+  return await openFile(leases, image, constants.O_RDWR).catch(async (error: unknown) => {
+    if (!hasCode(error, 'EROFS')) throw error
+    return await openFile(leases, image, constants.O_RDONLY)
+  })
 }
 
 /** Whether some host is writing this image now. Takes the lock for an instant, shared, so that two looks do not disturb each other. */
 export async function isLeased (leases: Directory, image: string): Promise<boolean> {
   let fd
   try {
-    // a failing disk makes its file system read-only: then above all, people need to see how their images are
-    fd = await openFile(leases, image, constants.O_RDWR).catch(async (error: unknown) => {
-      if (!hasCode(error, 'EROFS')) throw error
-      return await openFile(leases, image, constants.O_RDONLY)
-    })
+    fd = await openToLook(leases, image)
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return false
     throw error

@@ -7,7 +7,7 @@ import { type CopyProgress } from '../api/image.ts'
 import { DomainId, ImageName, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, Strict, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, hasCode, NotAFileError, openFile, readStart, type Directory } from '../system/directory.ts'
+import { closeFd, hasCode, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { Identity } from './identity.ts'
 import { areRanges, total } from './ranges.ts'
@@ -130,7 +130,7 @@ export async function readRecord (copies: Directory, domain: string, key: string
   try {
     const fd = await openFile(copies, fileName(key), constants.O_RDONLY)
     try {
-      bytes = await readStart(fd, maxRecordBytes)
+      bytes = await readBytes(fd, maxRecordBytes)
     } finally {
       await closeFd(fd)
     }

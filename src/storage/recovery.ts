@@ -28,8 +28,8 @@ const longestPauseMs = 60 * 60_000
 export class Recovery {
   readonly #options: RecoveryOptions
   readonly #attempts = new Map<string, { count: number, notBefore: number }>()
-  /** With the policy `own`: what this host had left when it was started. What fails later was told to whoever asked for it. */
-  #left: Set<string> | undefined
+  /** With the policy `own`, for each domain: what this host had left when the domain was first seen. What fails later was told to whoever asked for it. */
+  readonly #left = new Map<string, ReadonlySet<string>>()
   #timer: NodeJS.Timeout | undefined
   #stopped = false
 
@@ -49,18 +49,16 @@ export class Recovery {
 
   async #round (): Promise<void> {
     if (this.#stopped) return
-    const seen = new Set<string>()
     await Promise.all(this.#options.domains().map(async domain => {
       try {
         const ours = new Set((await domain.copies()).filter(copy => this.#isOurs(copy)).map(keyOf))
-        for (const key of ours) seen.add(key)
+        if (!this.#left.has(domain.id)) this.#left.set(domain.id, ours)
+        for (const key of this.#attempts.keys()) if (key.startsWith(`${domain.id}/`) && !ours.has(key)) this.#attempts.delete(key)
         if (ours.size > 0) await this.#mend(domain, ours)
       } catch (error) {
         this.#options.log.warn({ domain: domain.id, err: error }, `could not look for interrupted copies in domain ${domain.id}`)
       }
     }))
-    this.#left ??= seen
-    for (const key of this.#attempts.keys()) if (!seen.has(key)) this.#attempts.delete(key)
     // not on the stroke of a minute: hosts that were started together would ask the storage together for ever
     if (!this.#stopped) this.#timer = setTimeout(() => { void this.#round() }, roundMs * (0.75 + Math.random() / 2)).unref()
   }
@@ -69,7 +67,7 @@ export class Recovery {
     // who canceled a copy did not want it to go on
     if (copy.state !== 'interrupted' || copy.copy.canceledAt !== undefined) return false
     if (this.#options.policy === 'any') return true
-    return copy.copy.host.id === this.#options.hostId && this.#left?.has(keyOf(copy)) !== false
+    return copy.copy.host.id === this.#options.hostId && this.#left.get(copy.domain)?.has(keyOf(copy)) !== false
   }
 
   async #mend (domain: Pick<Domain, 'id' | 'fixes'>, ours: ReadonlySet<string>): Promise<void> {

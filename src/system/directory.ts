@@ -106,12 +106,12 @@ export async function look (directory: Directory, name: string): Promise<BigIntS
   }
 }
 
-/** Reads from the start of an open file, at most `limit` bytes. */
-export async function readStart (fd: number, limit: number): Promise<Buffer> {
+/** Reads at most `limit` bytes of an open file, from its start or from `offset` on. */
+export async function readBytes (fd: number, limit: number, offset = 0): Promise<Buffer> {
   const buffer = Buffer.alloc(limit)
   let length = 0
   while (length < limit) {
-    const { bytesRead } = await readFd(fd, buffer, length, limit - length, length)
+    const { bytesRead } = await readFd(fd, buffer, length, limit - length, offset + length)
     if (bytesRead === 0) break
     length += bytesRead
   }

@@ -1,4 +1,4 @@
-import { readFile, truncate, writeFile } from 'node:fs/promises'
+import { readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { copySpec, startAgent } from '../helpers/agent.ts'
@@ -66,6 +66,20 @@ t.test('a hostile image is refused with a clear problem, and nothing outside the
   }
   t.match((await agent.image('local', 'eib.qcow2')).body, { state: 'illegal', detail: /9223372036854775808/ })
   t.match((await agent.image('local', 'header-only.qcow2')).body, { state: 'illegal', detail: /cut off/ })
+})
+
+t.test('of an image that was cut off nothing is taken for zeros', async t => {
+  const [table, data] = ['cut-table.qcow2', 'cut-data.qcow2'] as const
+  for (const [image, megabytes, writes] of [[table, 600, ['0', '590']], [data, 20, ['0', '10']]] as const) {
+    await sh('qemu-img', 'create', '-q', '-f', 'qcow2', at(image), `${megabytes}M`)
+    await sh('qemu-io', '-f', 'qcow2', ...writes.flatMap(from => ['-c', `write -P 7 ${from}M 4M`]), at(image))
+    // the second table of clusters and the data that it leads to are in the second half of the one, data alone in that of the other
+    await truncate(at(image), Math.ceil((await stat(at(image))).size / 2))
+    await makeOld(at(image))
+  }
+  t.match(await agent.refused('cut-table', copySpec(table, 'from-cut.raw')), { status: 422, body: { code: 'image-invalid', detail: /cut-table\.qcow2.*cut off.*a table of its clusters/ } })
+  t.match(await agent.done('cut-data', copySpec(data, 'from-cut.raw')), { state: 'failed', error: { code: 'image-invalid', detail: /cut-data\.qcow2.*cut off: data of it lies/ } })
+  t.match((await agent.image('local', 'from-cut.raw')).body, { state: 'interrupted' })
 })
 
 t.test('a raw image is raw whatever it begins with: its copy is the same byte for byte', async t => {

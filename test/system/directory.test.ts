@@ -3,7 +3,7 @@ import { mkdir, rename, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import { closeFd, hasCode, look, openDirectory, openFile, openSubdirectory, readStart, statFd, truncateFd } from '../../src/system/directory.ts'
+import { closeFd, hasCode, look, openDirectory, openFile, openSubdirectory, readBytes, statFd, truncateFd } from '../../src/system/directory.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { sh } from '../helpers/images.ts'
 
@@ -22,7 +22,7 @@ t.test('only a regular file is opened, and nothing hangs', async t => {
   t.teardown(() => { server.close() })
 
   const fd = await openFile(directory, 'file', constants.O_RDONLY)
-  t.equal((await readStart(fd, 100)).toString(), 'content')
+  t.equal((await readBytes(fd, 100)).toString(), 'content')
   await closeFd(fd)
   for (const flags of [constants.O_RDONLY, constants.O_RDWR, constants.O_WRONLY | constants.O_CREAT, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC]) {
     for (const name of ['link', 'link-out', 'link-dangling', 'folder', 'fifo', 'socket']) {
@@ -69,10 +69,10 @@ t.test('a look tells of the link, not of what it names', async t => {
 t.test('the start of a file is read up to the limit, whatever its size', async t => {
   await writeFile(join(path, 'long'), 'x'.repeat(300_000))
   const fd = await openFile(directory, 'long', constants.O_RDWR)
-  t.equal((await readStart(fd, 200_000)).length, 200_000)
-  t.equal((await readStart(fd, 400_000)).length, 300_000)
+  t.equal((await readBytes(fd, 200_000)).length, 200_000)
+  t.equal((await readBytes(fd, 400_000)).length, 300_000)
   await truncateFd(fd, 0)
-  t.equal((await readStart(fd, 10)).length, 0)
+  t.equal((await readBytes(fd, 10)).length, 0)
   t.equal((await statFd(fd)).size, 0n)
   await closeFd(fd)
 })

@@ -22,7 +22,7 @@ interface ConvertOptions {
 /** Copies one window by a qemu-img of its own, which is gone when this settles. Throws the signal's reason when it is aborted. */
 export async function convertWindow (session: Session, window: CopyWindow, { direct, lanes, bytesPerSecond }: ConvertOptions, signal: AbortSignal): Promise<void> {
   const { source, lease, part, record, area } = session
-  const command = convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
+  const command = (nativeAio: boolean) => convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
     offset: window.start,
     // qemu copies whole sectors; a raw target is cut to its exact size at the end. A target may be larger than its source
     length: Math.ceil((Math.min(window.end, source.virtualSize) - window.start) / 512) * 512,
@@ -30,6 +30,7 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
   }, {
     cache: cacheOf(record, direct || !area.local),
     direct,
+    nativeAio,
     preallocated: record.allocation === 'preallocated',
     // A qemu-img that was cut off or stood still must not write when it comes back. GlusterFS with strict locks sees to
     // that, but only for files that are locked: the others it opens anew behind their users' backs (shown by a test).
@@ -37,15 +38,21 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
     writeZeros: !area.local,
     bytesPerSecond
   })
+  let nativeAio = direct
   for (let tries = 1; ; tries++) {
-    const { exitCode, stderr } = await run(command, { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal })
+    const { exitCode, stderr } = await run(command(nativeAio), { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal })
     // killed by our own signal: the reason is told by whoever aborted
     signal.throwIfAborted()
     if (exitCode === 0) return
     // after a cut, qemu-img says all sorts of things
     await session.assertOwnership()
+    const failure = classifyFailure(stderr)
+    if (failure === 'no-aio' && nativeAio) {
+      nativeAio = false
+      continue
+    }
     // two lanes have opened the target at the same instant, and qemu's lock let only one: nothing was written
-    const mayClash = !area.local && lanes > 1 && tries < maxTries && classifyFailure(stderr) === 'in-use'
+    const mayClash = !area.local && lanes > 1 && tries < maxTries && failure === 'in-use'
     if (!mayClash) throw copyFailure(record.image, stderr)
     await sleep(clashPauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => { signal.throwIfAborted() })
   }
@@ -69,6 +76,7 @@ function copyFailure (image: string, stderr: string): AppError {
       return new AppError('source-in-use', `Another program has opened the source or the target of ${image}: ${words}`)
     case 'storage':
       return new AppError('storage-failed', `The storage failed under ${image}: ${words}. What is done of it is kept; mend the image when the storage is well.`)
+    case 'no-aio':
     case 'other':
       return new AppError('copy-failed', `qemu-img failed on ${image}: ${words}. What is done of it is kept; mend the image to try again.`)
   }

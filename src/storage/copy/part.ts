@@ -3,7 +3,7 @@ import type { Allocation, Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
 import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
-import { chmodFd, cloneFile, closeFd, hasCode, openFile, readStart, statFd, truncateFd, type Directory } from '../../system/directory.ts'
+import { chmodFd, cloneFile, closeFd, hasCode, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
 import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
 import { dropCached } from '../../system/page-cache.ts'
 import { run, runOk } from '../../system/run.ts'
@@ -121,7 +121,7 @@ function fitsRaw (size: number, virtualSize: number): boolean {
  */
 async function isSoundQcow2 (fd: number, fileBytes: number, { copyId, virtualSize }: PartShape): Promise<boolean> {
   try {
-    const header = parseQcow2Header(await readStart(fd, headerBytes), copyId, fileBytes)
+    const header = parseQcow2Header(await readBytes(fd, headerBytes), copyId, fileBytes)
     if (header.virtualSize !== virtualSize || header.backing !== undefined) return false
   } catch (error) {
     if (error instanceof AppError && error.code === 'image-invalid') return false

@@ -2,7 +2,7 @@ import { mapCommand } from '../../qemu/commands.ts'
 import { parseMap, type Extent } from '../../qemu/map.ts'
 import { CommandError, runOk } from '../../system/run.ts'
 import { intersect, subtract, union, type Ranges } from '../ranges.ts'
-import { sourceFds, sourceNodes, type Source } from './source.ts'
+import { assertWhole, sourceFds, sourceNodes, type Source } from './source.ts'
 import { cutWindow, planChunk, type CopyWindow } from './windows.ts'
 
 /** More extents than this in one look make the next one shorter: the list must fit into memory, however fragmented the image. */
@@ -24,7 +24,7 @@ export class Plan {
   readonly #signal: AbortSignal
   #begun: Ranges
   #at = 0
-  #chunkBytes = 1024 ** 3
+  #chunkBytes = 16 * 1024 ** 3
   #copy: Ranges = []
   #data: Ranges = []
   #zero: Ranges = []
@@ -88,7 +88,9 @@ export class Plan {
       const { stdout } = await runOk(mapCommand(sourceNodes(this.#source, 3), start, end - start), {
         fds: sourceFds(this.#source), maxOutput: maxMapOutput, signal: this.#signal
       })
-      return parseMap(stdout)
+      const extents = parseMap(stdout)
+      assertWhole(this.#source, extents)
+      return extents
     } catch (error) {
       // the limits of processor time and memory end it by these signals
       const tooMuch = error instanceof CommandError && (error.tooMuchOutput || error.signal === 'SIGXCPU' || error.signal === 'SIGABRT')

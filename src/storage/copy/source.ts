@@ -2,10 +2,12 @@ import { constants } from 'node:fs'
 import { AppError } from '../../errors.ts'
 import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
+import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
 import { parseInfo } from '../../qemu/info.ts'
+import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
-import { hasCode, openFile, readStart, statFd } from '../../system/directory.ts'
+import { hasCode, openFile, readBytes, statFd } from '../../system/directory.ts'
 import { run } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { differences, identityOf } from '../identity.ts'
@@ -15,6 +17,8 @@ import { wordsOf, type SourceFile } from '../record.ts'
 
 interface OpenFile extends SourceFile {
   fd: number
+  /** The file's size as qemu counts it: in whole sectors, or, of qcow2, in whole clusters, the last of which may be stored in part. */
+  endBytes: number
 }
 
 /** An image that is open for reading, with its backing files, top first. */
@@ -53,11 +57,20 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     const fd = await open(area, current, files.length === 0 ? undefined : image)
     const stats = await statFd(fd)
     const { volume, generation, format } = current
-    files.push({ image: current.image, ...(volume !== undefined && { volume }), format, ...(generation !== undefined && { generation }), identity: identityOf(stats), fd })
+    const fileBytes = Number(stats.size)
     dataBytes += Number(stats.blocks) * 512
-    const { size, backing, snapshots: own } = format === 'raw'
-      ? { size: Number(stats.size), backing: undefined, snapshots: 0 }
-      : await describeQcow2(fd, Number(stats.size), words)
+    const { size, backing, snapshots: own, clusterBytes } = format === 'raw'
+      ? { size: fileBytes, backing: undefined, snapshots: 0, clusterBytes: 512 }
+      : await describeQcow2(fd, fileBytes, words)
+    files.push({
+      image: current.image,
+      ...(volume !== undefined && { volume }),
+      format,
+      ...(generation !== undefined && { generation }),
+      identity: identityOf(stats),
+      fd,
+      endBytes: Math.ceil(fileBytes / clusterBytes) * clusterBytes
+    })
     virtualSize ??= size
     snapshots += own
     next = chain.below(current, backing)
@@ -76,6 +89,13 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
   }
 }
 
+interface Described {
+  size: number
+  backing: Backing | undefined
+  snapshots: number
+  clusterBytes: number
+}
+
 async function open (area: Area, file: ChainFile, overlay: string | undefined): Promise<number> {
   try {
     return await patience(area)(async () => await openFile(file.directory, file.name, constants.O_RDONLY))
@@ -86,14 +106,18 @@ async function open (area: Area, file: ChainFile, overlay: string | undefined): 
   }
 }
 
-async function describeQcow2 (fd: number, fileBytes: number, image: string): Promise<{ size: number, backing: Backing | undefined, snapshots: number }> {
-  const header = parseQcow2Header(await readStart(fd, headerBytes), image, fileBytes)
+async function describeQcow2 (fd: number, fileBytes: number, image: string): Promise<Described> {
+  const start = await readBytes(fd, headerBytes)
+  const header = parseQcow2Header(start, image, fileBytes)
   const { exitCode, stdout, stderr } = await run(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
   if (exitCode !== 0) throw refusal(image, stderr)
   const info = parseInfo(stdout)
   if (info === undefined || info.virtualSize !== header.virtualSize) throw invalid(image, 'qemu-img and its header do not agree about it')
-  const { virtualSize: size, snapshots } = header
-  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, snapshots }
+  // qemu takes what is cut off for zeros; how large the table may be, it has checked
+  const table = firstTable(start)
+  if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalid(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
+  const { virtualSize: size, snapshots, clusterBytes } = header
+  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, snapshots, clusterBytes }
 }
 
 /** The source's files as nodes of a program that inherits their descriptors from number `first` on. */
@@ -134,7 +158,16 @@ export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, 
 
 /** The source's files as the record keeps them. */
 export function recordedFiles ({ files }: Source): SourceFile[] {
-  return files.map(({ fd: _, ...file }) => file)
+  return files.map(({ fd: _, endBytes: __, ...file }) => file)
+}
+
+/** Refuses clusters that lie behind the end of their file: qemu would read zeros for what was cut off, say by a download that broke. */
+export function assertWhole ({ files }: Source, extents: readonly Extent[]): void {
+  for (const { data, depth, offset, length } of extents) {
+    const file = files[depth]
+    if (!data || offset === undefined || file === undefined || offset + length <= file.endBytes) continue
+    throw invalid(file.image, `it is cut off: data of it lies up to byte ${offset + length} of its file, which has ${file.identity.size}`)
+  }
 }
 
 function invalid (image: string, what: string): AppError {

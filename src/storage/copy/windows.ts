@@ -21,7 +21,7 @@ const longGapBytes = 256 * 1024 * 1024
  * What is left to do in a part of the disk: the ranges to copy, and the ranges that read as zeros in the source and
  * were never touched in the target, which are done as they are.
  */
-export function planChunk (todo: Ranges, extents: readonly Extent[], begun: Ranges, align: number): { data: Ranges, copy: Ranges, zero: Ranges } {
+export function planChunk (todo: Ranges, extents: ReadonlyArray<Pick<Extent, 'start' | 'length' | 'zero'>>, begun: Ranges, align: number): { data: Ranges, copy: Ranges, zero: Ranges } {
   const data = normalize(extents.filter(({ zero }) => !zero).map(({ start, length }) => [start, start + length]))
   // a cluster is written as a whole, so a window must not end inside one
   const aligned = normalize(data.map(([start, end]) => [Math.floor(start / align) * align, Math.ceil(end / align) * align]))

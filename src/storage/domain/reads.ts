@@ -4,7 +4,7 @@ import type { Format } from '../../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../../api/image.ts'
 import { AppError } from '../../errors.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
-import { closeFd, entry, look, openFile, readStart } from '../../system/directory.ts'
+import { closeFd, entry, look, openFile, readBytes } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import { identityOf, inodeOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
@@ -75,7 +75,7 @@ async function measure (area: Area, image: string, format: Format | undefined, v
   if (format === 'raw') return { actualSize, virtualSize: Number(stats.size) }
   const fd = await openFile(area.root, image, constants.O_RDONLY)
   try {
-    return { actualSize, virtualSize: parseQcow2Header(await readStart(fd, headerBytes), image, Number(stats.size)).virtualSize }
+    return { actualSize, virtualSize: parseQcow2Header(await readBytes(fd, headerBytes), image, Number(stats.size)).virtualSize }
   } catch (error) {
     if (!(error instanceof AppError)) throw error
     // a hostile or damaged image is a fact to be told, not a failure of the look

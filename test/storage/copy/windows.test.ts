@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import type { Extent } from '../../../src/qemu/map.ts'
+import type { Extent as MapExtent } from '../../../src/qemu/map.ts'
 import { intersect, normalize, subtract, total, union, type Ranges } from '../../../src/storage/ranges.ts'
 import { cutWindow, planChunk, type CopyWindow } from '../../../src/storage/copy/windows.ts'
 
 const align = 4
+
+type Extent = Pick<MapExtent, 'start' | 'length' | 'zero'>
 
 /** A disk of up to 200 bytes: extents back to back from 0, as `qemu-img map` tells them. */
 const disk = fc.tuple(

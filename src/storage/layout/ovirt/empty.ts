@@ -3,7 +3,7 @@ import { AppError } from '../../../errors.ts'
 import { mapCommand } from '../../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../../qemu/header.ts'
 import { parseMap } from '../../../qemu/map.ts'
-import { readStart, statFd } from '../../../system/directory.ts'
+import { readBytes, statFd } from '../../../system/directory.ts'
 import { run } from '../../../system/run.ts'
 
 /**
@@ -14,7 +14,7 @@ export async function isEmptyVolume (fd: number, format: Format, capacity: numbe
   const { size } = await statFd(fd)
   try {
     if (format === 'qcow2') {
-      const header = parseQcow2Header(await readStart(fd, headerBytes), 'the volume', Number(size))
+      const header = parseQcow2Header(await readBytes(fd, headerBytes), 'the volume', Number(size))
       if (header.backing !== undefined || header.virtualSize !== capacity || header.snapshots > 0) return false
     } else if (Number(size) !== capacity) {
       return false

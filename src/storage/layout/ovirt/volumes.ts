@@ -2,7 +2,7 @@ import { constants, type BigIntStats } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { uuidPattern } from '../../../api/names.ts'
 import { AppError } from '../../../errors.ts'
-import { closeFd, entry, giveAccess, hasCode, look, NotAFileError, openFile, openSubdirectory, readStart, type Directory } from '../../../system/directory.ts'
+import { closeFd, entry, giveAccess, hasCode, look, NotAFileError, openFile, openSubdirectory, readBytes, type Directory } from '../../../system/directory.ts'
 import { linkFile, makeDirectory, removeFile, replaceFile, syncFile } from '../../../system/durable.ts'
 import { runOk } from '../../../system/run.ts'
 import type { Area } from '../../area.ts'
@@ -90,7 +90,7 @@ async function readMetadata (directory: Directory, volume: string, file: string)
   }
   try {
     // one more than it may have
-    return parseVolumeMetadata(await readStart(fd, 513), file)
+    return parseVolumeMetadata(await readBytes(fd, 513), file)
   } finally {
     await closeFd(fd)
   }

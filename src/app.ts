@@ -24,6 +24,7 @@ import { freeSocketPath } from './http/socket.ts'
 import { taskRoutes } from './http/tasks.ts'
 import type { App } from './http/types.ts'
 import { Domain } from './storage/attached-domain.ts'
+import { Discovery } from './storage/discovery.ts'
 import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
 import { storageKinds } from './storage/tasks.ts'
@@ -43,6 +44,8 @@ export interface Application {
   start (): Promise<string[]>
   /** Resolves when every domain has been looked at and prepared, or cannot be. */
   prepared (): Promise<void>
+  /** Attaches and detaches domains as another configuration says. What else is different there takes a restart. */
+  reload (config: Config): Promise<void>
   /** Answers whoever waits, ends streams and connections, and stops. Copies stay as they are on the storage. */
   stop (): Promise<void>
 }
@@ -52,7 +55,19 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   const instance = randomBytes(6).toString('hex')
   const startedAt = new Date().toISOString()
 
-  const domains = new Domains(config.domains.map(domain => new Domain(domain, log)))
+  const domains = new Domains(options => new Domain(options, log), config.domains)
+  const discovery = new Discovery(log)
+  let wanted = config
+  let attaching: Promise<void> = Promise.resolve()
+  /** One look after the other: the last one decides. */
+  const attach = () => {
+    attaching = attaching.then(async () => {
+      const { domains: configured, discover } = wanted
+      const found = discover.length === 0 ? [] : await discovery.find(discover, configured, domains.options())
+      domains.reconcile([...configured, ...found])
+    })
+    return attaching
+  }
   const host = { id: config.hostId, ...(config.publicUrl !== undefined && { url: config.publicUrl }) }
   const feed: Feed = new Feed({
     instance,
@@ -157,15 +172,24 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     start: async () => {
       await http.ready()
       domains.start()
+      void attach()
       poller.start()
-      recovery.start(domains.prepared())
+      recovery.start(attaching.then(async () => { await domains.prepared() }))
       const [first, ...more] = config.listen
       if (first === undefined) throw new Error('a configuration always has a listener')
       await http.listen({ ...await socketOptions(first), listenTextResolver: address => `listening on ${address}` })
       for (const listener of more) others.push(await listenAlso(http, await socketOptions(listener)))
       return [http.server, ...others].map(addressOf)
     },
-    prepared: async () => { await domains.prepared() },
+    prepared: async () => {
+      await attaching
+      await domains.prepared()
+    },
+    reload: async next => {
+      wanted = next
+      await attach()
+      await domains.prepared()
+    },
     stop: async () => { await http.close() }
   }
 }

@@ -47,6 +47,7 @@ const ConfigSchema = Type.Object({
   hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, description: 'What this host is called in copy records; the host name by default.' })),
   publicUrl: Type.Optional(Type.String({ maxLength: 2000, description: 'Where other hosts can reach this agent; stands in copy records.' })),
   domains: Type.Array(DomainConfig, { default: [{ id: 'local', layout: 'directory', path: './var/images', create: true, sample: true }] }),
+  discover: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Mount roots. Below each, every directory that is named by a UUID and has dom_md/metadata in it is attached as a domain of the layout `ovirt`, at the start and on SIGHUP.' }),
   recovery: Words(['manual', 'own', 'any'], { default: 'manual', description: '`manual`: an interrupted copy waits for mendImage. `own`: at its start the agent continues what this host was copying. `any`: and, every minute, what any host has left.' }),
   copy: group({
     maxConcurrent: Type.Integer({ minimum: 1, default: 4, description: 'Copies that run at the same time; others wait in order.' }),
@@ -98,7 +99,8 @@ export function parseConfig (value: unknown, base: string): Config {
     ...given,
     hostId: given.hostId ?? hostname(),
     listen,
-    domains
+    domains,
+    discover: given.discover.map(root => resolve(base, root))
   })
 }
 

@@ -92,10 +92,19 @@ export async function serve (args: string[]): Promise<void> {
   })
 
   const app = createApp(config, log)
-  closeWithGrace({ delay: 2000, logger: log }, async ({ err }) => {
+  closeWithGrace({ delay: 2000, logger: log, skip: ['SIGHUP'] }, async ({ err }) => {
     // not as fatal: pino would flush, and its flush of a pipe that nobody reads never ends (sonic-boom tries again on EPIPE)
     if (err !== undefined) log.error({ err }, 'stopping because of an unexpected error')
     await app.stop()
+  })
+  process.on('SIGHUP', () => {
+    try {
+      // a mistake in it is logged, and what is in force stays
+      const next = loadConfig(options.config, process.cwd())
+      app.reload(next).then(() => { log.info('the configuration was read again: domains are attached and detached, all else takes a restart') }, (err: unknown) => { log.error({ err }, 'the domains could not be attached anew') })
+    } catch (err) {
+      log.error({ err }, 'the configuration cannot be used; what was in force still is')
+    }
   })
   try {
     const addresses = await app.start()

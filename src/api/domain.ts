@@ -10,6 +10,7 @@ export const DomainStatus = Strict({
   layout: Layout,
   path: Type.String({ description: 'Where the domain is on this host.' }),
   state: Words(['available', 'unavailable', 'unresponsive'], { description: '`unavailable`: not mounted, or not the domain it should be; `unresponsive`: its file system does not answer.' }),
+  leaving: Type.Optional(Type.Boolean({ description: 'It is no longer in the configuration: it takes no new tasks, and is detached when those that use it have ended.' })),
   detail: Type.Optional(Type.String({ description: 'Why it is not available.' })),
   bytesTotal: Type.Optional(Bytes('Size of the file system.')),
   bytesFree: Type.Optional(Bytes('Free space on it.')),

@@ -54,6 +54,7 @@ export class Domain {
   #child: DomainChild | undefined
   #late = 0
   #stopped = false
+  #leaving = false
   #sweeper: NodeJS.Timeout | undefined
 
   constructor (options: DomainOptions, log: Log) {
@@ -80,8 +81,18 @@ export class Domain {
     this.#child?.end()
   }
 
+  /** It is no longer wanted, but tasks are at work on it. */
+  setLeaving (leaving: boolean): void {
+    this.#leaving = leaving
+  }
+
   /** State, size and free space; never throws. */
   async status (): Promise<DomainStatus> {
+    const status = await this.#look()
+    return this.#leaving ? { ...status, leaving: true } : status
+  }
+
+  async #look (): Promise<DomainStatus> {
     return await this.#descriptions.get('', async () => {
       const base = { domain: this.id, layout: this.layout, path: this.place.path, observedAt: new Date().toISOString() }
       try {

@@ -59,7 +59,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
   const rates = new Map<string, number>()
-  const shares = new Shares({ host: settings.bandwidth, domains: domains.ceilings() })
+  const shares = new Shares({ host: settings.bandwidth, get domains () { return domains.ceilings() } })
   const announce = async (domain: string, image: string, taskId: string) => {
     try {
       const { state, observedAt } = await domains.get(domain).image(image, undefined)
@@ -107,7 +107,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     }
   }
 
-  return {
+  return keepAttached(domains, {
     'storage.copyImage': {
       cancelable: true,
       tunable: true,
@@ -137,8 +137,9 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async (spec, context) => {
         const source = await assertMendable(spec)
+        const release = domains.use(source === undefined ? [] : [source])
         const { domain, image, volume, bandwidth } = spec
-        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image, volume }, bandwidth), context)
+        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image, volume }, bandwidth), context).finally(release)
       },
       preview: async spec => {
         await assertMendable(spec)
@@ -205,6 +206,29 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         }, settings, context)
       }
     }
+  })
+}
+
+/** Keeps the domains of a task attached while it runs. */
+function keepAttached (domains: Domains, kinds: StorageKinds): StorageKinds {
+  const keep = <Spec, Result>(kind: StorageKind<Spec, Result>): StorageKind<Spec, Result> => ({
+    ...kind,
+    run: async (spec, context) => {
+      const { shared, exclusive } = kind.uses(spec)
+      const release = domains.use([...shared, ...exclusive].map(named => named.slice(0, named.indexOf('/'))))
+      try {
+        return await kind.run(spec, context)
+      } finally {
+        release()
+      }
+    }
+  })
+  return {
+    'storage.copyImage': keep(kinds['storage.copyImage']),
+    'storage.mendImage': keep(kinds['storage.mendImage']),
+    'storage.createImage': keep(kinds['storage.createImage']),
+    'storage.deleteImage': keep(kinds['storage.deleteImage']),
+    'storage.verifyImage': keep(kinds['storage.verifyImage'])
   }
 }
 

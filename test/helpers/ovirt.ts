@@ -14,8 +14,22 @@ export const uuid = (name: string) => createHash('sha256').update(name).digest('
 /** The lines of a domain's metadata with their checksum. */
 export function domainMetadata (id: string, more: Record<string, string> = {}): string {
   const values: Record<string, string> = {
-    ALIGNMENT: '1048576', BLOCK_SIZE: '512', CLASS: 'Data', DESCRIPTION: 'größe', IOOPTIMEOUTSEC: '10', LEASERETRIES: '3', LEASETIMESEC: '60',
-    LOCKPOLICY: '', LOCKRENEWALINTERVALSEC: '5', POOL_UUID: '', REMOTE_PATH: 'localhost:/export', ROLE: 'Regular', SDUUID: id, TYPE: 'POSIXFS', VERSION: '5', ...more
+    ALIGNMENT: '1048576',
+    BLOCK_SIZE: '512',
+    CLASS: 'Data',
+    DESCRIPTION: 'größe',
+    IOOPTIMEOUTSEC: '10',
+    LEASERETRIES: '3',
+    LEASETIMESEC: '60',
+    LOCKPOLICY: '',
+    LOCKRENEWALINTERVALSEC: '5',
+    POOL_UUID: '',
+    REMOTE_PATH: 'localhost:/export',
+    ROLE: 'Regular',
+    SDUUID: id,
+    TYPE: 'POSIXFS',
+    VERSION: '5',
+    ...more
   }
   const lines = Object.entries(values).map(([key, value]) => `${key}=${value}`).sort()
   return [...lines, `_SHA_CKSUM=${createHash('sha1').update(lines.join('')).digest('hex')}`].map(line => `${line}\n`).join('')
@@ -39,8 +53,20 @@ export function metaText (values: MetaValues): string {
 }
 
 export const metaValues = (domain: string, image: string, more: MetaValues = {}): MetaValues => ({
-  CAP: 1048576, CTIME: 1700000000, DESCRIPTION: '{"DiskAlias":"größe","DiskDescription":""}', DISKTYPE: 'DATA', DOMAIN: domain, FORMAT: 'RAW', GEN: 7, IMAGE: image,
-  LEGALITY: 'LEGAL', PUUID: noParent, SEQ: 1, TYPE: 'SPARSE', VOLTYPE: 'LEAF', ...more
+  CAP: 1048576,
+  CTIME: 1700000000,
+  DESCRIPTION: '{"DiskAlias":"größe","DiskDescription":""}',
+  DISKTYPE: 'DATA',
+  DOMAIN: domain,
+  FORMAT: 'RAW',
+  GEN: 7,
+  IMAGE: image,
+  LEGALITY: 'LEGAL',
+  PUUID: noParent,
+  SEQ: 1,
+  TYPE: 'SPARSE',
+  VOLTYPE: 'LEAF',
+  ...more
 })
 
 /** Puts a volume into a domain: data by `fill`, then metadata and lease. Returns the path of the data. */

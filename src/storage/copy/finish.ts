@@ -15,7 +15,7 @@ import { sourceChanges, sourceFds, sourceNodes } from './source.ts'
  */
 export async function finish (session: Session, report: (progress: Progress) => void): Promise<CopyRecord> {
   const { area, target, part, signal } = session
-  const { image, virtualSize, format } = session.record
+  const { virtualSize, format } = session.record
   // a host that was cut off must not cut what its successor has finished, and a guest may have made larger
   await session.assertOwnership()
   if (format === 'raw') await truncateFd(part.fd, virtualSize)

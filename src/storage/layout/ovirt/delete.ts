@@ -13,11 +13,6 @@ import { recordedVolumes, usersElsewhere } from './inspect.ts'
 import { isOwnCreation, standingOf } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, removeVolume, withImage, writeMetadata, type VolumeFiles } from './volumes.ts'
 
-interface Recorded {
-  record: CopyRecord | undefined
-  broken: boolean
-}
-
 /**
  * Deletes a volume, or an image with all its volumes, or what is left of either. The intent is made durable first: after
  * a crash nobody takes the rest for good, and any host can finish it. Then vdsm's order: ILLEGAL, data, lease, metadata.

@@ -107,7 +107,7 @@ async function judgeImage (area: Area, image: string, exists: boolean, volumes: 
     if (record !== undefined || recordProblem !== undefined) return { state: 'illegal', detail: leased ? `Image ${image} is being deleted.` : recordProblem ?? `The deletion of image ${image} was interrupted.`, fixes: leased ? [] : clean('Finishes the deletion.') }
   }
   if (!exists) return undefined
-  if (image.startsWith(removedPrefix)) return { state: 'illegal', detail: `vdsm was removing this image and was interrupted, or is at it at this moment.`, fixes: clean('Finishes the removal.') }
+  if (image.startsWith(removedPrefix)) return { state: 'illegal', detail: 'vdsm was removing this image and was interrupted, or is at it at this moment.', fixes: clean('Finishes the removal.') }
   if (volumes.length === 0) return { state: 'illegal', detail: `Image ${image} has no volumes: its creation or deletion was interrupted.`, fixes: clean('Removes the empty directory.') }
   const cycle = cycleAmong(volumes.map(({ found }) => ({ volume: found.volume, metadata: found.files.metadata })))
   return cycle.length === 0 ? undefined : { state: 'illegal', detail: cycleDetail(cycle, image), fixes: [] }

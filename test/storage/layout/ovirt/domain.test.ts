@@ -33,8 +33,22 @@ t.test('a volume tells everything that its metadata says, and its chain', async 
   t.same(status.volumes?.map(({ info }) => [info?.parent, info?.children, info?.voltype]), [[noParent, [middle], 'INTERNAL'], [base, [top], 'INTERNAL'], [middle, [], 'LEAF']])
   const info = status.volumes?.[2]?.info
   t.match(info, {
-    uuid: top, domain, image: disk, pool: '', format: 'COW', type: 'SPARSE', disktype: 'DATA', description: '{"DiskAlias":"größe","DiskDescription":""}', legality: 'LEGAL', status: 'OK',
-    generation: 999, sequence: 3, ctime: 1700000000, mtime: 0, capacity: MiB, lease: { path: at(disk, `${top}.lease`), offset: 0 }
+    uuid: top,
+    domain,
+    image: disk,
+    pool: '',
+    format: 'COW',
+    type: 'SPARSE',
+    disktype: 'DATA',
+    description: '{"DiskAlias":"größe","DiskDescription":""}',
+    legality: 'LEGAL',
+    status: 'OK',
+    generation: 999,
+    sequence: 3,
+    ctime: 1700000000,
+    mtime: 0,
+    capacity: MiB,
+    lease: { path: at(disk, `${top}.lease`), offset: 0 }
   })
   t.ok((info?.apparentsize ?? 0) > 65536 && (info?.truesize ?? 0) > 65536)
   const [entry] = await withArea(place, async area => await ovirt.images(area, '', 100))

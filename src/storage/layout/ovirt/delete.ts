@@ -7,11 +7,11 @@ import { assertUnused } from '../../in-use.ts'
 import { takeLease, type Lease } from '../../lease.ts'
 import { outlastOthers } from '../../patience.ts'
 import type { DeleteRequest } from '../../protocol.ts'
-import { keyOf, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord } from '../../record.ts'
+import { keyOf, namedBy, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord } from '../../record.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { recordedVolumes, usersElsewhere } from './inspect.ts'
 import { isOwnCreation, standingOf } from './volume-state.ts'
-import { readVolume, readVolumes, removedPrefix, removeVolume, withImage, writeMetadata, type VolumeFiles } from './volumes.ts'
+import { readVolume, readVolumes, removedPrefix, removeLeasePart, removeVolume, withImage, writeMetadata, type VolumeFiles } from './volumes.ts'
 
 /**
  * Deletes a volume, or an image with all its volumes, or what is left of either. The intent is made durable first: after
@@ -126,6 +126,8 @@ async function remove (area: Area, image: string, directory: Directory, { volume
 async function removeRest (area: Area, image: string, record: CopyRecord | undefined, key: string): Promise<number> {
   const part = record === undefined ? undefined : await look(area.parts, record.copyId)
   if (record !== undefined) await removeFile(area.parts, record.copyId)
+  const { volume } = namedBy(key)
+  if (volume !== undefined) await removeLeasePart(area, volume)
   if (key !== image) await removeDirectory(area.images, image)
   await removeRecord(area.copies, key)
   return Number(part?.blocks ?? 0n) * 512

@@ -5,7 +5,7 @@ import type { Area } from '../../area.ts'
 import { inodeOf } from '../../identity.ts'
 import type { CopyRecord } from '../../record.ts'
 import type { VolumeMetadata } from './volume-metadata.ts'
-import { makeLease, removeVolume, writeMetadata } from './volumes.ts'
+import { makeLease, removeLeasePart, removeVolume, writeMetadata } from './volumes.ts'
 
 /** A volume is as large as vdsm makes it: whole blocks of the largest kind that storage has. */
 export function wholeBlocks (bytes: number): number {
@@ -38,5 +38,6 @@ export async function withdraw (area: Area, image: string, directory: Directory 
     if (inode !== undefined && (data === undefined || inodeOf(data) === inode)) await removeVolume(directory, volume)
     await removeDirectory(area.images, image)
   }
+  await removeLeasePart(area, volume)
   await removeFile(area.parts, copyId)
 }

@@ -107,9 +107,9 @@ export async function writeMetadata (area: Area, directory: Directory, volume: s
  */
 export async function makeLease (area: Area, directory: Directory, volume: string): Promise<void> {
   const name = `${volume}.lease`
-  if (await look(directory, name) !== undefined) return
+  if (await look(directory, name) !== undefined) return await removeLeasePart(area, volume)
   // it gets its name when it is whole: one that a crash left half-made would be taken for good
-  const part = `lease-${volume}`
+  const part = leasePart(volume)
   const fd = await openFile(area.parts, part, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC)
   try {
     if (!area.local) await runOk(['sanlock', 'direct', 'init', '-r', `${area.id}:${volume}:/proc/self/fd/3:0`], { fds: [fd], maxOutput: 64 * 1024, timeoutMs: 60_000 })
@@ -120,6 +120,13 @@ export async function makeLease (area: Area, directory: Directory, volume: strin
     await closeFd(fd)
     await removeFile(area.parts, part)
   }
+}
+
+const leasePart = (volume: string) => `lease-${volume}`
+
+/** Removes what a crash has left of the making of a lease. */
+export async function removeLeasePart (area: Area, volume: string): Promise<void> {
+  await removeFile(area.parts, leasePart(volume))
 }
 
 /** Gives a file that is to become a volume the owner and the mode that vdsm gives it. */

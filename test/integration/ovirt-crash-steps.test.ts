@@ -19,7 +19,7 @@ import { callsOf, runUntilCall } from '../helpers/strace.ts'
 // The same as crash-steps.test.ts, for volumes of an oVirt domain: killed at every durable step, what is left is told
 // truthfully by its state and its .meta, and the fix leads to the end. CRASH_EVERY=1 takes every step.
 
-const every = Number(process.env['CRASH_EVERY'] ?? 12)
+const every = Number(process.env['CRASH_EVERY'] ?? 36)
 const seed = Number(process.env['TORTURE_SEED'] ?? randomBytes(4).readUInt32LE())
 const random = seeded(seed)
 t.setTimeout(every === 1 ? 1_800_000 : 300_000)

@@ -47,16 +47,19 @@ const refuseZeroing = ['event=none', 'iotype=write-zeroes', 'errno=95'] as const
 
 /**
  * A window of a target as `--target-image-opts`, the one form that `convert` takes for a target with a graph.
- * Preallocated targets must never be punched: a redone window would give back what was reserved.
+ * Preallocated targets must never be punched: a redone window would give back what was reserved. Other raw targets are:
+ * there, zeros of a redone window would take space.
  * Several windows of a raw target are written at once, by a process each, and one that opens the file while another does
  * may be refused by qemu's own lock ("resize" lock, qemu 7.2): without `locking`, others must be kept out by other means.
  * `direct` bypasses the page cache, whatever `-t` says; it is what `-t none` does but for the flush at the end.
  * `writeZeros` has zeros written as data: qemu otherwise asks the file system to zero a range, and GlusterFS mounted by
  * FUSE (10.3) says yes to FALLOC_FL_ZERO_RANGE and leaves what was there. Where a new run takes the space of a cluster
  * that a killed one had written, the rest of a cluster that is written in part then reads as old data (shown by a test).
+ * Punched holes do read as zeros there.
  */
 export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking, writeZeros, direct = false, nativeAio = false }: TargetOptions): string {
-  const discard = (prefix: string) => preallocated ? [`${prefix}discard=off`] : []
+  const discarding = preallocated ? 'off' : format === 'raw' ? 'unmap' : undefined
+  const discard = (prefix: string) => discarding === undefined ? [] : [`${prefix}discard=${discarding}`]
   const first = format === 'raw' ? 'file.' : 'file.file.'
   const below = writeZeros ? `${first}image.` : first
   return [

@@ -22,13 +22,13 @@ t.test('no format is left for qemu to guess, whatever the graph', async t => {
 })
 
 t.test('the options of a target say the same as a graph', async t => {
-  t.equal(targetOptions(raw(4), 1048576, 512, { preallocated: false, locking: false, writeZeros: false }), 'driver=raw,offset=1048576,size=512,file.driver=file,file.filename=/proc/self/fd/4,file.locking=off')
+  t.equal(targetOptions(raw(4), 1048576, 512, { preallocated: false, locking: false, writeZeros: false }), 'driver=raw,offset=1048576,size=512,discard=unmap,file.driver=file,file.filename=/proc/self/fd/4,file.locking=off,file.discard=unmap')
   t.equal(targetOptions(qcow2(4), 0, 65536, { preallocated: false, locking: false, writeZeros: false }), 'driver=raw,offset=0,size=65536,file.driver=qcow2,file.file.driver=file,file.file.filename=/proc/self/fd/4')
 })
 
 t.test('a target whose file system may not zero has the zeros written', t => {
   const refused = (file: string) => `${file}.driver=blkdebug,${file}.inject-error.0.event=none,${file}.inject-error.0.iotype=write-zeroes,${file}.inject-error.0.errno=95`
-  t.equal(targetOptions(raw(4), 0, 512, { preallocated: false, locking: false, writeZeros: true }), `driver=raw,offset=0,size=512,${refused('file')},file.image.driver=file,file.image.filename=/proc/self/fd/4,file.image.locking=off`)
+  t.equal(targetOptions(raw(4), 0, 512, { preallocated: false, locking: false, writeZeros: true }), `driver=raw,offset=0,size=512,discard=unmap,${refused('file')},file.discard=unmap,file.image.driver=file,file.image.filename=/proc/self/fd/4,file.image.locking=off,file.image.discard=unmap`)
   t.equal(targetOptions(qcow2(4), 0, 512, { preallocated: true, locking: true, writeZeros: true }), `driver=raw,offset=0,size=512,discard=off,file.driver=qcow2,file.discard=off,${refused('file.file')},file.file.discard=off,file.file.image.driver=file,file.file.image.filename=/proc/self/fd/4,file.file.image.discard=off`)
   t.end()
 })

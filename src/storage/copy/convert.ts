@@ -35,7 +35,7 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
     // A qemu-img that was cut off or stood still must not write when it comes back. GlusterFS with strict locks sees to
     // that, but only for files that are locked: the others it opens anew behind their users' backs (shown by a test).
     locking: !area.local,
-    writeZeros: !area.local,
+    writeZeros: !area.local && (record.format === 'qcow2' || record.allocation === 'preallocated'),
     bytesPerSecond
   })
   let nativeAio = direct

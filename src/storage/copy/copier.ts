@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Progress } from '../../api/task.ts'
 import type { CopySettings } from '../protocol.ts'
-import { total, union, type Ranges } from '../ranges.ts'
+import { subtract, total, union, type Ranges } from '../ranges.ts'
 import { convertWindow } from './convert.ts'
 import { Flusher } from './flusher.ts'
 import { Plan } from './plan.ts'
@@ -163,7 +163,7 @@ export class Copier {
       else windows.push(window)
     }
     if (windows.length === 0) return
-    await this.#session.checkpoint(record => ({ begun: withWindows(record.begun, windows) }))
+    await this.#session.checkpoint(record => ({ begun: mutable(union(record.begun, windows.flatMap(({ writes }) => writes))) }))
     this.#named.push(...windows)
   }
 
@@ -178,7 +178,8 @@ export class Copier {
     } catch (error) {
       if (this.#signal.aborted || !retuned.aborted) throw error
       await this.#session.assertOwnership()
-      await this.#copyWindow({ ...window, fresh: false })
+      // piece by piece: the gaps between them were not touched
+      for (const [start, end] of window.writes) await this.#copyWindow({ ...window, start, end, fresh: false, writes: [[start, end]] })
     }
   }
 
@@ -226,12 +227,17 @@ export class Copier {
       this.#adapt()
     }
     const before = total(this.#session.record.done)
-    await this.#session.checkpoint(record => ({
-      done: withWindows(union(record.done, zero), windows),
-      bytesMoved: record.bytesMoved + moved,
-      windowBytes: this.#windowBytes,
-      ...(this.#rate.bytesPerSecond !== undefined && { bytesPerSecond: this.#rate.bytesPerSecond })
-    }))
+    await this.#session.checkpoint(record => {
+      const done = union(union(record.done, zero), windows.map(({ start, end }) => [start, end]))
+      return {
+        done: mutable(done),
+        // what is done is never begun again, and the record stays small
+        begun: mutable(subtract(record.begun, done)),
+        bytesMoved: record.bytesMoved + moved,
+        windowBytes: this.#windowBytes,
+        ...(this.#rate.bytesPerSecond !== undefined && { bytesPerSecond: this.#rate.bytesPerSecond })
+      }
+    })
     this.#movedBytes += moved
     // windows reach over gaps of zeros that were counted before
     this.#settledBytes += total(this.#session.record.done) - before
@@ -255,8 +261,7 @@ export class Copier {
   }
 }
 
-type CopyRecordRanges = Array<[number, number]>
-
-function withWindows (ranges: Ranges, windows: readonly CopyWindow[]): CopyRecordRanges {
-  return union(ranges, windows.map(({ start, end }) => [start, end])).map(([start, end]) => [start, end])
+/** As the record has ranges. */
+function mutable (ranges: Ranges): Array<[number, number]> {
+  return ranges.map(([start, end]) => [start, end])
 }

@@ -47,7 +47,7 @@ export class Plan {
     this.#copy = cut.rest
     // zeros inside a window are settled with it
     this.#zero = subtract(this.#zero, [[cut.window.start, cut.window.end]])
-    this.#begun = union(this.#begun, [[cut.window.start, cut.window.end]])
+    this.#begun = union(this.#begun, cut.window.writes)
     return cut.window
   }
 

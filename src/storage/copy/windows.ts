@@ -12,10 +12,17 @@ export interface CopyWindow {
   dataBytes: number
   /** Nothing of it was ever begun: the target is known to be zero there. */
   fresh: boolean
+  /** What of it may be written to, which is what the record names before it begins: all but the long gaps of zeros. */
+  writes: Ranges
 }
 
-/** A gap of zeros this long ends a window; a shorter one is skipped by qemu-img itself, cheaper than a new process. */
-const longGapBytes = 256 * 1024 * 1024
+/**
+ * A gap of zeros this long stays out of what the record names. qemu-img skips it, cheaper than a new process, as long as
+ * nothing of the window was begun before; otherwise it ends the window: to zero it all would take longer than to copy.
+ */
+const longGapBytes = 64 * 1024 * 1024
+/** So many pieces of a window, and the record stays small. */
+const maxPieces = 64
 
 /**
  * What is left to do in a part of the disk: the ranges to copy, and the ranges that read as zeros in the source and
@@ -33,14 +40,25 @@ export function planChunk (todo: Ranges, extents: ReadonlyArray<Pick<Extent, 'st
  * Cuts the next window off the ranges to copy: about `windowBytes` of them, from the front. It never reaches over what is
  * done: with several lanes, a crash leaves done and half-done windows alternating, and a gap inside a window is copied.
  */
-export function cutWindow (copy: Ranges, { data, begun, done }: { data: Ranges, begun: Ranges, done: Ranges }, windowBytes: number, align: number): { window: CopyWindow, rest: Ranges } | undefined {
+export function cutWindow (copy: Ranges, { data, begun, done }: { data: Ranges, begun: Ranges, done: Ranges }, windowBytes: number, align: number, longGap = longGapBytes): { window: CopyWindow, rest: Ranges } | undefined {
   const [first] = copy
   if (first === undefined) return undefined
   const start = first[0]
   let end = start
   let copyBytes = 0
+  let piece = start
+  const writes: Array<[number, number]> = []
   for (const [from, to] of copy) {
-    if (end !== start && (from - end >= longGapBytes || total(intersect([[end, from]], done)) > 0)) break
+    if (end !== start) {
+      const isLong = from - end >= longGap
+      if (total(intersect([[end, from]], done)) > 0) break
+      if (isLong && writes.length + 1 === maxPieces) break
+      if ((isLong || writes.length > 0) && total(intersect([[start, to]], begun)) > 0) break
+      if (isLong) {
+        writes.push([piece, end])
+        piece = from
+      }
+    }
     const room = Math.max(align, Math.floor((windowBytes - copyBytes) / align) * align)
     // cut at a multiple of `align` of the disk, wherever the range starts
     const cut = Math.min(to, Math.floor((from + room) / align) * align)
@@ -48,6 +66,7 @@ export function cutWindow (copy: Ranges, { data, begun, done }: { data: Ranges, 
     end = cut
     if (copyBytes >= windowBytes || cut < to) break
   }
+  writes.push([piece, end])
   const within = (ranges: Ranges) => total(intersect([[start, end]], ranges))
-  return { window: { start, end, copyBytes, dataBytes: within(data), fresh: within(begun) === 0 }, rest: subtract(copy, [[start, end]]) }
+  return { window: { start, end, copyBytes, dataBytes: within(data), fresh: within(begun) === 0, writes }, rest: subtract(copy, [[start, end]]) }
 }

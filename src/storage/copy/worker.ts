@@ -76,7 +76,7 @@ export class CopyWorker {
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], progress => { this.#agent.progress(progress) })
     const report = pulse.report.bind(pulse)
     try {
-      if (accepted.record.begun.length === 0) await settleSource(session)
+      if (accepted.record.begun.length === 0 && accepted.record.done.length === 0) await settleSource(session)
       const direct = job.settings.directIo && await takesDirectIo(session.part.fd)
       // no await from here to the copier: a bandwidth that is set in between would be lost
       const copier = new Copier(session, {

@@ -33,13 +33,14 @@ const situation = disk.chain(({ extents, size }) => fc.record({
   done: alignedRanges(size),
   begun: alignedRanges(size),
   windowBytes: fc.integer({ min: 1, max: 100 }),
+  longGap: fc.integer({ min: 1, max: 50 }),
   chunkBytes: fc.integer({ min: 1, max: 10 }).map(count => count * align)
 }))
 
 const dataOf = (extents: readonly Extent[]): Ranges => normalize(extents.filter(({ zero }) => !zero).map(({ start, length }) => [start, start + length]))
 
 /** Plans a whole disk as the worker does: chunk by chunk, window by window. */
-function plan ({ extents, size, done, begun, windowBytes, chunkBytes }: { extents: Extent[], size: number, done: Ranges, begun: Ranges, windowBytes: number, chunkBytes: number }) {
+function plan ({ extents, size, done, begun, windowBytes, longGap, chunkBytes }: { extents: Extent[], size: number, done: Ranges, begun: Ranges, windowBytes: number, longGap: number, chunkBytes: number }) {
   const windows: CopyWindow[] = []
   let zero: Ranges = []
   const data = dataOf(extents)
@@ -50,10 +51,10 @@ function plan ({ extents, size, done, begun, windowBytes, chunkBytes }: { extent
     const planned = planChunk(todo, within, intersect(begun, todo), align)
     zero = union(zero, planned.zero)
     for (let copy = planned.copy; ;) {
-      const cut = cutWindow(copy, { data, begun, done }, windowBytes, align)
+      const cut = cutWindow(copy, { data, begun, done }, windowBytes, align, longGap)
       if (cut === undefined) break
       windows.push(cut.window)
-      begun = union(begun, [[cut.window.start, cut.window.end]])
+      begun = union(begun, cut.window.writes)
       copy = cut.rest
     }
   }
@@ -91,11 +92,25 @@ t.test('a window that was begun in any part is never called fresh', async t => {
   t.doesNotThrow(() => {
     fc.assert(fc.property(situation, of => {
       let begun = of.begun
-      for (const { start, end, fresh } of plan(of).windows) {
+      for (const { start, end, fresh, writes } of plan(of).windows) {
         assert.equal(fresh, total(intersect([[start, end]], begun)) === 0)
-        begun = union(begun, [[start, end]])
+        begun = union(begun, writes)
       }
     }))
+  })
+})
+
+t.test('what a window skips has no data and was never begun, and a window that skips is fresh', async t => {
+  t.doesNotThrow(() => {
+    fc.assert(fc.property(situation, of => {
+      for (const { start, end, fresh, writes } of plan(of).windows) {
+        const skipped = subtract([[start, end]], writes)
+        assert.deepEqual(intersect(skipped, union(dataOf(of.extents), of.begun)), [])
+        assert.ok(fresh || skipped.length === 0)
+        assert.equal(writes[0]?.[0], start)
+        assert.equal(writes.at(-1)?.[1], end)
+      }
+    }), { numRuns: 1000 })
   })
 })
 
@@ -111,24 +126,30 @@ t.test('a window has about the bytes it was asked for: at most what the alignmen
   })
 })
 
-t.test('a short gap of zeros is left inside a window, a long one ends it', async t => {
+t.test('a short gap of zeros is written with its window, a long one is skipped, and ends it where anything was begun', async t => {
   const MiB = 1024 * 1024
-  const cut = (gapBytes: number) => cutWindow([[0, MiB], [MiB + gapBytes, 2 * MiB + gapBytes]], { data: [[0, MiB]], begun: [], done: [] }, 64 * MiB, MiB)?.window
-  t.same(cut(255 * MiB), { start: 0, end: 257 * MiB, copyBytes: 2 * MiB, dataBytes: MiB, fresh: true })
-  t.same(cut(256 * MiB), { start: 0, end: MiB, copyBytes: MiB, dataBytes: MiB, fresh: true })
+  const cut = (gapBytes: number, begun: Ranges = []) => cutWindow([[0, MiB], [MiB + gapBytes, 2 * MiB + gapBytes]], { data: [[0, MiB]], begun, done: [] }, 64 * MiB, MiB)?.window
+  t.same(cut(63 * MiB), { start: 0, end: 65 * MiB, copyBytes: 2 * MiB, dataBytes: MiB, fresh: true, writes: [[0, 65 * MiB]] })
+  t.same(cut(64 * MiB), { start: 0, end: 66 * MiB, copyBytes: 2 * MiB, dataBytes: MiB, fresh: true, writes: [[0, MiB], [65 * MiB, 66 * MiB]] })
+  t.match(cut(64 * MiB, [[MiB, 2 * MiB]]), { end: MiB, fresh: true }, 'nor over what was begun')
+  t.match(cut(64 * MiB, [[65 * MiB, 66 * MiB]]), { end: MiB, fresh: true })
+  t.match(cut(63 * MiB, [[65 * MiB, 66 * MiB]]), { end: 65 * MiB, fresh: true })
+  const many: Ranges = Array.from({ length: 100 }, (_, index) => [index * 100 * MiB, (index * 100 + 1) * MiB])
+  const { window, rest } = cutWindow(many, { data: many, begun: [], done: [] }, 1000 * MiB, MiB) ?? {}
+  t.match([window?.writes.length, rest?.length], [64, 36], 'the record that names them stays small')
 })
 
 t.test('a gap that is done ends a window, however short it is', async t => {
   const MiB = 1024 * 1024
   t.same(cutWindow([[0, MiB], [2 * MiB, 3 * MiB]], { data: [[0, 3 * MiB]], begun: [[0, 3 * MiB]], done: [[MiB, 2 * MiB]] }, 64 * MiB, MiB), {
-    window: { start: 0, end: MiB, copyBytes: MiB, dataBytes: MiB, fresh: false },
+    window: { start: 0, end: MiB, copyBytes: MiB, dataBytes: MiB, fresh: false, writes: [[0, MiB]] },
     rest: [[2 * MiB, 3 * MiB]]
   })
 })
 
 t.test('an alternation of done and not done windows copies none of the done ones', async t => {
   const done: Ranges = Array.from({ length: 20 }, (_, index) => [index * 8, index * 8 + 4])
-  const { windows } = plan({ extents: [{ start: 0, length: 160, zero: false }], size: 160, done, begun: [[0, 160]], windowBytes: 1000, chunkBytes: 160 })
+  const { windows } = plan({ extents: [{ start: 0, length: 160, zero: false }], size: 160, done, begun: [[0, 160]], windowBytes: 1000, longGap: 1000, chunkBytes: 160 })
   t.equal(windows.length, 20)
   t.equal(windows.reduce((sum, { start, end }) => sum + end - start, 0), 80)
 })

@@ -57,7 +57,8 @@ function valueOf (schema) {
 
 const advice = {
   400: 'The request is wrong: change it.',
-  403: 'The request is wrong: change it.',
+  401: 'Send a token or a certificate that the agent knows.',
+  403: 'It is not allowed: ask for more rights, or for the name or origin to be allowed.',
   404: 'Look whether it is there; then the same again.',
   405: 'The request is wrong: change it.',
   408: 'Send it again.',
@@ -67,6 +68,7 @@ const advice = {
   413: 'The request is wrong: change it.',
   415: 'The request is wrong: change it.',
   422: 'Somebody has to look at the image: the same command will fail again.',
+  429: 'Send it again after `Retry-After`.',
   431: 'The request is wrong: change it.',
   500: 'Look at the image. An interrupted copy is continued by `storage.mendImage` or by the same PUT.',
   502: 'Look at Gluster; `excerpt` is what it said.',

@@ -31,6 +31,7 @@ import { taskRoutes } from './http/tasks.ts'
 import type { App } from './http/types.ts'
 import { Metrics } from './metrics/metrics.ts'
 import { Domain } from './storage/attached-domain.ts'
+import { Discovery } from './storage/discovery.ts'
 import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
 import { storageKinds } from './storage/tasks.ts'
@@ -56,6 +57,8 @@ export interface Application {
    * is wrong with them, and those from before stay in force.
    */
   reloadCredentials (auth: Config['auth']): void
+  /** Attaches and detaches domains as another configuration says. What else is different there takes a restart. */
+  reload (config: Config): Promise<void>
   /** Answers whoever waits, ends streams and connections, and stops. Copies stay as they are on the storage. */
   stop (): Promise<void>
 }
@@ -74,7 +77,19 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     gluster: () => gluster.counters,
     events: () => feed
   })
-  const domains = new Domains(config.domains.map(domain => new Domain(domain, log, took => { metrics.domainRead(domain.id, took) })))
+  const domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }), config.domains)
+  const discovery = new Discovery(log)
+  let wanted = config
+  let attaching: Promise<void> = Promise.resolve()
+  /** One look after the other: the last one decides. */
+  const attach = () => {
+    attaching = attaching.then(async () => {
+      const { domains: configured, discover } = wanted
+      const found = discover.length === 0 ? [] : await discovery.find(discover, configured, domains.options())
+      domains.reconcile([...configured, ...found])
+    })
+    return attaching
+  }
   const host = { id: config.hostId, ...(config.publicUrl !== undefined && { url: config.publicUrl }) }
   const feed: Feed = new Feed({
     instance,
@@ -200,6 +215,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     start: async () => {
       await http.ready()
       domains.start()
+      void attach()
       const [first, ...more] = config.listen
       if (first === undefined) throw new Error('a configuration always has a listener')
       restrict(http.server, first)
@@ -211,7 +227,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       }
       // nobody is made to wait for the programs that these begin with
       poller.start()
-      recovery.start(domains.prepared())
+      recovery.start(attaching.then(async () => { await domains.prepared() }))
       return [http.server, ...others].map(addressOf)
     },
     reloadCredentials: auth => {
@@ -220,7 +236,15 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
         if (server instanceof TlsServer && credentials.certificates !== undefined) server.setSecureContext(credentials.certificates.options)
       }
     },
-    prepared: async () => { await domains.prepared() },
+    prepared: async () => {
+      await attaching
+      await domains.prepared()
+    },
+    reload: async next => {
+      wanted = next
+      await attach()
+      await domains.prepared()
+    },
     stop: async () => { await http.close() }
   }
 }

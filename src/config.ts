@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { dirname, resolve, sep } from 'node:path'
+import { dirname, join, resolve, sep } from 'node:path'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Ajv, type ErrorObject } from 'ajv'
-import { domainIdPattern } from './api/names.ts'
+import { domainIdPattern, uuidPattern } from './api/names.ts'
 import { Words } from './api/schema.ts'
 import { scopes } from './auth/scope.ts'
 
@@ -48,10 +48,14 @@ const AuthConfig = group({
 
 const DomainConfig = Type.Object({
   id: Type.String({ pattern: domainIdPattern, description: 'The same on every host that shares the domain.' }),
-  layout: Type.Literal('directory', { default: 'directory' }),
+  layout: Words(['directory', 'ovirt'], { default: 'directory', description: '`ovirt`: a file domain of oVirt (storage format V5), whose id is its SDUUID.' }),
   path: Type.String({ minLength: 1, description: 'Absolute, or relative to the configuration file.' }),
   create: Type.Boolean({ default: false, description: 'Make the domain in an empty directory. Never set it where a file system must be mounted first.' }),
   sample: Type.Boolean({ default: false, description: 'Make a sample image in an empty domain.' }),
+  owner: Type.Optional(Type.Object({
+    uid: Type.Integer({ minimum: 0 }),
+    gid: Type.Integer({ minimum: 0 })
+  }, { ...strict, description: 'Who is to have the files made in a domain of the layout `ovirt`. vdsm and kvm (36:36) unless given, when the agent is run as root.' })),
   bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that the copies of this agent from and to the domain may have together.' }))
 }, strict)
 
@@ -64,6 +68,7 @@ export const ConfigSchema = Type.Object({
   hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, description: 'What this host is called in copy records; the host name by default.' })),
   publicUrl: Type.Optional(Type.String({ maxLength: 2000, description: 'Where other hosts can reach this agent; stands in copy records.' })),
   domains: Type.Array(DomainConfig, { default: [{ id: 'local', layout: 'directory', path: './var/images', create: true, sample: true }] }),
+  discover: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Mount roots. Below each, every directory that is named by a UUID and has dom_md/metadata in it is attached as a domain of the layout `ovirt`, at the start and on SIGHUP.' }),
   recovery: Words(['manual', 'own', 'any'], { default: 'manual', description: '`manual`: an interrupted copy waits for mendImage. `own`: at its start the agent continues what this host was copying. `any`: and, every minute, what any host has left.' }),
   copy: group({
     maxConcurrent: Type.Integer({ minimum: 1, default: 4, description: 'Copies that run at the same time; others wait in order.' }),
@@ -134,7 +139,8 @@ export function parseConfig (value: unknown, base: string): Config {
     hostId: given.hostId ?? hostname(),
     listen,
     auth,
-    domains
+    domains,
+    discover: given.discover.map(root => resolve(base, root))
   })
 }
 
@@ -222,11 +228,15 @@ function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['aut
   if (missing.length > 0) throw new ConfigError(`The agent does not listen on ${host} without ${missing.join(' and ')}: beyond loopback others can reach it, and it can overwrite disks. Or set "listen" to {"host": "127.0.0.1"} or to {"unix": "/run/vdsm-tasks.sock"}.`)
 }
 
-function checkDomains (domains: ReadonlyArray<{ id: string, path: string }>): void {
+const isUuid = new RegExp(uuidPattern)
+
+function checkDomains (domains: ReadonlyArray<Static<typeof DomainConfig>>): void {
   const ids = new Set<string>()
-  for (const { id, path } of domains) {
+  for (const { id, path, layout, create, sample } of domains) {
     if (ids.has(id)) throw new ConfigError(`Two domains in the configuration have the id "${id}".`)
     ids.add(id)
+    if (layout === 'ovirt' && (create || sample)) throw new ConfigError(`Domain "${id}" in the configuration has the layout ovirt: such domains are made by the engine, so "create" and "sample" cannot be set.`)
+    if (layout === 'ovirt' && !isUuid.test(id)) throw new ConfigError(`Domain "${id}" in the configuration has the layout ovirt: its id must be its SDUUID, which ${join(path, 'dom_md/metadata')} tells.`)
     const outer = domains.find(other => other.id !== id && (path === other.path || path.startsWith(other.path.endsWith(sep) ? other.path : other.path + sep)))
     if (outer !== undefined) throw new ConfigError(`Domain "${id}" (${path}) lies in domain "${outer.id}" (${outer.path}). Domains must not be nested.`)
   }

@@ -93,15 +93,24 @@ function build (config: Config, log: Logger): Application {
   }
 }
 
-/** SIGHUP: tokens, certificates and allowed clients are read anew. If something is wrong with them, the old ones stay in force. */
+/**
+ * SIGHUP: the configuration is read anew. Tokens, certificates, allowed clients and domains change with it, all else takes a
+ * restart. What is wrong is logged, and stays as it was.
+ */
 function reloadOnHangup (app: Application, file: string | undefined, log: Logger): void {
-  process.on('SIGHUP', () => {
+  const reload = async () => {
+    const next = loadConfig(file, process.cwd())
     try {
-      app.reloadCredentials(loadConfig(file, process.cwd()).auth)
+      app.reloadCredentials(next.auth)
       log.info('tokens and certificates were read anew')
-    } catch (error) {
-      log.error({ err: error }, `tokens and certificates stay as they were: ${error instanceof Error ? error.message : String(error)}`)
+    } catch (err) {
+      log.error({ err }, `tokens and certificates stay as they were: ${err instanceof Error ? err.message : String(err)}`)
     }
+    await app.reload(next)
+    log.info('the configuration was read again: domains are attached and detached')
+  }
+  process.on('SIGHUP', () => {
+    reload().catch((err: unknown) => { log.error({ err }, 'the configuration cannot be used; what was in force still is') })
   })
 }
 

@@ -2,11 +2,15 @@ import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Strict, Time, Words } from './schema.ts'
 import { DomainId } from './names.ts'
 
+export const Layout = Words(['directory', 'ovirt'], { description: '`directory`: plain image files; `ovirt`: a file domain of oVirt, storage format V5.' })
+export type Layout = Static<typeof Layout>
+
 export const DomainStatus = Strict({
   domain: DomainId,
-  layout: Words(['directory']),
+  layout: Layout,
   path: Type.String({ description: 'Where the domain is on this host.' }),
   state: Words(['available', 'unavailable', 'unresponsive'], { description: '`unavailable`: not mounted, or not the domain it should be; `unresponsive`: its file system does not answer.' }),
+  leaving: Type.Optional(Type.Boolean({ description: 'It is no longer in the configuration: it takes no new tasks, and is detached when those that use it have ended.' })),
   detail: Type.Optional(Type.String({ description: 'Why it is not available.' })),
   bytesTotal: Type.Optional(Bytes('Size of the file system.')),
   bytesFree: Type.Optional(Bytes('Free space on it.')),

@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Ref, Strict, Time, Words } from './schema.ts'
-import { DomainId, ImageName, TaskId } from './names.ts'
+import { DomainId, ImageName, TaskId, VolumeId } from './names.ts'
 import { Format } from './format.ts'
 import { TaskSpec } from './kinds.ts'
 
@@ -9,7 +9,7 @@ export const ImageState = Words(['ok', 'copying', 'interrupted', 'illegal'], {
 })
 export type ImageState = Static<typeof ImageState>
 
-export const ImageRef = Strict({ domain: DomainId, image: ImageName }, { description: 'An image.' })
+export const ImageRef = Strict({ domain: DomainId, image: ImageName, volume: Type.Optional(VolumeId) }, { description: 'An image.' })
 export type ImageRef = Static<typeof ImageRef>
 
 /** What the copy record on the storage says, the same from every host. */
@@ -34,6 +34,7 @@ export type CopyProgress = Static<typeof CopyProgress>
 export const Copy = Strict({
   domain: DomainId,
   image: ImageName,
+  volume: Type.Optional(VolumeId),
   state: Words(['copying', 'interrupted', 'done', 'illegal']),
   copy: Ref(CopyProgress)
 }, { $id: 'Copy', description: 'A copy record and whether somebody is working on it.' })
@@ -47,6 +48,42 @@ export const Fix = Strict({
 }, { $id: 'Fix', description: 'A way out of a broken state: what it means, and the task body to send with PUT /tasks/{id}.' })
 export type Fix = Static<typeof Fix>
 
+/** The names and words are those of vdsm's Volume.getInfo; numbers are numbers. */
+export const VolumeInfo = Strict({
+  uuid: VolumeId,
+  domain: Type.String({ description: 'DOMAIN.' }),
+  image: Type.String({ description: 'IMAGE. Another image than the one that the volume is read in: it is a volume of that template, shared by hard link.' }),
+  pool: Type.String({ description: 'Always empty: format V5 has no such key.' }),
+  parent: Type.String({ description: 'PUUID; the zero UUID if it has none.' }),
+  children: Type.Array(VolumeId, { description: 'Volumes of the same image that have it as parent.' }),
+  format: Words(['RAW', 'COW']),
+  type: Words(['SPARSE', 'PREALLOCATED']),
+  voltype: Words(['LEAF', 'INTERNAL', 'SHARED']),
+  disktype: Type.String(),
+  description: Type.String(),
+  legality: Words(['LEGAL', 'ILLEGAL', 'FAKE']),
+  status: Words(['OK', 'ILLEGAL', 'INVALID'], { description: '`INVALID`: its data is missing.' }),
+  generation: Type.Integer({ description: 'GEN: counts the changes, 0 to 999, and wraps.' }),
+  sequence: Type.Integer({ description: 'SEQ.' }),
+  ctime: Type.Integer({ description: 'CTIME: seconds since 1970.' }),
+  mtime: Type.Integer({ description: 'Always 0: format V5 has no such key.' }),
+  capacity: Bytes('CAP: the size of the disk that a guest sees.'),
+  apparentsize: Bytes('The length of the file.'),
+  truesize: Bytes('Bytes that the file takes up on the storage.'),
+  lease: Type.Optional(Strict({ path: Type.String(), offset: Type.Integer() }, { description: 'Where the sanlock lease of the volume is; absent when there is no such file.' }))
+}, { $id: 'VolumeInfo', description: 'What vdsm tells of a volume.' })
+export type VolumeInfo = Static<typeof VolumeInfo>
+
+export const Volume = Strict({
+  volume: VolumeId,
+  state: ImageState,
+  detail: Type.Optional(Type.String({ description: 'Why the volume is not `ok`, in words.' })),
+  info: Type.Optional(Ref(VolumeInfo)),
+  copy: Type.Optional(Ref(CopyProgress)),
+  fixes: Type.Array(Ref(Fix))
+}, { $id: 'Volume', description: 'A volume of an image in a domain of the layout `ovirt`. Without `info` its metadata is missing or cannot be used.' })
+export type Volume = Static<typeof Volume>
+
 export const ImageStatus = Strict({
   domain: DomainId,
   image: ImageName,
@@ -56,6 +93,7 @@ export const ImageStatus = Strict({
   actualSize: Bytes('Bytes that the image takes up on the storage.'),
   detail: Type.Optional(Type.String({ description: 'Why the image is not `ok`, in words.' })),
   copy: Type.Optional(Ref(CopyProgress)),
+  volumes: Type.Optional(Type.Array(Ref(Volume), { description: 'In domains of the layout `ovirt`: its volumes, the base first.' })),
   fixes: Type.Array(Ref(Fix)),
   observedAt: Time('When the storage was looked at.')
 }, { $id: 'ImageStatus', description: 'What the storage says about an image.' })
@@ -66,12 +104,14 @@ export const ImageEntry = Strict({
   format: Type.Optional(Format),
   fileSize: Bytes('The length of the file.'),
   actualSize: Bytes('Bytes that the file takes up on the storage.'),
-  modifiedAt: Time('When the file was last written.')
+  modifiedAt: Time('When the file was last written.'),
+  volumes: Type.Optional(Type.Integer({ description: 'In domains of the layout `ovirt`: how many volumes it has. Their sizes are added up.' }))
 }, { $id: 'ImageEntry', description: 'An image as a look at the directory tells it, without opening it.' })
 export type ImageEntry = Static<typeof ImageEntry>
 
 export const BrokenImage = Strict({
   image: ImageName,
+  volume: Type.Optional(VolumeId),
   state: ImageState,
   detail: Type.String(),
   fixes: Type.Array(Ref(Fix))

@@ -1,17 +1,21 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Discriminated, Ref, Strict, Words } from './schema.ts'
-import { DomainId, ImageName } from './names.ts'
+import { DomainId, ImageName, VolumeId } from './names.ts'
 import { Allocation, ClusterSize, Format } from './format.ts'
 import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance, glusterKinds, CommitRemoveBrickResult, StartOperationResult, StopOperationResult } from './gluster-kinds.ts'
+
+const Volume = Type.Optional(VolumeId)
 
 const Bandwidth = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'At most this many bytes per second.', examples: [104857600] })
 
 export const CopyImage = Strict({
   kind: Type.Literal('storage.copyImage'),
-  source: Strict({ domain: DomainId, image: ImageName, format: Type.Optional(Format) }),
+  source: Strict({ domain: DomainId, image: ImageName, volume: Volume, format: Type.Optional(Format) }),
   target: Strict({
     domain: DomainId,
     image: ImageName,
+    volume: Volume,
+    generation: Type.Optional(Type.Integer({ minimum: 0, maximum: 999, description: 'In domains of the layout `ovirt`: the target is an existing, empty volume of this generation. Without it the volume is created.' })),
     format: Type.Optional(Format),
     allocation: Type.Optional(Allocation),
     clusterSize: Type.Optional(ClusterSize)
@@ -37,6 +41,7 @@ export const MendImage = Strict({
   kind: Type.Literal('storage.mendImage'),
   domain: DomainId,
   image: ImageName,
+  volume: Volume,
   bandwidth: Type.Optional(Bandwidth)
 }, {
   $id: 'MendImage',
@@ -49,10 +54,13 @@ export const CreateImage = Strict({
   kind: Type.Literal('storage.createImage'),
   domain: DomainId,
   image: ImageName,
+  volume: Volume,
   format: Type.Optional(Format),
-  virtualSize: Bytes('The size of the disk that a guest sees.', { multipleOf: 512 }),
+  virtualSize: Bytes('The size of the disk that a guest sees. In domains of the layout `ovirt` it is rounded up to 4 KiB.', { multipleOf: 512 }),
   allocation: Type.Optional(Allocation),
-  clusterSize: Type.Optional(ClusterSize)
+  clusterSize: Type.Optional(ClusterSize),
+  description: Type.Optional(Type.String({ maxLength: 210, pattern: '^[^\\r\\n]*$', description: 'DESCRIPTION of the volume, in domains of the layout `ovirt`.' })),
+  diskType: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_]{1,16}$', description: 'DISKTYPE of the volume, in domains of the layout `ovirt`; DATA unless given.' }))
 }, {
   $id: 'CreateImage',
   description: 'Creates an empty image.',
@@ -63,15 +71,16 @@ export type CreateImage = Static<typeof CreateImage>
 export const DeleteImage = Strict({
   kind: Type.Literal('storage.deleteImage'),
   domain: DomainId,
-  image: ImageName
+  image: ImageName,
+  volume: Volume
 }, {
   $id: 'DeleteImage',
-  description: 'Deletes an image, also an unfinished copy. Accepted when the intent is durable: from then on any host can finish it. Where a foreign file took the name of an unfinished copy, only the copy is removed.',
+  description: 'Deletes an image, also an unfinished copy. In domains of the layout `ovirt`, one volume of it if that is given, and no volume that has children. Accepted when the intent is durable: from then on any host can finish it. Where a foreign file took the name of an unfinished copy, only the copy is removed.',
   examples: [{ kind: 'storage.deleteImage', domain: 'local', image: 'copy.qcow2' }]
 })
 export type DeleteImage = Static<typeof DeleteImage>
 
-const Readable = { domain: DomainId, image: ImageName, format: Type.Optional(Format) }
+const Readable = { domain: DomainId, image: ImageName, volume: Volume, format: Type.Optional(Format) }
 
 export const VerifyImage = Strict({
   kind: Type.Literal('storage.verifyImage'),
@@ -96,6 +105,8 @@ export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createI
 export const CopyResult = Strict({
   domain: DomainId,
   image: ImageName,
+  volume: Volume,
+  generation: Type.Optional(Type.Integer({ minimum: 0, maximum: 999, description: 'What GEN of the volume has become.' })),
   bytesTotal: Bytes('The virtual size of the copy.'),
   bytesCopied: Bytes('Bytes of the virtual disk that this run settled: copied, or found to be zero.'),
   bytesMoved: Bytes('Bytes of data that this run read and wrote.'),
@@ -106,10 +117,10 @@ export const CopyResult = Strict({
 }, { $id: 'CopyResult', description: 'What a copy has done.' })
 export type CopyResult = Static<typeof CopyResult>
 
-export const CreateResult = Strict({ domain: DomainId, image: ImageName }, { $id: 'CreateResult', description: 'What was created.' })
+export const CreateResult = Strict({ domain: DomainId, image: ImageName, volume: Volume }, { $id: 'CreateResult', description: 'What was created.' })
 export type CreateResult = Static<typeof CreateResult>
 
-export const DeleteResult = Strict({ domain: DomainId, image: ImageName, bytesFreed: Bytes('Bytes that the storage got back.') }, { $id: 'DeleteResult', description: 'What was deleted.' })
+export const DeleteResult = Strict({ domain: DomainId, image: ImageName, volume: Volume, bytesFreed: Bytes('Bytes that the storage got back.') }, { $id: 'DeleteResult', description: 'What was deleted.' })
 export type DeleteResult = Static<typeof DeleteResult>
 
 export const VerifyResult = Strict({

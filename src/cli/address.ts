@@ -6,17 +6,20 @@ import type { Session } from './session.ts'
 export interface ImageAddress {
   domain: string
   image: string
+  /** Of the image, in a domain of the layout `ovirt`. */
+  volume?: string
 }
 
 /**
- * Finds the image that `domain/image` or the path of a file means, by the domains that the agent has. The same words may
+ * Finds the image that `domain/image`, `domain/image/volume` or the path of a file means, by the domains that the agent has. The same words may
  * mean both: then the domain goes first, and `./` in front makes it a path.
  */
 export async function findImage ({ client, directory }: Session, text: string): Promise<ImageAddress> {
   const domains = await client.domains()
-  const [, prefix = '', image = ''] = /^([^/]+)\/([^/]+)$/.exec(text) ?? []
+  const [, prefix = '', image = '', volume] = /^([^/]+)\/([^/]+)(?:\/([^/]+))?$/.exec(text) ?? []
   const named = domains.find(({ domain }) => domain === prefix)
-  if (named !== undefined) return { domain: prefix, image }
+  // of other domains, it can only be a path
+  if (named !== undefined && (volume === undefined || named.layout === 'ovirt')) return { domain: prefix, image, ...(volume !== undefined && { volume }) }
   const path = resolve(directory, text)
   const folder = dirname(path)
   const inside = domains.find(domain => domain.path === folder) ?? await findReal(domains, folder)
@@ -37,8 +40,8 @@ async function findReal<T extends { path: string }> (domains: readonly T[], fold
 }
 
 /** As `findImage` reads it. */
-export function nameOf ({ domain, image }: ImageAddress): string {
-  return `${domain}/${image}`
+export function nameOf ({ domain, image, volume }: { domain: string, image: string, volume?: string | undefined }): string {
+  return volume === undefined ? `${domain}/${image}` : `${domain}/${image}/${volume}`
 }
 
 /** For a line that is to be pasted into a shell. */

@@ -466,8 +466,11 @@ export interface components {
              * @example local
              */
             domain: string;
-            /** @enum {string} */
-            layout: "directory";
+            /**
+             * @description `directory`: plain image files; `ovirt`: a file domain of oVirt, storage format V5.
+             * @enum {string}
+             */
+            layout: "directory" | "ovirt";
             /** @description Where the domain is on this host. */
             path: string;
             /**
@@ -475,6 +478,8 @@ export interface components {
              * @enum {string}
              */
             state: "available" | "unavailable" | "unresponsive";
+            /** @description It is no longer in the configuration: it takes no new tasks, and is detached when those that use it have ended. */
+            leaving?: boolean;
             /** @description Why it is not available. */
             detail?: string;
             /** @description Size of the file system. */
@@ -512,6 +517,11 @@ export interface components {
                  * @example sample.raw
                  */
                 image: string;
+                /**
+                 * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+                 * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+                 */
+                volume?: string;
             };
             /** @description The host that wrote the record last. */
             host: {
@@ -566,6 +576,11 @@ export interface components {
              * @example sample.raw
              */
             image: string;
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
             /** @enum {string} */
             state: "copying" | "interrupted" | "done" | "illegal";
             copy: components["schemas"]["CopyProgress"];
@@ -604,6 +619,11 @@ export interface components {
                  */
                 image: string;
                 /**
+                 * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+                 * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+                 */
+                volume?: string;
+                /**
                  * @description The image format. It follows from the extension of the name (`.qcow2`; `.raw`, `.img`, `.iso` are raw) or is given; it is never guessed from the content.
                  * @enum {string}
                  */
@@ -620,6 +640,13 @@ export interface components {
                  * @example sample.raw
                  */
                 image: string;
+                /**
+                 * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+                 * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+                 */
+                volume?: string;
+                /** @description In domains of the layout `ovirt`: the target is an existing, empty volume of this generation. Without it the volume is created. */
+                generation?: number;
                 /**
                  * @description The image format. It follows from the extension of the name (`.qcow2`; `.raw`, `.img`, `.iso` are raw) or is given; it is never guessed from the content.
                  * @enum {string}
@@ -676,6 +703,11 @@ export interface components {
              */
             image: string;
             /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
+            /**
              * @description At most this many bytes per second.
              * @example 104857600
              */
@@ -707,11 +739,16 @@ export interface components {
              */
             image: string;
             /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
+            /**
              * @description The image format. It follows from the extension of the name (`.qcow2`; `.raw`, `.img`, `.iso` are raw) or is given; it is never guessed from the content.
              * @enum {string}
              */
             format?: "raw" | "qcow2";
-            /** @description The size of the disk that a guest sees. */
+            /** @description The size of the disk that a guest sees. In domains of the layout `ovirt` it is rounded up to 4 KiB. */
             virtualSize: number;
             /**
              * @description `sparse` takes up space as data is written; `preallocated` reserves all of it at the start.
@@ -723,9 +760,13 @@ export interface components {
              * @enum {integer}
              */
             clusterSize?: 512 | 1024 | 2048 | 4096 | 8192 | 16384 | 32768 | 65536 | 131072 | 262144 | 524288 | 1048576 | 2097152;
+            /** @description DESCRIPTION of the volume, in domains of the layout `ovirt`. */
+            description?: string;
+            /** @description DISKTYPE of the volume, in domains of the layout `ovirt`; DATA unless given. */
+            diskType?: string;
         };
         /**
-         * @description Deletes an image, also an unfinished copy. Accepted when the intent is durable: from then on any host can finish it. Where a foreign file took the name of an unfinished copy, only the copy is removed.
+         * @description Deletes an image, also an unfinished copy. In domains of the layout `ovirt`, one volume of it if that is given, and no volume that has children. Accepted when the intent is durable: from then on any host can finish it. Where a foreign file took the name of an unfinished copy, only the copy is removed.
          * @example {
          *       "kind": "storage.deleteImage",
          *       "domain": "local",
@@ -748,6 +789,11 @@ export interface components {
              * @example sample.raw
              */
             image: string;
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
         };
         /**
          * @description Compares what a guest would see in two images. Succeeds whether they are identical or not: the result tells.
@@ -778,6 +824,11 @@ export interface components {
              */
             image: string;
             /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
+            /**
              * @description The image format. It follows from the extension of the name (`.qcow2`; `.raw`, `.img`, `.iso` are raw) or is given; it is never guessed from the content.
              * @enum {string}
              */
@@ -793,6 +844,11 @@ export interface components {
                  * @example sample.raw
                  */
                 image: string;
+                /**
+                 * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+                 * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+                 */
+                volume?: string;
                 /**
                  * @description The image format. It follows from the extension of the name (`.qcow2`; `.raw`, `.img`, `.iso` are raw) or is given; it is never guessed from the content.
                  * @enum {string}
@@ -819,6 +875,11 @@ export interface components {
              * @example sample.raw
              */
             image: string;
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
             /**
              * @description `ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`.
              * @enum {string}
@@ -848,6 +909,78 @@ export interface components {
              * @description When the file was last written.
              */
             modifiedAt: string;
+            /** @description In domains of the layout `ovirt`: how many volumes it has. Their sizes are added up. */
+            volumes?: number;
+        };
+        /** @description What vdsm tells of a volume. */
+        VolumeInfo: {
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            uuid: string;
+            /** @description DOMAIN. */
+            domain: string;
+            /** @description IMAGE. Another image than the one that the volume is read in: it is a volume of that template, shared by hard link. */
+            image: string;
+            /** @description Always empty: format V5 has no such key. */
+            pool: string;
+            /** @description PUUID; the zero UUID if it has none. */
+            parent: string;
+            /** @description Volumes of the same image that have it as parent. */
+            children: string[];
+            /** @enum {string} */
+            format: "RAW" | "COW";
+            /** @enum {string} */
+            type: "SPARSE" | "PREALLOCATED";
+            /** @enum {string} */
+            voltype: "LEAF" | "INTERNAL" | "SHARED";
+            disktype: string;
+            description: string;
+            /** @enum {string} */
+            legality: "LEGAL" | "ILLEGAL" | "FAKE";
+            /**
+             * @description `INVALID`: its data is missing.
+             * @enum {string}
+             */
+            status: "OK" | "ILLEGAL" | "INVALID";
+            /** @description GEN: counts the changes, 0 to 999, and wraps. */
+            generation: number;
+            /** @description SEQ. */
+            sequence: number;
+            /** @description CTIME: seconds since 1970. */
+            ctime: number;
+            /** @description Always 0: format V5 has no such key. */
+            mtime: number;
+            /** @description CAP: the size of the disk that a guest sees. */
+            capacity: number;
+            /** @description The length of the file. */
+            apparentsize: number;
+            /** @description Bytes that the file takes up on the storage. */
+            truesize: number;
+            /** @description Where the sanlock lease of the volume is; absent when there is no such file. */
+            lease?: {
+                path: string;
+                offset: number;
+            };
+        };
+        /** @description A volume of an image in a domain of the layout `ovirt`. Without `info` its metadata is missing or cannot be used. */
+        Volume: {
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume: string;
+            /**
+             * @description `ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`.
+             * @enum {string}
+             */
+            state: "ok" | "copying" | "interrupted" | "illegal";
+            /** @description Why the volume is not `ok`, in words. */
+            detail?: string;
+            info?: components["schemas"]["VolumeInfo"];
+            copy?: components["schemas"]["CopyProgress"];
+            fixes: components["schemas"]["Fix"][];
         };
         /** @description What the storage says about an image. */
         ImageStatus: {
@@ -878,6 +1011,8 @@ export interface components {
             /** @description Why the image is not `ok`, in words. */
             detail?: string;
             copy?: components["schemas"]["CopyProgress"];
+            /** @description In domains of the layout `ovirt`: its volumes, the base first. */
+            volumes?: components["schemas"]["Volume"][];
             fixes: components["schemas"]["Fix"][];
             /**
              * Format: date-time
@@ -1341,6 +1476,13 @@ export interface components {
              * @example sample.raw
              */
             image: string;
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
+            /** @description What GEN of the volume has become. */
+            generation?: number;
             /** @description The virtual size of the copy. */
             bytesTotal: number;
             /** @description Bytes of the virtual disk that this run settled: copied, or found to be zero. */
@@ -1367,6 +1509,11 @@ export interface components {
              * @example sample.raw
              */
             image: string;
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
         };
         /** @description What was deleted. */
         DeleteResult: {
@@ -1380,6 +1527,11 @@ export interface components {
              * @example sample.raw
              */
             image: string;
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
             /** @description Bytes that the storage got back. */
             bytesFreed: number;
         };
@@ -1696,8 +1848,35 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            /** @description The Host or Origin header is not allowed. */
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -2,7 +2,7 @@ import { Agent, Readiness } from '../api/agent.ts'
 import { DomainStatus } from '../api/domain.ts'
 import { eventSchemas } from '../api/event.ts'
 import { CommitRemoveBrick, FinalNumbers, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../api/gluster-kinds.ts'
-import { BrokenImage, Copy, CopyProgress, Fix, ImageEntry, ImageStatus } from '../api/image.ts'
+import { BrokenImage, Copy, CopyProgress, Fix, ImageEntry, ImageStatus, Volume, VolumeInfo } from '../api/image.ts'
 import { CopyImage, CreateImage, DeleteImage, MendImage, resultSchemas, TaskSpec, VerifyImage } from '../api/kinds.ts'
 import { GlusterBrick, GlusterVolume, GlusterVolumeList, Operation, OperationEstimate, OperationList, OperationNode, OperationRate, OperationTotals } from '../api/operation.ts'
 import { Problem } from '../api/problem.ts'
@@ -13,7 +13,7 @@ import type { App } from './types.ts'
 export function addSchemas (app: App): void {
   const schemas = [
     Problem, Agent, Readiness, DomainStatus, CopyProgress, Copy, CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, TaskSpec,
-    Fix, BrokenImage, ImageEntry, ImageStatus, Progress, Task, TaskList, Preview,
+    Fix, BrokenImage, ImageEntry, VolumeInfo, Volume, ImageStatus, Progress, Task, TaskList, Preview,
     StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick, FinalNumbers,
     GlusterBrick, GlusterVolume, GlusterVolumeList, OperationList, Operation, OperationEstimate, OperationNode, OperationRate, OperationTotals, ...resultSchemas, ...eventSchemas
   ]

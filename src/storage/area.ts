@@ -1,19 +1,30 @@
 import { constants } from 'node:fs'
 import { mkdir, readdir, statfs } from 'node:fs/promises'
+import type { Layout } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, entry, hasCode, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes, type Directory } from '../system/directory.ts'
+import { closeFd, entry, hasCode, isRoot, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes, type Directory } from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
+import { parseDomainMetadata } from './layout/ovirt/domain-metadata.ts'
 
 /** Where a domain is: what the processes that work on it are told. */
 export interface DomainPlace {
   id: string
   path: string
+  /** `directory` unless given. */
+  layout?: Layout
+  /** Who is to have what is made in an oVirt domain: vdsm and kvm unless given, if we may give it to them. */
+  owner?: { uid: number, gid: number } | undefined
 }
 
 /** A domain whose directories are held open. */
 export interface Area {
   readonly id: string
+  readonly path: string
+  readonly layout: Layout
+  readonly owner: DomainPlace['owner']
   readonly root: Directory
+  /** Where its images are. */
+  readonly images: Directory
   readonly copies: Directory
   readonly leases: Directory
   readonly parts: Directory
@@ -26,6 +37,9 @@ export interface Area {
 
 const home = '.vdsm-tasks'
 const marker = 'domain.json'
+/** The users vdsm and kvm of oVirt hosts. */
+const vdsmOwner = { uid: 36, gid: 36 }
+const metadataFile = 'dom_md/metadata'
 const rooms = ['copies', 'leases', 'parts'] as const
 
 // statfs(2) magic numbers of file systems on this host's own disks or memory: ext2-4, XFS, Btrfs, tmpfs, ZFS, overlay, F2FS
@@ -37,23 +51,29 @@ const cloningFileSystems = new Set([0x58465342, 0x9123683e, 0x2fc12fc1, 0xca451a
  * Opens a domain and makes sure that it is the one it should be. A directory without our marker is refused: an
  * unmounted file system is an empty directory, and nobody may fill it. Throws `domain-unavailable`.
  */
-export async function openArea ({ id, path }: DomainPlace): Promise<Area> {
+export async function openArea (place: DomainPlace): Promise<Area> {
+  const { id, path, layout = 'directory', owner = layout === 'ovirt' && isRoot() ? vdsmOwner : undefined } = place
   const opened: Directory[] = []
   const keep = (directory: Directory) => { opened.push(directory); return directory }
   const close = async () => { await Promise.all(opened.map(async ({ fd }) => { await closeFd(fd) })) }
   try {
     const root = keep(await openDirectory(path))
+    if (layout === 'ovirt') {
+      await checkMetadata(root, place)
+      await makeRooms(root, owner)
+    }
+    const images = layout === 'ovirt' ? keep(await openSubdirectory(root, 'images')) : root
     const own = keep(await openSubdirectory(root, home))
-    await checkMarker(own, id, path)
+    if (layout === 'directory') await checkMarker(own, id, path)
     const copies = keep(await openSubdirectory(own, 'copies'))
     const leases = keep(await openSubdirectory(own, 'leases'))
     const parts = keep(await openSubdirectory(own, 'parts'))
     const { type } = await statfs(entry(root, '.'))
-    return { id, root, copies, leases, parts, local: localFileSystems.has(type), clones: cloningFileSystems.has(type), close }
+    return { id, path, layout, owner, root, images, copies, leases, parts, local: localFileSystems.has(type), clones: cloningFileSystems.has(type), close }
   } catch (error) {
     await close()
     if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'ENOTCONN', 'ESTALE', 'EHOSTDOWN')) {
-      throw new AppError('domain-unavailable', `Domain ${id} is not available: ${path} is not a directory with ${home}/${marker} in it. Is the file system mounted? "create": true in the configuration makes a new domain in an empty directory.`, { cause: error })
+      throw new AppError('domain-unavailable', `Domain ${id} is not available: ${path} is not a directory with ${layout === 'ovirt' ? `${metadataFile} and images` : `${home}/${marker}`} in it. Is the file system mounted?${layout === 'ovirt' ? '' : ' "create": true in the configuration makes a new domain in an empty directory.'}`, { cause: error })
     }
     throw error
   }
@@ -91,11 +111,43 @@ async function checkMarker (own: Directory, id: string, path: string): Promise<v
   if (foundId !== id) throw unavailable(`belongs to domain ${JSON.stringify(foundId)}`)
 }
 
+/** Makes sure that this is the oVirt domain it should be: its own metadata are the marker there. */
+async function checkMetadata (root: Directory, { id, path }: DomainPlace): Promise<void> {
+  const directory = await openSubdirectory(root, 'dom_md')
+  try {
+    const fd = await openFile(directory, 'metadata', constants.O_RDONLY)
+    try {
+      const { id: found } = parseDomainMetadata(await readBytes(fd, 64 * 1024), `${path}/${metadataFile}`)
+      if (found !== id) throw new AppError('domain-unavailable', `Domain ${id} is not available: ${path}/${metadataFile} belongs to domain ${found}. In the configuration, the id of an oVirt domain is its SDUUID.`)
+    } finally {
+      await closeFd(fd)
+    }
+  } finally {
+    await closeFd(directory.fd)
+  }
+}
+
+/** Our own directories in a domain that somebody else has made. */
+async function makeRooms (root: Directory, owner: DomainPlace['owner']): Promise<void> {
+  const access = { mode: 0o755, owner }
+  const names = await readdir(entry(root, '.'))
+  if (!names.includes(home)) await makeDirectory(root, home, access)
+  const own = await openSubdirectory(root, home)
+  try {
+    const found = await readdir(entry(own, '.'))
+    for (const room of rooms) if (!found.includes(room)) await makeDirectory(own, room, access)
+  } finally {
+    await closeFd(own.fd)
+  }
+}
+
 /**
  * Makes what is missing in a domain: its own directories, and with `create` the marker too, in an empty or missing
  * directory. The marker comes last, so a crash in between leaves a directory that is not yet a domain.
  */
-export async function prepareArea ({ id, path }: DomainPlace, create: boolean): Promise<void> {
+export async function prepareArea ({ id, path, layout }: DomainPlace, create: boolean): Promise<void> {
+  // its rooms are made when it is opened: it may be mounted only later
+  if (layout === 'ovirt') return
   if (create) await mkdir(path, { recursive: true })
   const root = await openDirectory(path)
   try {

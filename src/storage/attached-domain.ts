@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DomainStatus } from '../api/domain.ts'
+import type { DomainStatus, Layout } from '../api/domain.ts'
 import type { Format } from '../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../api/image.ts'
 import type { CreateResult, DeleteResult } from '../api/kinds.ts'
@@ -9,11 +9,11 @@ import { programFolder } from '../location.ts'
 import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
-import type { CreateRequest, DomainAgentFunctions, DomainFunctions, Host } from './protocol.ts'
+import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions } from './protocol.ts'
 import { Snapshots } from './snapshot.ts'
 
 export interface DomainOptions extends DomainPlace {
-  layout: 'directory'
+  layout: Layout
   /** Make the domain in an empty directory. */
   create: boolean
   /** Make a sample image in it if it has none. */
@@ -42,7 +42,7 @@ const maxLate = 4
 /** One storage domain, as the agent sees it: a child process that does all its file access, and deadlines. */
 export class Domain {
   readonly place: DomainPlace
-  readonly layout: 'directory'
+  readonly layout: Layout
   /** Resolves when the domain was prepared for the first time, or could not be. */
   readonly prepared: Promise<void>
   #settlePrepared: () => void = () => {}
@@ -57,12 +57,13 @@ export class Domain {
   #child: DomainChild | undefined
   #late = 0
   #stopped = false
+  #leaving = false
   #sweeper: NodeJS.Timeout | undefined
 
   /** @param observe told how long each read took, and whether it was answered before its deadline. */
   constructor (options: DomainOptions, log: Log, observe: ReadObserver = () => {}) {
     this.#observe = observe
-    this.place = { id: options.id, path: options.path }
+    this.place = { id: options.id, path: options.path, layout: options.layout, ...(options.owner !== undefined && { owner: options.owner }) }
     this.layout = options.layout
     this.#options = options
     this.#log = log
@@ -87,8 +88,18 @@ export class Domain {
     this.#child?.end()
   }
 
+  /** It is no longer wanted, but tasks are at work on it. */
+  setLeaving (leaving: boolean): void {
+    this.#leaving = leaving
+  }
+
   /** State, size and free space; never throws. */
   async status (): Promise<DomainStatus> {
+    const status = await this.#look()
+    return this.#leaving ? { ...status, leaving: true } : status
+  }
+
+  async #look (): Promise<DomainStatus> {
     return await this.#descriptions.get('', async () => {
       const base = { domain: this.id, layout: this.layout, path: this.place.path, observedAt: new Date().toISOString() }
       try {
@@ -135,7 +146,7 @@ export class Domain {
   }
 
   /** `accepted` is called when the intent is durable. */
-  async delete (request: { image: string, host: Host, taskId: string }, accepted: () => void): Promise<DeleteResult> {
+  async delete (request: DeleteRequest, accepted: () => void): Promise<DeleteResult> {
     const call = randomUUID()
     this.#onAccepted.set(call, accepted)
     try {

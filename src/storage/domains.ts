@@ -1,21 +1,36 @@
+import type { Layout } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
-import type { Domain } from './attached-domain.ts'
+import type { Domain, DomainOptions } from './attached-domain.ts'
 import type { DomainPlace } from './area.ts'
 
-/** The domains this agent works on. */
-export class Domains {
-  readonly #domains: ReadonlyMap<string, Domain>
+interface Attached {
+  domain: Domain
+  options: DomainOptions
+  /** Tasks that are at work on it. */
+  uses: number
+  /** It goes when the last of them has ended; what is to take its place, if anything. */
+  leaving?: { next?: DomainOptions } | undefined
+}
 
-  constructor (domains: readonly Domain[]) {
-    this.#domains = new Map(domains.map(domain => [domain.id, domain]))
+/** The domains this agent works on. They come and go with its configuration. */
+export class Domains {
+  readonly #make: (options: DomainOptions) => Domain
+  readonly #attached = new Map<string, Attached>()
+  #started = false
+
+  constructor (make: (options: DomainOptions) => Domain, options: readonly DomainOptions[]) {
+    this.#make = make
+    for (const one of options) this.#attach(one)
   }
 
   start (): void {
-    for (const domain of this.#domains.values()) domain.start()
+    this.#started = true
+    for (const { domain } of this.#attached.values()) domain.start()
   }
 
   stop (): void {
-    for (const domain of this.#domains.values()) domain.stop()
+    this.#started = false
+    for (const { domain } of this.#attached.values()) domain.stop()
   }
 
   /** Resolves when every domain has been prepared, or could not be. */
@@ -23,19 +38,73 @@ export class Domains {
     await Promise.all(this.all().map(async domain => { await domain.prepared }))
   }
 
-  all (): Domain[] { return [...this.#domains.values()] }
+  /**
+   * Attaches the domains that are new and detaches those that are no longer wanted, or wanted otherwise. One that tasks are
+   * at work on stays until they have ended, and takes no new ones.
+   */
+  reconcile (wanted: readonly DomainOptions[]): void {
+    for (const [id, attached] of this.#attached) {
+      const options = wanted.find(one => one.id === id)
+      attached.leaving = options === undefined ? {} : isSame(options, attached.options) ? undefined : { next: options }
+      attached.domain.setLeaving(attached.leaving !== undefined)
+      this.#settle(id, attached)
+    }
+    for (const options of wanted) if (!this.#attached.has(options.id)) this.#attach(options)
+  }
+
+  /** Keeps domains attached until the returned function is called. Throws `domain-unavailable` for one that is leaving. */
+  use (ids: readonly string[]): () => void {
+    const used = [...new Set(ids)].flatMap(id => {
+      const attached = this.#attached.get(id)
+      return attached === undefined ? [] : [{ id, attached }]
+    })
+    for (const { id, attached } of used) if (attached.leaving !== undefined) throw new AppError('domain-unavailable', `Domain ${id} is no longer in the configuration: it is detached when the tasks that use it have ended.`)
+    for (const { attached } of used) attached.uses++
+    return () => {
+      for (const { id, attached } of used) {
+        attached.uses--
+        this.#settle(id, attached)
+      }
+    }
+  }
+
+  all (): Domain[] { return [...this.#attached.values()].map(({ domain }) => domain) }
+
+  /** As they were attached. */
+  options (): DomainOptions[] { return [...this.#attached.values()].map(({ options }) => options) }
 
   /** The bandwidth that copies from and to a domain may have together, of those that have a limit. */
   ceilings (): ReadonlyMap<string, number> {
     return new Map(this.all().flatMap(({ id, bandwidth }) => bandwidth === undefined ? [] : [[id, bandwidth]]))
   }
 
+  /** How the images of a domain are kept; of one that is not there, the commonest. */
+  layoutOf (id: string): Layout { return this.#attached.get(id)?.options.layout ?? 'directory' }
+
   places (): DomainPlace[] { return this.all().map(({ place }) => place) }
 
   /** Throws `domain-not-found`. */
   get (id: string): Domain {
-    const domain = this.#domains.get(id)
-    if (domain === undefined) throw new AppError('domain-not-found', `This agent has no domain ${id}. GET /domains lists those it has.`)
-    return domain
+    const attached = this.#attached.get(id)
+    if (attached === undefined) throw new AppError('domain-not-found', `This agent has no domain ${id}. GET /domains lists those it has.`)
+    return attached.domain
   }
+
+  #attach (options: DomainOptions): void {
+    const domain = this.#make(options)
+    this.#attached.set(options.id, { domain, options, uses: 0 })
+    if (this.#started) domain.start()
+  }
+
+  #settle (id: string, attached: Attached): void {
+    if (attached.leaving === undefined || attached.uses > 0 || this.#attached.get(id) !== attached) return
+    attached.domain.stop()
+    this.#attached.delete(id)
+    if (attached.leaving.next !== undefined) this.#attach(attached.leaving.next)
+  }
+}
+
+function isSame (a: DomainOptions, b: DomainOptions): boolean {
+  return a.path === b.path && a.layout === b.layout && a.create === b.create && a.sample === b.sample && a.bandwidth === b.bandwidth &&
+    a.owner?.uid === b.owner?.uid && a.owner?.gid === b.owner?.gid
 }

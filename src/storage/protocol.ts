@@ -11,17 +11,18 @@ export interface Host {
   url?: string
 }
 
-/** An image and the format to read it in. */
+/** An image, or a volume of one, and the format to read it in. Of a volume, its metadata tell that. */
 export interface ImageAddress {
   domain: string
   image: string
-  format: Format
+  volume?: string | undefined
+  format?: Format | undefined
 }
 
 export interface CopyRequest {
   what: 'copy'
   source: ImageAddress
-  target: { domain: string, image: string, format: Format, allocation: Allocation, clusterSize?: number | undefined }
+  target: { domain: string, image: string, volume?: string | undefined, generation?: number | undefined, format?: Format | undefined, allocation: Allocation, clusterSize?: number | undefined }
   verify: boolean
   onExisting: 'refuse' | 'replace'
   /** Begin although it looks as if the target's domain had too little space. */
@@ -32,6 +33,7 @@ export interface MendRequest {
   what: 'mend'
   domain: string
   image: string
+  volume?: string | undefined
 }
 
 export interface CopySettings {
@@ -122,10 +124,20 @@ export interface DomainDescription {
 
 export interface CreateRequest {
   image: string
+  volume?: string | undefined
+  description?: string | undefined
+  diskType?: string | undefined
   format: Format
   virtualSize: number
   allocation: Allocation
   clusterSize?: number | undefined
+  host: Host
+  taskId: string
+}
+
+export interface DeleteRequest {
+  image: string
+  volume?: string | undefined
   host: Host
   taskId: string
 }
@@ -142,7 +154,7 @@ export interface DomainFunctions {
   sweep (): Promise<Outcome<string[]>>
   create (request: CreateRequest): Promise<Outcome<CreateResult>>
   /** `accept` is called on the agent when the intent is durable. */
-  delete (request: { image: string, host: Host, taskId: string, call: string }): Promise<Outcome<DeleteResult>>
+  delete (request: DeleteRequest & { call: string }): Promise<Outcome<DeleteResult>>
 }
 
 /** What a domain process tells the agent. */

@@ -1,9 +1,10 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
 import { type CopyProgress } from '../api/image.ts'
-import { DomainId, ImageName } from '../api/names.ts'
+import { DomainId, ImageName, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, Strict, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
 import { closeFd, hasCode, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
@@ -13,8 +14,17 @@ import { areRanges, total } from './ranges.ts'
 
 const RangeList = Type.Array(Type.Tuple([Type.Integer({ minimum: 0 }), Type.Integer({ minimum: 0 })]))
 
+const Generation = Type.Integer({ minimum: 0, maximum: 999 })
+
 /** One file of the source: the image itself, then its backing files down to the base. */
-export const SourceFile = Strict({ image: ImageName, format: Format, identity: Identity })
+export const SourceFile = Strict({
+  image: ImageName,
+  volume: Type.Optional(VolumeId),
+  format: Format,
+  identity: Identity,
+  /** GEN of the volume. */
+  generation: Type.Optional(Generation)
+})
 export type SourceFile = Static<typeof SourceFile>
 
 /**
@@ -28,11 +38,20 @@ export const CopyRecord = Strict({
   phase: Words(['creating', 'copying', 'finishing', 'done', 'deleting']),
   domain: DomainId,
   image: ImageName,
+  /** In domains of volumes. Absent there in the intent to delete a whole image. */
+  volume: Type.Optional(VolumeId),
+  /** GEN of the volume before the copy; the end of the copy adds one. */
+  generation: Type.Optional(Generation),
+  /** The volume was there before the copy, empty and of this generation. */
+  given: Type.Optional(Type.Literal(true)),
   format: Format,
   allocation: Allocation,
   /** As it was asked for. */
   clusterSize: Type.Optional(ClusterSize),
   virtualSize: Bytes(''),
+  /** What a volume that is being made is to say of itself. */
+  description: Type.Optional(Type.String({ maxLength: 512 })),
+  diskType: Type.Optional(Type.String({ maxLength: 512 })),
   verify: Type.Boolean(),
   /** Absent when an empty image is being created. */
   source: Type.Optional(Strict({
@@ -44,7 +63,7 @@ export const CopyRecord = Strict({
   /** The image that has the target's name, and is good until the copy takes its place. */
   replaces: Type.Optional(Identity),
   bandwidth: Type.Optional(Type.Integer({ minimum: 1 })),
-  /** The part's inode, from `copying` on. */
+  /** The part's inode, from `copying` on; of a volume, from before it gets its name. */
   inode: Type.Optional(Type.String()),
   windowBytes: Type.Integer({ minimum: 0 }),
   /** Durable on the target. */
@@ -69,10 +88,34 @@ export type CopyRecord = Static<typeof CopyRecord>
 const validator = TypeCompiler.Compile(CopyRecord)
 const maxRecordBytes = 4 * 1024 * 1024
 
-const fileName = (image: string) => `${image}.json`
-const temporaryName = (image: string) => `${image}.json.new`
+const fileName = (key: string) => `${key}.json`
+const temporaryName = (key: string) => `${key}.json.new`
 
-/** The image that a file in `copies/` is about, and whether it is a whole record or an unfinished write of one. */
+/** An image, or a volume of one, in a domain that is known. */
+export interface Named {
+  image: string
+  volume?: string | undefined
+}
+
+/** What the record and the lease of an image or volume are called. Images with volumes are named by UUIDs, so no two have one key. */
+export function keyOf ({ image, volume }: Named): string {
+  return volume === undefined ? image : `${image}.${volume}`
+}
+
+/** An image or volume as it is called in messages. */
+export function wordsOf ({ image, volume }: Named): string {
+  return volume === undefined ? image : `${image}/${volume}`
+}
+
+const volumeKey = new RegExp(`^(.+)\\.(${uuidPattern.slice(1, -1)})$`)
+
+/** The image and volume that a key stands for, in a domain whose images have volumes. */
+export function namedBy (key: string): Named {
+  const [, image, volume] = volumeKey.exec(key) ?? []
+  return image === undefined ? { image: key } : { image, volume }
+}
+
+/** The image that a file in `copies/` is about, by its key, and whether it is a whole record or an unfinished write of one. */
 export function recordedImage (file: string): { image: string, whole: boolean } | undefined {
   const match = /^(.+)\.json(\.new)?$/.exec(file)
   return match?.[1] === undefined ? undefined : { image: match[1], whole: match[2] === undefined }
@@ -82,10 +125,10 @@ export function recordedImage (file: string): { image: string, whole: boolean } 
  * Reads the record of an image; undefined if there is none. Throws `record-invalid` for anything that this product
  * would not have written: on a shared storage, other hosts can put there what they like.
  */
-export async function readRecord (copies: Directory, domain: string, image: string): Promise<CopyRecord | undefined> {
+export async function readRecord (copies: Directory, domain: string, key: string): Promise<CopyRecord | undefined> {
   let bytes
   try {
-    const fd = await openFile(copies, fileName(image), constants.O_RDONLY)
+    const fd = await openFile(copies, fileName(key), constants.O_RDONLY)
     try {
       bytes = await readBytes(fd, maxRecordBytes)
     } finally {
@@ -93,23 +136,23 @@ export async function readRecord (copies: Directory, domain: string, image: stri
     }
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return undefined
-    if (error instanceof NotAFileError) throw invalid(image, 'it is not a regular file')
+    if (error instanceof NotAFileError) throw invalid(key, 'it is not a regular file')
     throw error
   }
-  return parseRecord(bytes.toString(), domain, image)
+  return parseRecord(bytes.toString(), domain, key)
 }
 
 /** Checks the text of a record. Throws `record-invalid` with the first thing that is wrong. */
-export function parseRecord (text: string, domain: string, image: string): CopyRecord {
+export function parseRecord (text: string, domain: string, key: string): CopyRecord {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (error) {
-    throw invalid(image, 'it is not JSON', error)
+    throw invalid(key, 'it is not JSON', error)
   }
-  if (!validator.Check(value)) throw invalid(image, firstFlaw(value))
-  if (value.domain !== domain || value.image !== image) throw invalid(image, 'it names another image')
-  if (!areRanges(value.done, value.virtualSize) || !areRanges(value.begun, value.virtualSize)) throw invalid(image, 'its ranges are not in order')
+  if (!validator.Check(value)) throw invalid(key, firstFlaw(value))
+  if (value.domain !== domain || keyOf(value) !== key) throw invalid(key, 'it names another image')
+  if (!areRanges(value.done, value.virtualSize) || !areRanges(value.begun, value.virtualSize)) throw invalid(key, 'its ranges are not in order')
   return value
 }
 
@@ -118,8 +161,8 @@ function firstFlaw (value: unknown): string {
   return `${first?.path ?? '/'}: ${first?.message ?? 'wrong'}`
 }
 
-function invalid (image: string, what: string, cause?: unknown): AppError {
-  return new AppError('record-invalid', `The copy record of ${image} cannot be used: ${what}. deleteImage removes the image together with its record.`, { cause })
+function invalid (key: string, what: string, cause?: unknown): AppError {
+  return new AppError('record-invalid', `The copy record of ${key} cannot be used: ${what}. deleteImage removes the image together with its record.`, { cause })
 }
 
 /**
@@ -127,16 +170,67 @@ function invalid (image: string, what: string, cause?: unknown): AppError {
  * written: a copy that nobody can read the record of can only be deleted.
  */
 export async function writeRecord (copies: Directory, record: CopyRecord): Promise<void> {
-  const { image } = record
-  if (!validator.Check(record)) throw new Error(`the copy record of ${image} would be wrong: ${firstFlaw(record)}`)
-  await replaceFile(copies, fileName(image), temporaryName(image), JSON.stringify(record) + '\n')
+  const key = keyOf(record)
+  if (!validator.Check(record)) throw new Error(`the copy record of ${key} would be wrong: ${firstFlaw(record)}`)
+  await replaceFile(copies, fileName(key), temporaryName(key), JSON.stringify(record) + '\n')
+}
+
+/** Reads a record, and tells one that cannot be read from one that is not there. */
+export async function readAnyRecord (copies: Directory, domain: string, key: string): Promise<{ record: CopyRecord | undefined, broken: boolean }> {
+  try {
+    return { record: await readRecord(copies, domain, key), broken: false }
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== 'record-invalid') throw error
+    return { record: undefined, broken: true }
+  }
+}
+
+/** Writes an intent to delete; with no space left for it, the deletion goes on without, or nobody could ever make space. */
+export async function writeIntent (copies: Directory, intent: CopyRecord, record: CopyRecord | undefined): Promise<void> {
+  try {
+    // the part keeps the name that it has
+    await writeRecord(copies, record === undefined ? intent : { ...intent, copyId: record.copyId })
+  } catch (error) {
+    if (!hasCode(error, 'ENOSPC', 'EDQUOT')) throw error
+    await removeRecord(copies, keyOf(intent))
+  }
 }
 
 /** Removes the record and what an interrupted write may have left. Returns whether anything was there. */
-export async function removeRecord (copies: Directory, image: string): Promise<boolean> {
-  const temporary = await removeFile(copies, temporaryName(image))
-  const record = await removeFile(copies, fileName(image))
+export async function removeRecord (copies: Directory, key: string): Promise<boolean> {
+  const temporary = await removeFile(copies, temporaryName(key))
+  const record = await removeFile(copies, fileName(key))
   return temporary || record
+}
+
+/** A record of the one kind that has no source: of an image that is being created or deleted. */
+export function sourcelessRecord (area: { id: string }, named: Named, phase: 'creating' | 'deleting', { host, taskId }: Pick<CopyRecord, 'host' | 'taskId'>, shape: Pick<CopyRecord, 'format' | 'virtualSize' | 'allocation' | 'clusterSize' | 'description' | 'diskType'>): CopyRecord {
+  const now = new Date().toISOString()
+  const { format, virtualSize, allocation, clusterSize, description, diskType } = shape
+  return {
+    version: 1,
+    copyId: randomUUID(),
+    phase,
+    domain: area.id,
+    image: named.image,
+    ...(named.volume !== undefined && { volume: named.volume }),
+    format,
+    virtualSize,
+    allocation,
+    ...(clusterSize !== undefined && { clusterSize }),
+    ...(description !== undefined && { description }),
+    ...(diskType !== undefined && { diskType }),
+    verify: false,
+    windowBytes: 0,
+    done: [],
+    begun: [],
+    bytesMoved: 0,
+    epoch: 1,
+    host,
+    ...(taskId !== undefined && { taskId }),
+    createdAt: now,
+    checkpointAt: now
+  }
 }
 
 /** The record as callers see it. */
@@ -146,7 +240,7 @@ export function progressOf (record: CopyRecord): CopyProgress {
   return {
     copyId,
     phase,
-    ...(source !== undefined && image !== undefined && { source: { domain: source.domain, image: image.image } }),
+    ...(source !== undefined && image !== undefined && { source: { domain: source.domain, image: image.image, ...(image.volume !== undefined && { volume: image.volume }) } }),
     host,
     ...(taskId !== undefined && { taskId }),
     bytesTotal: record.virtualSize,

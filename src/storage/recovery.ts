@@ -71,13 +71,13 @@ export class Recovery {
   }
 
   async #mend (domain: Pick<Domain, 'id' | 'fixes'>, ours: ReadonlySet<string>): Promise<void> {
-    for (const { image, fixes } of await domain.fixes()) {
-      const key = keyOf({ domain: domain.id, image })
+    for (const { image, volume, fixes } of await domain.fixes()) {
+      const key = keyOf({ domain: domain.id, image, volume })
       const mend = fixes.find(({ action }) => action === 'mend')
       const { count, notBefore } = this.#attempts.get(key) ?? { count: 0, notBefore: 0 }
       if (!ours.has(key) || mend === undefined || performance.now() < notBefore || this.#stopped) continue
       this.#attempts.set(key, { count: count + 1, notBefore: performance.now() + Math.min(firstPauseMs * 2 ** count, longestPauseMs) })
-      const id = taskIdOf(domain.id, image)
+      const id = taskIdOf(domain.id, volume === undefined ? image : `${image}.${volume}`)
       try {
         this.#options.claim(id, mend.task)
         this.#options.log.info({ domain: domain.id, image, task: id, attempt: count + 1 }, `continuing the interrupted copy ${image} in domain ${domain.id}`)
@@ -88,8 +88,8 @@ export class Recovery {
   }
 }
 
-function keyOf ({ domain, image }: { domain: string, image: string }): string {
-  return `${domain}/${image}`
+function keyOf ({ domain, image, volume }: { domain: string, image: string, volume?: string | undefined }): string {
+  return volume === undefined ? `${domain}/${image}` : `${domain}/${image}/${volume}`
 }
 
 const isTaskId = new RegExp(taskIdPattern)

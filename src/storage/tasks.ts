@@ -1,11 +1,11 @@
 import type { Format } from '../api/format.ts'
-import type { ImageState } from '../api/image.ts'
+import type { ImageState, ImageStatus } from '../api/image.ts'
 import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import { AppError } from '../errors.ts'
+import { checkAddress, readableFormat, writableFormat } from './addresses.ts'
 import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
-import { sourceFormat, targetFormat } from './names.ts'
 import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host } from './protocol.ts'
 import { Shares } from './shares.ts'
 
@@ -66,7 +66,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
   const rates = new Map<string, number>()
-  const shares = new Shares({ host: settings.bandwidth, domains: domains.ceilings() })
+  const shares = new Shares({ host: settings.bandwidth, get domains () { return domains.ceilings() } })
   const announce = async (domain: string, image: string, taskId: string) => {
     try {
       const { state, observedAt } = await domains.get(domain).image(image, undefined)
@@ -117,76 +117,83 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     }
   }
 
-  return {
+  return keepAttached(domains, {
     'storage.copyImage': {
       cancelable: true,
       tunable: true,
       queue: 'copy',
-      check: ({ source, target }) => {
+      check: ({ source, target, onExisting }) => {
         if (name(source) === name(target)) throw new AppError('same-image', `Source and target are both ${name(source)}. Choose another target.`)
-        sourceFormat(source.image, source.format)
-        checkClusterSize(target.image, targetFormat(target.image, target.format), target.clusterSize)
+        readableFormat(domains.layoutOf(source.domain), source)
+        const layout = domains.layoutOf(target.domain)
+        writableFormat(layout, target)
+        if (layout === 'ovirt' && onExisting === 'replace') throw new AppError('not-supported', 'A volume is not replaced. Create another one, or delete it first.')
       },
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
       run: async (spec, context) => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(spec), spec.bandwidth), context)
+        return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(domains, spec), spec.bandwidth), context)
       },
       preview: async spec => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await previewInWorker(job('dry-run', copyRequest(spec), spec.bandwidth))
+        return await previewInWorker(job('dry-run', copyRequest(domains, spec), spec.bandwidth))
       }
     },
     'storage.mendImage': {
       cancelable: true,
       tunable: true,
       queue: 'copy',
-      check: () => {},
+      check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async (spec, context) => {
         const source = await assertMendable(spec)
-        const { domain, image, bandwidth } = spec
-        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image }, bandwidth), context)
+        const release = domains.use(source === undefined ? [] : [source])
+        const { domain, image, volume, bandwidth } = spec
+        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image, volume }, bandwidth), context).finally(release)
       },
       preview: async spec => {
         await assertMendable(spec)
-        const { domain, image, bandwidth } = spec
-        return await previewInWorker(job('dry-run', { what: 'mend', domain, image }, bandwidth))
+        const { domain, image, volume, bandwidth } = spec
+        return await previewInWorker(job('dry-run', { what: 'mend', domain, image, volume }, bandwidth))
       }
     },
     'storage.createImage': {
       cancelable: false,
       tunable: false,
-      check: ({ image, format, clusterSize }) => { checkClusterSize(image, targetFormat(image, format), clusterSize) },
+      check: spec => { writtenFormat(domains, spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image, format, virtualSize, allocation, clusterSize }, { id }) => {
+      run: async (spec, { id }) => {
+        const { domain, image, volume, virtualSize, allocation, clusterSize, description, diskType } = spec
         await assertAnswer(domain)
         const result = await domains.get(domain).create({
-          image, format: targetFormat(image, format), virtualSize, allocation: allocation ?? 'sparse', clusterSize, host, taskId: id
+          image, volume, format: writtenFormat(domains, spec), virtualSize, allocation: allocation ?? 'sparse', clusterSize, description, diskType, host, taskId: id
         })
         void announce(domain, image, id)
         return result
       },
-      preview: async ({ domain, image, virtualSize }) => {
-        const state = await domains.get(domain).image(image, undefined).then(({ state }) => state, absent)
-        if (state !== 'absent') throw new AppError('image-exists', `There is an image ${image} in domain ${domain} (${state}). Delete it first, or choose another name.`)
+      preview: async ({ domain, image, volume, virtualSize }) => {
+        const state = await domains.get(domain).image(image, undefined).then(status => stateOf(status, volume), absent)
+        if (state !== 'absent') throw new AppError('image-exists', `There is an image ${wordsOf(image, volume)} in domain ${domain} (${state}). Delete it first, or choose another name.`)
         return { outcome: 'create', bytesTotal: virtualSize }
       }
     },
     'storage.deleteImage': {
       cancelable: false,
       tunable: false,
-      check: () => {},
+      check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image }, { id, accepted }) => {
+      run: async ({ domain, image, volume }, { id, accepted }) => {
         await assertAnswer(domain)
-        const result = await domains.get(domain).delete({ image, host, taskId: id }, accepted)
+        const result = await domains.get(domain).delete({ image, volume, host, taskId: id }, accepted)
         void announce(domain, image, id)
         return result
       },
-      preview: async ({ domain, image }) => {
-        const { actualSize, state } = await domains.get(domain).image(image, undefined)
-        return { outcome: 'delete', state, bytesToFree: actualSize }
+      preview: async ({ domain, image, volume }) => {
+        const status = await domains.get(domain).image(image, undefined)
+        const state = stateOf(status, volume)
+        if (state === 'absent') throw new AppError('image-not-found', `There is no volume ${volume} in image ${image} of domain ${domain}.`)
+        const bytesToFree = volume === undefined ? status.actualSize : status.volumes?.find(found => found.volume === volume)?.info?.truesize ?? 0
+        return { outcome: 'delete', state, bytesToFree }
       }
     },
     'storage.verifyImage': {
@@ -195,19 +202,43 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       queue: 'copy',
       check: spec => {
         if (name(spec) === name(spec.against)) throw new AppError('same-image', `${name(spec)} is to be compared with itself. Choose another image.`)
-        sourceFormat(spec.image, spec.format)
-        sourceFormat(spec.against.image, spec.against.format)
+        readableFormat(domains.layoutOf(spec.domain), spec)
+        readableFormat(domains.layoutOf(spec.against.domain), spec.against)
       },
       uses: spec => ({ shared: [name(spec), name(spec.against)], exclusive: [] }),
-      run: async ({ domain, image, format, against }, context) => {
+      run: async (spec, context) => {
+        const { domain, image, volume, against } = spec
         await assertAnswer(domain, against.domain)
         return await verifyInWorker({
-          image: { domain, image, format: sourceFormat(image, format) },
-          against: { ...against, format: sourceFormat(against.image, against.format) },
+          image: { domain, image, volume, format: readableFormat(domains.layoutOf(domain), spec) },
+          against: { ...against, format: readableFormat(domains.layoutOf(against.domain), against) },
           places: domains.places()
         }, settings, context)
       }
     }
+  })
+}
+
+/** Keeps the domains of a task attached while it runs. */
+function keepAttached (domains: Domains, kinds: StorageKinds): StorageKinds {
+  const keep = <Spec, Result>(kind: StorageKind<Spec, Result>): StorageKind<Spec, Result> => ({
+    ...kind,
+    run: async (spec, context) => {
+      const { shared, exclusive } = kind.uses(spec)
+      const release = domains.use([...shared, ...exclusive].map(named => named.slice(0, named.indexOf('/'))))
+      try {
+        return await kind.run(spec, context)
+      } finally {
+        release()
+      }
+    }
+  })
+  return {
+    'storage.copyImage': keep(kinds['storage.copyImage']),
+    'storage.mendImage': keep(kinds['storage.mendImage']),
+    'storage.createImage': keep(kinds['storage.createImage']),
+    'storage.deleteImage': keep(kinds['storage.deleteImage']),
+    'storage.verifyImage': keep(kinds['storage.verifyImage'])
   }
 }
 
@@ -216,15 +247,26 @@ function absent (error: unknown): 'absent' {
   throw error
 }
 
-function checkClusterSize (image: string, format: Format, clusterSize: number | undefined): void {
-  if (format === 'raw' && clusterSize !== undefined) throw new AppError('bad-request', `${image} is to be raw, and raw images have no clusters. Leave out "clusterSize", or choose qcow2.`)
+/** The state of an image, or of the volume of it that is meant. */
+function stateOf ({ state, volumes }: ImageStatus, volume: string | undefined): ImageState | 'absent' {
+  if (volume === undefined) return state
+  return volumes?.find(found => found.volume === volume)?.state ?? 'absent'
 }
 
-function copyRequest ({ source, target, verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {
+/** A new image has no source that could tell its format. */
+function writtenFormat (domains: Domains, spec: CreateImage): Format {
+  const format = writableFormat(domains.layoutOf(spec.domain), spec)
+  if (format === undefined) throw new AppError('format-unknown', `The name of a volume does not tell its format. Give "format": "raw" or "qcow2" for ${wordsOf(spec.image, spec.volume)}.`)
+  return format
+}
+
+const wordsOf = (image: string, volume: string | undefined) => volume === undefined ? image : `${image}/${volume}`
+
+function copyRequest (domains: Domains, { source, target, verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {
   return {
     what: 'copy',
-    source: { ...source, format: sourceFormat(source.image, source.format) },
-    target: { ...target, format: targetFormat(target.image, target.format), allocation: target.allocation ?? 'sparse' },
+    source: { ...source, format: readableFormat(domains.layoutOf(source.domain), source) },
+    target: { ...target, format: writableFormat(domains.layoutOf(target.domain), target), allocation: target.allocation ?? 'sparse' },
     verify: verify ?? false,
     onExisting: onExisting ?? 'refuse',
     ignoreSpace: ignoreSpace ?? false

@@ -1,5 +1,6 @@
+import process from 'node:process'
 import { promisify } from 'node:util'
-import { close, constants, fchmod, fstat, ftruncate, open, read, type BigIntStats } from 'node:fs'
+import { close, constants, fchmod, fchown, fstat, ftruncate, open, read, type BigIntStats } from 'node:fs'
 import { copyFile, lstat } from 'node:fs/promises'
 
 // Plain numbers, not FileHandles: a handle that is garbage-collected closes its descriptor, and with it goes its lock.
@@ -7,11 +8,30 @@ const openFd = promisify(open)
 export const closeFd = promisify(close)
 export const truncateFd = promisify(ftruncate)
 export const chmodFd = promisify(fchmod)
+const chownFd = promisify(fchown)
 const readFd = promisify(read)
 
 /** Size, times and numbers of an open file. */
 export const statFd: (fd: number) => Promise<BigIntStats> =
   fd => new Promise((resolve, reject) => { fstat(fd, { bigint: true }, (error, stats) => { if (error === null) resolve(stats); else reject(error) }) })
+
+/** Whose a file is, and what its owner and others may do with it. */
+export interface Access {
+  mode: number
+  /** Left as it is when absent: only root can give a file to somebody. */
+  owner?: { uid: number, gid: number } | undefined
+}
+
+/** Whether this process may give files to others. */
+export function isRoot (): boolean {
+  return process.geteuid?.() === 0
+}
+
+/** Sets mode and owner of an open file or directory, whatever the umask is. */
+export async function giveAccess (fd: number, { mode, owner }: Access): Promise<void> {
+  if (owner !== undefined) await chownFd(fd, owner.uid, owner.gid)
+  await chmodFd(fd, mode)
+}
 
 /** A directory held open. What is below it is reached through the descriptor, so nobody can swap it in between. */
 export interface Directory {

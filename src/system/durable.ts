@@ -1,7 +1,7 @@
 import { promisify } from 'node:util'
 import { constants, fdatasync, fsync, write } from 'node:fs'
-import { link, mkdir, rename, unlink } from 'node:fs/promises'
-import { closeFd, entry, hasCode, openFile, type Directory } from './directory.ts'
+import { link, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { closeFd, entry, giveAccess, hasCode, openDirectory, openFile, type Access, type Directory } from './directory.ts'
 
 const writeFd = promisify(write)
 
@@ -21,10 +21,11 @@ export async function syncDirectory (directory: Directory): Promise<void> {
  * The order is restic's and everybody's: write beside it, fsync, rename, fsync the directory.
  * The name of the temporary file is fixed, so a crash leaves at most one, which the next write uses again.
  */
-export async function replaceFile (directory: Directory, name: string, temporary: string, content: string): Promise<void> {
+export async function replaceFile (directory: Directory, name: string, temporary: string, content: string, access?: Access): Promise<void> {
   const fd = await openFile(directory, temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, 0o660)
   try {
     try {
+      if (access !== undefined) await giveAccess(fd, access)
       const bytes = Buffer.from(content)
       for (let at = 0; at < bytes.length;) at += (await writeFd(fd, bytes, at, bytes.length - at, at)).bytesWritten
       await syncFile(fd)
@@ -64,12 +65,32 @@ export async function removeFile (directory: Directory, name: string): Promise<b
   return true
 }
 
-/** Makes a directory below another one if it is not there, durably. */
-export async function makeDirectory (parent: Directory, name: string): Promise<void> {
+/** Makes a directory below another one if it is not there, durably. Who may use it is set only if it is made. */
+export async function makeDirectory (parent: Directory, name: string, access?: Access): Promise<void> {
   try {
     await mkdir(entry(parent, name), 0o770)
+    if (access !== undefined) {
+      const { fd } = await openDirectory(entry(parent, name))
+      try {
+        await giveAccess(fd, access)
+      } finally {
+        await closeFd(fd)
+      }
+    }
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error
   }
   await syncDirectory(parent)
+}
+
+/** Removes an empty directory durably. Returns whether it is gone: one that is not empty stays. */
+export async function removeDirectory (parent: Directory, name: string): Promise<boolean> {
+  try {
+    await rmdir(entry(parent, name))
+  } catch (error) {
+    if (hasCode(error, 'ENOTEMPTY', 'EEXIST')) return false
+    if (!hasCode(error, 'ENOENT')) throw error
+  }
+  await syncDirectory(parent)
+  return true
 }

@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
@@ -15,7 +15,8 @@ const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 export interface AgentOptions {
   hostId?: string
-  domains: Array<{ id: string, path: string, create?: boolean, bandwidth?: number }>
+  domains: Array<{ id: string, path: string, layout?: 'ovirt', create?: boolean, bandwidth?: number }>
+  discover?: string[]
   copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number, bandwidth?: number, nice?: number, ioPriority?: 'normal' | 'low' | 'idle', clone?: boolean }
   recovery?: 'manual' | 'own' | 'any'
   gluster?: { pollSeconds?: number }
@@ -36,9 +37,9 @@ export interface Reply<T> {
 export async function startAgent (t: Test, options: AgentOptions): Promise<AgentProcess> {
   const directory = await temporaryDirectory(t)
   const socket = join(directory, 'agent.sock')
-  const { hostId = 'node1', domains, recovery = 'manual', copy = {}, gluster = {}, tasks = {}, under = [], mounts = [] } = options
+  const { hostId = 'node1', domains, recovery = 'manual', copy = {}, gluster = {}, tasks = {}, discover = [], under = [], mounts = [] } = options
   const config = join(directory, 'config.json')
-  await writeFile(config, JSON.stringify({ listen: { unix: socket }, hostId, domains, recovery, copy, gluster, tasks, log: { level: 'warn' } }))
+  await writeFile(config, JSON.stringify({ listen: { unix: socket }, hostId, domains, discover, recovery, copy, gluster, tasks, log: { level: 'warn' } }))
   const mounting = mounts.map(({ path, bytes }) => `mount -t tmpfs -o size=${bytes} tmpfs '${path}'; `).join('')
   const argv = [
     ...mounts.length === 0 ? [] : ['unshare', '--mount', ...process.getuid?.() === 0 ? [] : ['--map-root-user'], 'sh', '-ec', `${mounting}exec "$@"`, 'sh'],
@@ -46,7 +47,7 @@ export async function startAgent (t: Test, options: AgentOptions): Promise<Agent
   ]
   // without what tap puts into the environment of its tests: this is the agent as it is installed
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', 'pipe', 'pipe'], env: { PATH: process.env['PATH'], HOME: directory } })
-  const agent = new AgentProcess(child, socket)
+  const agent = new AgentProcess(child, socket, config)
   t.teardown(async () => { await agent.kill() })
   await agent.listening
   // it says that it listens after a while, also when its domains are still being prepared
@@ -61,13 +62,15 @@ export class AgentProcess {
   readonly #child: ChildProcess
   readonly #pool: Pool
   readonly socketPath: string
+  readonly #config: string
   readonly #exited: Promise<unknown>
   /** Resolves when it listens and its domains were looked at. */
   readonly listening: Promise<void>
   /** What it has logged: one JSON object a line. */
   log = ''
 
-  constructor (child: ChildProcess, socket: string) {
+  constructor (child: ChildProcess, socket: string, config: string) {
+    this.#config = config
     this.#child = child
     this.socketPath = socket
     this.#exited = once(child, 'exit')
@@ -167,6 +170,17 @@ export class AgentProcess {
   /** The processes of ours below this one whose command line has this in it. */
   children (part: string): number[] {
     return descendants(this.pid).filter(pid => commandLine(pid).includes(part))
+  }
+
+  /** Changes its configuration and tells it so. Without a change, the file is no JSON any more. */
+  async reconfigure (change: object | undefined): Promise<void> {
+    const config: object = JSON.parse(await readFile(this.#config, 'utf8'))
+    await writeFile(this.#config, change === undefined ? '{' : JSON.stringify({ ...config, ...change }))
+    this.#child.kill('SIGHUP')
+    if (change === undefined) {
+      await until(() => this.log.includes('the configuration cannot be used'))
+      await writeFile(this.#config, JSON.stringify(config))
+    }
   }
 
   /** Kills it the hard way and waits until it and everything below it is gone. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 /** The calls that make something durable, or must not happen before something else is. */
-const durableCalls = ['fsync', 'fdatasync', 'rename', 'link', 'unlink', 'ftruncate', 'mkdir']
+const durableCalls = ['fsync', 'fdatasync', 'rename', 'link', 'unlink', 'ftruncate', 'mkdir', 'rmdir']
 
 /** A system call of a program: the so-manyth of this name in one of its threads. */
 export interface Call {

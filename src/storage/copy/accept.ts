@@ -1,11 +1,11 @@
 import { AppError } from '../../errors.ts'
-import { look } from '../../system/directory.ts'
 import { openArea, type Area } from '../area.ts'
-import { identityOf, isSameContent, type Identity } from '../identity.ts'
+import { isSameContent, type Identity } from '../identity.ts'
+import { copyTarget, type CopyTarget } from '../layout/copy-target.ts'
 import { takeLease, type Lease } from '../lease.ts'
 import { outlastOthers } from '../patience.ts'
 import type { CopyJob, CopyPreview, CopyRequest } from '../protocol.ts'
-import { readRecord, type CopyRecord } from '../record.ts'
+import { keyOf, readRecord, wordsOf, type CopyRecord, type Named } from '../record.ts'
 import { begin } from './begin.ts'
 import type { Part } from './part.ts'
 import { resume } from './resume.ts'
@@ -15,6 +15,7 @@ import { placeOf, takeSource } from './take-source.ts'
 /** A copy that is accepted: target and record are durable. */
 export interface Accepted {
   area: Area
+  target: CopyTarget
   lease: Lease
   source: Source
   part: Part
@@ -26,7 +27,7 @@ export interface Accepted {
 /** What the accept step has led to: a copy to be run, one whose last steps are to be done, or one that is complete. */
 export type Acceptance =
   | { how: 'run', accepted: Accepted }
-  | { how: 'finish', area: Area, lease: Lease, record: CopyRecord }
+  | { how: 'finish', area: Area, target: CopyTarget, lease: Lease, record: CopyRecord }
   | { how: 'done', record: CopyRecord }
 
 /** Everything was looked at and nothing stands against the copy. Nothing was changed so far. */
@@ -42,54 +43,54 @@ export interface Decision {
  */
 export async function decide (job: CopyJob): Promise<Decision> {
   const { request } = job
-  const target = request.what === 'copy' ? request.target : request
-  const area = await openArea(placeOf(job, target.domain))
-  const lease = await takeTarget(area, target.image)
+  const named = request.what === 'copy' ? request.target : request
+  const area = await openArea(placeOf(job, named.domain))
+  const target = copyTarget(area, named)
+  const lease = await takeTarget(area, named)
   // whoever held the lease before may have written a moment ago
   await outlastOthers(area, lease)
-  const record = await readRecord(area.copies, area.id, target.image)
-  const existing = await look(area.root, target.image)
+  const record = await readRecord(area.copies, area.id, keyOf(named))
 
-  if (request.what === 'mend') return await resume(job, area, lease, mendable(area, request.image, record, existing !== undefined))
-  if (record !== undefined && record.phase !== 'done' && record.source !== undefined) return await resume(job, area, lease, continuable(area, request, record))
+  if (request.what === 'mend') return await resume(job, { area, target, lease }, await mendable(area, named, target, record))
+  if (record !== undefined && record.phase !== 'done' && record.source !== undefined) return await resume(job, { area, target, lease }, continuable(area, request, record))
+  const existing = await target.find(request.target)
   if (existing === undefined) {
-    if (record?.phase === 'deleting') throw unfinishedDelete(area, target.image)
-    return await begin(job, request, { area, lease, record })
+    if (record?.phase === 'deleting') throw unfinishedDelete(area, named)
+    return await begin(job, request, { area, target, lease, record })
   }
-  const replaces = identityOf(existing)
-  if (record?.phase !== 'done') {
-    if (request.onExisting === 'replace') return await begin(job, request, { area, lease, record, replaces })
-    throw new AppError('target-exists', `There is an image ${target.image} in domain ${area.id}. Delete it first, choose another name, or say "onExisting": "replace".`)
-  }
-  const differing = await doneDifferences(job, request, record, replaces)
-  if (differing.length === 0) return { preview: { outcome: 'already-done', bytesTotal: record.virtualSize }, proceed: async () => ({ how: 'done', record }) }
-  if (request.onExisting === 'replace') return await begin(job, request, { area, lease, record, replaces })
-  throw targetExists(area, record, differing, 'a complete copy')
+  const { identity: found } = existing
+  const differing = record?.phase === 'done' && found !== undefined ? await doneDifferences(job, request, record, found) : undefined
+  if (record !== undefined && differing?.length === 0) return { preview: { outcome: 'already-done', bytesTotal: record.virtualSize }, proceed: async () => ({ how: 'done', record }) }
+  if (existing.offered) return await begin(job, request, { area, target, lease, record })
+  if (existing.replaceable && request.onExisting === 'replace' && found !== undefined) return await begin(job, request, { area, target, lease, record, replaces: found })
+  throw record !== undefined && differing !== undefined && request.target.generation === undefined ? targetExists(area, record, differing, 'a complete copy') : existing.refusal
 }
 
 /** The lease of the target, or the refusal that says who has it. */
-async function takeTarget (area: Area, image: string): Promise<Lease> {
-  const lease = await takeLease(area.leases, image, 'exclusive')
+async function takeTarget (area: Area, named: Named): Promise<Lease> {
+  const lease = await takeLease(area.leases, keyOf(named), 'exclusive')
   if (lease !== undefined) return lease
-  const holder = await readRecord(area.copies, area.id, image).catch(() => undefined)
-  throw new AppError('resource-busy', `Image ${image} in domain ${area.id} is in use${holder === undefined || holder.phase === 'done' ? '' : ` by host ${holder.host.id}, task ${holder.taskId ?? 'unknown'}`}.`, {
+  const holder = await readRecord(area.copies, area.id, keyOf(named)).catch(() => undefined)
+  throw new AppError('resource-busy', `Image ${wordsOf(named)} in domain ${area.id} is in use${holder === undefined || holder.phase === 'done' ? '' : ` by host ${holder.host.id}, task ${holder.taskId ?? 'unknown'}`}.`, {
     members: holder === undefined || holder.phase === 'done' ? {} : { host: holder.host }
   })
 }
 
-function mendable (area: Area, image: string, record: CopyRecord | undefined, exists: boolean): CopyRecord {
-  if (record === undefined || (record.phase === 'done' && !exists)) {
-    if (exists) throw new AppError('already-complete', `Image ${image} in domain ${area.id} is no interrupted copy: there is nothing to mend.`)
+async function mendable (area: Area, named: Named, target: CopyTarget, record: CopyRecord | undefined): Promise<CopyRecord> {
+  const image = wordsOf(named)
+  const exists = async () => await target.find({ ...named, domain: area.id, allocation: 'sparse' }) !== undefined
+  if (record === undefined || (record.phase === 'done' && !await exists())) {
+    if (record === undefined && await exists()) throw new AppError('already-complete', `Image ${image} in domain ${area.id} is no interrupted copy: there is nothing to mend.`)
     throw new AppError('copy-not-found', `There is no interrupted copy ${image} in domain ${area.id}.`)
   }
   if (record.phase === 'done') throw new AppError('already-complete', `The copy ${image} in domain ${area.id} was completed at ${record.completedAt ?? 'an unknown time'}.`)
-  if (record.phase === 'deleting') throw unfinishedDelete(area, image)
+  if (record.phase === 'deleting') throw unfinishedDelete(area, named)
   return record
 }
 
 /** The same command again, onto its own unfinished copy, continues it. Any other command is refused. */
 function continuable (area: Area, request: CopyRequest, record: CopyRecord): CopyRecord {
-  if (record.phase === 'deleting') throw unfinishedDelete(area, record.image)
+  if (record.phase === 'deleting') throw unfinishedDelete(area, record)
   // whether to verify is still open: the new command decides
   const differing = requestDifferences(request, { ...record, verify: request.verify })
   if (record.replaces !== undefined && request.onExisting !== 'replace') differing.push('onExisting')
@@ -117,10 +118,11 @@ async function sourceDifferences (job: CopyJob, request: CopyRequest, record: Co
 function requestDifferences ({ source, target, verify }: CopyRequest, record: CopyRecord): string[] {
   const [top] = record.source?.files ?? []
   return [
-    ...(record.source?.domain === source.domain && top?.image === source.image ? [] : ['source']),
-    ...(top?.format === source.format ? [] : ['source format']),
-    ...(record.format === target.format ? [] : ['format']),
-    ...(record.allocation === target.allocation ? [] : ['allocation']),
+    ...(record.source?.domain === source.domain && top?.image === source.image && (source.volume === undefined || top.volume === source.volume) ? [] : ['source']),
+    ...(source.format === undefined || top?.format === source.format ? [] : ['source format']),
+    ...(target.format === undefined || record.format === target.format ? [] : ['format']),
+    ...((record.given === true ? record.generation : undefined) === target.generation ? [] : ['generation']),
+    ...(record.given === true || record.allocation === target.allocation ? [] : ['allocation']),
     ...(record.clusterSize === target.clusterSize ? [] : ['cluster size']),
     ...(record.verify === verify ? [] : ['verify'])
   ]
@@ -129,9 +131,9 @@ function requestDifferences ({ source, target, verify }: CopyRequest, record: Co
 function targetExists (area: Area, record: CopyRecord, differs: string[], what: string): AppError {
   const { taskId, completedAt } = record
   const old = { ...(taskId !== undefined && { copyTaskId: taskId }), ...(completedAt !== undefined && { completedAt }) }
-  return new AppError('target-exists', `${record.image} in domain ${area.id} is ${what} made by another command or from another state of the source (${differs.join(', ')}). Delete it first, or choose another name.`, { members: { ...old, differs } })
+  return new AppError('target-exists', `${wordsOf(record)} in domain ${area.id} is ${what} made by another command or from another state of the source (${differs.join(', ')}). Delete it first, or choose another name.`, { members: { ...old, differs } })
 }
 
-function unfinishedDelete (area: Area, image: string): AppError {
-  return new AppError('image-interrupted', `The deletion of ${image} in domain ${area.id} was interrupted. Send deleteImage again to finish it.`)
+function unfinishedDelete (area: Area, named: Named): AppError {
+  return new AppError('image-interrupted', `The deletion of ${wordsOf(named)} in domain ${area.id} was interrupted. Send deleteImage again to finish it.`)
 }

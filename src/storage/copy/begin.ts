@@ -3,11 +3,12 @@ import { AppError } from '../../errors.ts'
 import type { Area } from '../area.ts'
 import type { Identity } from '../identity.ts'
 import { assertUnused } from '../in-use.ts'
+import type { CopyTarget, TargetPlan } from '../layout/copy-target.ts'
 import type { Lease } from '../lease.ts'
 import type { CopyJob, CopyRequest } from '../protocol.ts'
-import { removeRecord, writeRecord, type CopyRecord } from '../record.ts'
+import { keyOf, removeRecord, wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import type { Decision } from './accept.ts'
-import { clonePart, createPart, removePart, type Part } from './part.ts'
+import { clonePart, createPart, reopenPart, type Part } from './part.ts'
 import { probeSource, recordedFiles, type Source } from './source.ts'
 import { freeSpace, spaceFor } from './space.ts'
 import { takeSource } from './take-source.ts'
@@ -19,6 +20,7 @@ interface Target {
   lease: Lease
   /** What an earlier command has left: done with, or an interrupted createImage. */
   record: CopyRecord | undefined
+  target: CopyTarget
   /** The image that is to be replaced. It stays good until the copy is complete. */
   replaces?: Identity
 }
@@ -30,15 +32,16 @@ interface Made {
 }
 
 /** Begins a new copy, if nothing stands against it. */
-export async function begin (job: CopyJob, request: CopyRequest, { area, lease, record, replaces }: Target): Promise<Decision> {
+export async function begin (job: CopyJob, request: CopyRequest, { area, target: place, lease, record, replaces }: Target): Promise<Decision> {
   const { target } = request
   const source = await takeSource(job, request.source)
   await probeSource(source)
-  if (replaces !== undefined) await assertUnused(area, target.image, 'It was not replaced.')
-  const virtualSize = target.format === 'raw' ? source.virtualSize : Math.ceil(source.virtualSize / 512) * 512
-  const bytesNeeded = spaceFor({ allocation: target.allocation, virtualSize }, source)
+  if (replaces !== undefined) await assertUnused(area.root, target.image, target.image, 'It was not replaced.')
+  const plan = place.plan(source, target)
+  const { virtualSize } = plan
+  const bytesNeeded = spaceFor(plan, source)
   const bytesFree = await freeSpace(area)
-  const mayClone = job.settings.clone && area.clones && isClonable(source, target)
+  const mayClone = job.settings.clone && area.clones && isClonable(source, plan, target.clusterSize)
   const isShort = bytesFree < bytesNeeded && !request.ignoreSpace
   const noSpace = () => new AppError('no-space', `Domain ${area.id} has ${bytesFree} bytes free, the copy needs about ${bytesNeeded}. Make space, or say "ignoreSpace": true to try it.`, { members: { bytesFree, bytesNeeded } })
   // a clone takes none; whether the file system can make one shows when it is tried
@@ -50,10 +53,9 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, lease, 
     phase: 'creating',
     domain: area.id,
     image: target.image,
-    format: target.format,
-    allocation: target.allocation,
+    ...(target.volume !== undefined && { volume: target.volume }),
+    ...plan,
     ...(target.clusterSize !== undefined && { clusterSize: target.clusterSize }),
-    virtualSize,
     verify: request.verify,
     source: { domain: request.source.domain, virtualSize: source.virtualSize, files: recordedFiles(source) },
     ...(replaces !== undefined && { replaces }),
@@ -72,14 +74,15 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, lease, 
     preview: { outcome: replaces === undefined ? 'copy' : 'replace', bytesTotal: virtualSize, bytesNeeded, bytesFree },
     proceed: async () => {
       // an interrupted createImage or deleteImage of the same name: the new command is for the whole image
-      if (record !== undefined && record.phase !== 'done') await removePart(area, record.copyId)
+      if (record !== undefined && record.phase !== 'done') await place.discard(record)
       return {
         how: 'run',
         accepted: {
           area,
+          target: place,
           lease,
           source,
-          ...await make(area, creating, async () => {
+          ...await make(area, place, creating, async () => {
             const cloned = mayClone ? await clone(area, creating, source) : undefined
             if (cloned === undefined && isShort) throw noSpace()
             return cloned
@@ -91,7 +94,9 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, lease, 
 }
 
 /** Whether a copy of the bytes of the file is a copy of the image, as it was asked for. */
-function isClonable ({ files, snapshots }: Source, { format, allocation, clusterSize }: CopyRequest['target']): boolean {
+function isClonable ({ files, snapshots, virtualSize: size }: Source, { format, allocation, virtualSize, given }: TargetPlan, clusterSize: number | undefined): boolean {
+  // the size of a raw image can be changed afterwards; that of a qcow2 image stands in it
+  if (given === true || (format === 'qcow2' && size !== virtualSize)) return false
   // internal snapshots are no part of what a guest sees, and a copy does not have them
   return files.length === 1 && files[0].format === format && clusterSize === undefined && allocation === 'sparse' && snapshots === 0
 }
@@ -102,7 +107,7 @@ function isClonable ({ files, snapshots }: Source, { format, allocation, cluster
  */
 async function clone (area: Area, creating: CopyRecord, source: Source): Promise<Pick<Made, 'part' | 'record'> | undefined> {
   if (creating.source === undefined) return undefined
-  await outlastYouth(area, creating.image, source)
+  await outlastYouth(area, keyOf(creating), source)
   const part = await clonePart(area, creating.copyId, source.files[0].fd)
   if (part === undefined) return undefined
   const all: Array<[number, number]> = creating.virtualSize === 0 ? [] : [[0, creating.virtualSize]]
@@ -110,18 +115,23 @@ async function clone (area: Area, creating: CopyRecord, source: Source): Promise
 }
 
 /** Makes record and part; takes both back when that fails, so that a refusal leaves nothing behind. */
-async function make (area: Area, creating: CopyRecord, clone: () => Promise<Pick<Made, 'part' | 'record'> | undefined>): Promise<Made> {
+async function make (area: Area, target: CopyTarget, creating: CopyRecord, clone: () => Promise<Pick<Made, 'part' | 'record'> | undefined>): Promise<Made> {
+  let begun = creating
   try {
     await writeRecord(area.copies, creating)
     const cloned = await clone()
-    const { part, record } = cloned ?? { part: await createPart(area, creating), record: creating }
-    const copying: CopyRecord = { ...record, phase: 'copying', inode: part.inode }
+    const made = cloned ?? (creating.given === true ? undefined : { part: await createPart(area, creating), record: creating })
+    begun = made === undefined ? creating : { ...made.record, inode: made.part.inode }
+    await target.place(made?.record ?? creating, made?.part)
+    const part = made?.part ?? await reopenPart(area, await target.fileOf(creating), creating, creating.inode)
+    if (part === undefined) throw new AppError('image-invalid', `The volume ${wordsOf(creating)} in domain ${area.id} cannot be written: qemu-img finds it damaged.`)
+    const copying: CopyRecord = { ...begun, phase: 'copying' }
     await writeRecord(area.copies, copying)
     return { part, record: copying, cloned: cloned !== undefined }
   } catch (error) {
     try {
-      await removePart(area, creating.copyId)
-      await removeRecord(area.copies, creating.image)
+      await target.retract(begun)
+      await removeRecord(area.copies, keyOf(creating))
     } catch (cause) {
       throw new AppError('storage-failed', `The copy to ${creating.image} could not be begun, nor could what was begun be removed. The fixes of domain ${area.id} show what is left.`, { cause, changed: true })
     }

@@ -24,8 +24,8 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
   const { source, lease, part, record, area } = session
   const command = (nativeAio: boolean) => convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
     offset: window.start,
-    // qemu copies whole sectors; a raw target is cut to its exact size at the end
-    length: Math.ceil((window.end - window.start) / 512) * 512,
+    // qemu copies whole sectors; a raw target is cut to its exact size at the end. A target may be larger than its source
+    length: Math.ceil((Math.min(window.end, source.virtualSize) - window.start) / 512) * 512,
     targetIsZero: window.fresh
   }, {
     cache: cacheOf(record, direct || !area.local),

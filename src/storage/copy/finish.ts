@@ -1,13 +1,11 @@
 import { AppError } from '../../errors.ts'
 import type { Progress } from '../../api/task.ts'
-import { look, hasCode, truncateFd } from '../../system/directory.ts'
-import { linkFile, replaceByMove, syncData } from '../../system/durable.ts'
+import { truncateFd } from '../../system/directory.ts'
+import { syncData } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
-import { identityOf, isSameContent } from '../identity.ts'
-import { assertUnused } from '../in-use.ts'
-import { writeRecord, type CopyRecord } from '../record.ts'
+import type { CopyTarget } from '../layout/copy-target.ts'
+import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import { compare } from './compare.ts'
-import { removePart } from './part.ts'
 import type { Session } from './session.ts'
 import { sourceChanges, sourceFds, sourceNodes } from './source.ts'
 
@@ -16,8 +14,8 @@ import { sourceChanges, sourceFds, sourceNodes } from './source.ts'
  * image gets its name. After a crash between any two steps the record tells what is left to do.
  */
 export async function finish (session: Session, report: (progress: Progress) => void): Promise<CopyRecord> {
-  const { area, part, signal } = session
-  const { image, virtualSize, format } = session.record
+  const { area, target, part, signal } = session
+  const { virtualSize, format } = session.record
   // a host that was cut off must not cut what its successor has finished, and a guest may have made larger
   await session.assertOwnership()
   if (format === 'raw') await truncateFd(part.fd, virtualSize)
@@ -31,39 +29,22 @@ export async function finish (session: Session, report: (progress: Progress) => 
   }
   signal.throwIfAborted()
   await session.checkpoint(() => ({ phase: 'finishing', ...(verified && { verified: true }) }))
-  try {
-    await giveName(area, session.record)
-  } catch (error) {
-    if (!hasCode(error, 'EEXIST')) throw error
+  const refusal = await target.giveName(session.record)
+  if (refusal !== undefined) {
     await session.checkpoint(() => ({ phase: 'copying' }))
-    throw new AppError('target-exists', `A file ${image} that this copy may not replace has appeared in domain ${area.id}, or was written, during the copy. Rename it and mend the image: the copy itself is whole.`, { cause: error })
+    throw new AppError('target-exists', refusal)
   }
-  return await complete(area, session.record)
-}
-
-/**
- * Gives the part the image's name: by link, which can never replace an image that somebody has put there meanwhile, or,
- * to replace the very image that was there when the copy began, by rename.
- */
-async function giveName (area: Area, { copyId, image, replaces }: CopyRecord): Promise<void> {
-  const existing = await look(area.root, image)
-  if (existing === undefined || replaces === undefined || !isSameContent(replaces, identityOf(existing))) {
-    await linkFile(area.parts, copyId, area.root, image)
-    return
-  }
-  await assertUnused(area, image, 'It was not replaced; the copy is whole: mend the image when it is closed.')
-  await replaceByMove(area.parts, copyId, area.root, image)
+  return await complete(area, target, session.record)
 }
 
 /** Marks a copy as done whose image has its name. */
-export async function complete (area: Area, record: CopyRecord): Promise<CopyRecord> {
-  await removePart(area, record.copyId)
-  const stats = await look(area.root, record.image)
-  if (stats === undefined) throw new AppError('storage-failed', `The image ${record.image} has vanished from domain ${area.id} at the end of its copy.`)
+export async function complete (area: Area, target: CopyTarget, record: CopyRecord): Promise<CopyRecord> {
+  const identity = await target.settle(record)
+  if (identity === undefined) throw new AppError('storage-failed', `The image ${wordsOf(record)} has vanished from domain ${area.id} at the end of its copy.`)
   const now = new Date().toISOString()
   const { bytesPerSecond: _, replaces: __, ...rest } = record
   const done: CopyRecord = {
-    ...rest, phase: 'done', done: [], begun: [], target: identityOf(stats), checkpointAt: now, completedAt: now
+    ...rest, phase: 'done', done: [], begun: [], target: identity, checkpointAt: now, completedAt: now
   }
   await writeRecord(area.copies, done)
   return done

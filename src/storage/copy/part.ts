@@ -3,7 +3,7 @@ import type { Allocation, Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
 import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
-import { chmodFd, cloneFile, closeFd, hasCode, openFile, readBytes, statFd, truncateFd } from '../../system/directory.ts'
+import { chmodFd, cloneFile, closeFd, hasCode, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
 import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
 import { dropCached } from '../../system/page-cache.ts'
 import { run, runOk } from '../../system/run.ts'
@@ -75,10 +75,10 @@ export async function removePart (area: Area, copyId: string): Promise<void> {
 }
 
 /** Opens the part of an interrupted copy; undefined if it is missing or not what the record says. */
-export async function reopenPart (area: Area, shape: PartShape, inode: string | undefined): Promise<Part | undefined> {
+export async function reopenPart (area: Area, file: { directory: Directory, name: string }, shape: PartShape, inode: string | undefined): Promise<Part | undefined> {
   let fd
   try {
-    fd = await patience(area)(async () => await openFile(area.parts, shape.copyId, constants.O_RDWR))
+    fd = await patience(area)(async () => await openFile(file.directory, file.name, constants.O_RDWR))
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return undefined
     throw error

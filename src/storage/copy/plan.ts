@@ -82,6 +82,8 @@ export class Plan {
 
   /** The block status of a part of the source; undefined if there is too much of it for one look. */
   async #extents (start: number, end: number): Promise<Extent[] | undefined> {
+    // a target may be larger than its source
+    if (start >= this.#source.virtualSize) return []
     try {
       const { stdout } = await runOk(mapCommand(sourceNodes(this.#source, 3), start, end - start), {
         fds: sourceFds(this.#source), maxOutput: maxMapOutput, signal: this.#signal

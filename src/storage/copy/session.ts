@@ -1,14 +1,16 @@
 import { AppError } from '../../errors.ts'
 import type { Area } from '../area.ts'
 import { isCutOff } from '../../system/directory.ts'
+import type { CopyTarget } from '../layout/copy-target.ts'
 import type { Lease } from '../lease.ts'
-import { readRecord, writeRecord, type CopyRecord } from '../record.ts'
+import { keyOf, readRecord, writeRecord, type CopyRecord } from '../record.ts'
 import type { Part } from './part.ts'
 import type { Source } from './source.ts'
 
 /** A copy that this process holds the lease of, from the accept step to the end. */
 export class Session {
   readonly area: Area
+  readonly target: CopyTarget
   readonly lease: Lease
   readonly source: Source
   readonly part: Part
@@ -17,8 +19,9 @@ export class Session {
   #record: CopyRecord
   #writing: Promise<void> = Promise.resolve()
 
-  constructor (of: { area: Area, lease: Lease, source: Source, part: Part, record: CopyRecord, signal: AbortSignal }) {
+  constructor (of: { area: Area, target: CopyTarget, lease: Lease, source: Source, part: Part, record: CopyRecord, signal: AbortSignal }) {
     this.area = of.area
+    this.target = of.target
     this.lease = of.lease
     this.source = of.source
     this.part = of.part
@@ -49,7 +52,7 @@ export class Session {
   async assertOwnership (): Promise<void> {
     const { image, domain, copyId, epoch } = this.#record
     const found = this.area.local || await this.lease.holds().catch(() => false)
-      ? await readRecord(this.area.copies, domain, image).catch((error: unknown) => { if (!isCutOff(error)) throw error })
+      ? await readRecord(this.area.copies, domain, keyOf(this.#record)).catch((error: unknown) => { if (!isCutOff(error)) throw error })
       : undefined
     if (found?.copyId !== copyId || found.epoch !== epoch) {
       throw new AppError('lease-lost', `The copy of ${image} is no longer this host's: ${found === undefined ? 'its lease or record is gone' : `host ${found.host.id} has continued it (epoch ${found.epoch})`}. Nothing more was written.`)

@@ -1,7 +1,6 @@
 import { constants } from 'node:fs'
-import type { Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
-import { infoCommand, isFormat, probeCommand } from '../../qemu/commands.ts'
+import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
@@ -10,11 +9,11 @@ import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
 import { hasCode, openFile, readBytes, statFd } from '../../system/directory.ts'
 import { run } from '../../system/run.ts'
-import type { Area, DomainPlace } from '../area.ts'
+import type { Area } from '../area.ts'
 import { differences, identityOf } from '../identity.ts'
-import { formatOfName, isImageName } from '../names.ts'
+import type { Backing, ChainFile, SourceChain } from '../layout/source-chain.ts'
 import { patience } from '../patience.ts'
-import type { SourceFile } from '../record.ts'
+import { wordsOf, type SourceFile } from '../record.ts'
 
 interface OpenFile extends SourceFile {
   fd: number
@@ -30,6 +29,11 @@ export interface Source {
   dataBytes: number
   /** Internal snapshots of its files. */
   snapshots: number
+  /** What its layout says of it, which a copy of it should say, too. */
+  description?: string
+  diskType?: string
+  /** What the layout says otherwise by now than when the source was opened. */
+  changes (): Promise<string[]>
 }
 
 const maxChain = 200
@@ -38,51 +42,71 @@ const maxChain = 200
  * Opens an image and its backing files, each once, by our own hand: qemu gets descriptors and opens no name that
  * stands in an image. A backing file must lie in the domain beside the image.
  */
-export async function openSource (area: Area, place: DomainPlace, image: string, format: Format): Promise<Source> {
+export async function openSource (area: Area, chain: SourceChain): Promise<Source> {
+  const image = wordsOf(chain.top)
   const files: OpenFile[] = []
   let virtualSize: number | undefined
   let dataBytes = 0
   let snapshots = 0
-  let next: { image: string, format: Format } | undefined = { image, format }
+  let next: ChainFile | undefined = chain.top
   while (next !== undefined) {
-    const current: { image: string, format: Format } = next
-    if (files.some(file => file.image === current.image)) throw invalid(image, `its backing files form a loop at ${current.image}`)
+    const current: ChainFile = next
+    const words = wordsOf(current)
+    if (files.some(file => wordsOf(file) === words)) throw invalid(image, `its backing files form a loop at ${words}`)
     if (files.length === maxChain) throw invalid(image, `it has more than ${maxChain} backing files`)
-    const fd = await open(area, current.image, files.length === 0 ? undefined : image)
+    const fd = await open(area, current, files.length === 0 ? undefined : image)
     const stats = await statFd(fd)
+    const { volume, generation, format } = current
     const fileBytes = Number(stats.size)
     dataBytes += Number(stats.blocks) * 512
-    const { size, backing, snapshots: own, clusterBytes } = current.format === 'raw'
+    const { size, backing, snapshots: own, clusterBytes } = format === 'raw'
       ? { size: fileBytes, backing: undefined, snapshots: 0, clusterBytes: 512 }
-      : await describeQcow2(fd, fileBytes, current.image, place)
-    files.push({ ...current, identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / clusterBytes) * clusterBytes })
+      : await describeQcow2(fd, fileBytes, words)
+    files.push({
+      image: current.image,
+      ...(volume !== undefined && { volume }),
+      format,
+      ...(generation !== undefined && { generation }),
+      identity: identityOf(stats),
+      fd,
+      endBytes: Math.ceil(fileBytes / clusterBytes) * clusterBytes
+    })
     virtualSize ??= size
     snapshots += own
-    next = backing
+    next = chain.below(current, backing)
   }
   const [top, ...backing] = files
   if (top === undefined || virtualSize === undefined) throw invalid(image, 'it has no files')
-  return { files: [top, ...backing], virtualSize, dataBytes, snapshots }
-}
-
-async function open (area: Area, image: string, overlay: string | undefined): Promise<number> {
-  try {
-    return await patience(area)(async () => await openFile(area.root, image, constants.O_RDONLY))
-  } catch (error) {
-    if (!hasCode(error, 'ENOENT')) throw error
-    if (overlay !== undefined) throw invalid(overlay, `its backing file ${image} is missing`)
-    throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`, { cause: error })
+  const { description, diskType } = chain
+  return {
+    files: [top, ...backing],
+    virtualSize,
+    dataBytes,
+    snapshots,
+    ...(description !== undefined && { description }),
+    ...(diskType !== undefined && { diskType }),
+    changes: async () => await chain.changes()
   }
 }
 
 interface Described {
   size: number
-  backing: { image: string, format: Format } | undefined
+  backing: Backing | undefined
   snapshots: number
   clusterBytes: number
 }
 
-async function describeQcow2 (fd: number, fileBytes: number, image: string, place: DomainPlace): Promise<Described> {
+async function open (area: Area, file: ChainFile, overlay: string | undefined): Promise<number> {
+  try {
+    return await patience(area)(async () => await openFile(file.directory, file.name, constants.O_RDONLY))
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error
+    if (overlay !== undefined) throw invalid(overlay, `its backing file ${file.name} is missing`)
+    throw new AppError('image-not-found', `There is no image ${wordsOf(file)} in domain ${area.id}.`, { cause: error })
+  }
+}
+
+async function describeQcow2 (fd: number, fileBytes: number, image: string): Promise<Described> {
   const start = await readBytes(fd, headerBytes)
   const header = parseQcow2Header(start, image, fileBytes)
   const { exitCode, stdout, stderr } = await run(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
@@ -93,13 +117,7 @@ async function describeQcow2 (fd: number, fileBytes: number, image: string, plac
   const table = firstTable(start)
   if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalid(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
   const { virtualSize: size, snapshots, clusterBytes } = header
-  if (header.backing === undefined) return { size, backing: undefined, snapshots, clusterBytes }
-
-  const name = header.backing.startsWith(`${place.path}/`) ? header.backing.slice(place.path.length + 1) : header.backing
-  if (!isImageName(name)) throw invalid(image, `its backing file ${JSON.stringify(header.backing.slice(0, 200))} does not lie beside it in the domain`)
-  const format = formatOfName(name) ?? info.backingFormat
-  if (format === undefined || !isFormat(format)) throw invalid(image, `the format of its backing file ${name} is not known: neither name nor image tells it`)
-  return { size, backing: { image: name, format }, snapshots, clusterBytes }
+  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, snapshots, clusterBytes }
 }
 
 /** The source's files as nodes of a program that inherits their descriptors from number `first` on. */
@@ -127,19 +145,20 @@ function refusal (image: string, stderr: string): AppError {
 }
 
 /** What of the source is no longer as it was when its identity was taken; empty if nothing. */
-export async function sourceChanges (source: Source, recorded: readonly SourceFile[]): Promise<string[]> {
+export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, recorded: readonly SourceFile[]): Promise<string[]> {
   if (recorded.length !== source.files.length) return ['the backing files']
-  const changes = await Promise.all(source.files.map(async ({ fd, image, format }, index) => {
+  const changes = await Promise.all(source.files.map(async ({ fd, image, volume, format, generation }, index) => {
     const was = recorded[index]
-    if (was === undefined || was.image !== image || was.format !== format) return [`the name or format of ${image}`]
-    return differences(was.identity, identityOf(await statFd(fd))).map(what => `${what} of ${image}`)
+    if (was === undefined || was.image !== image || was.volume !== volume || was.format !== format) return [`the name or format of ${image}`]
+    const name = volume ?? image
+    return [...differences(was.identity, identityOf(await statFd(fd))), ...was.generation === generation ? [] : ['generation']].map(what => `${what} of ${name}`)
   }))
-  return changes.flat()
+  return [...changes.flat(), ...await source.changes()]
 }
 
 /** The source's files as the record keeps them. */
 export function recordedFiles ({ files }: Source): SourceFile[] {
-  return files.map(({ image, format, identity }) => ({ image, format, identity }))
+  return files.map(({ fd: _, endBytes: __, ...file }) => file)
 }
 
 /** Refuses clusters that lie behind the end of their file: qemu would read zeros for what was cut off, say by a download that broke. */

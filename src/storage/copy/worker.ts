@@ -2,8 +2,9 @@ import { AppError } from '../../errors.ts'
 import type { CopyResult } from '../../api/kinds.ts'
 import { takesDirectIo } from '../../system/page-cache.ts'
 import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, VerifyEnd, VerifyJob } from '../protocol.ts'
+import { nextGeneration } from '../layout/ovirt/volume-metadata.ts'
 import { subtract, total } from '../ranges.ts'
-import type { CopyRecord } from '../record.ts'
+import { keyOf, type CopyRecord } from '../record.ts'
 import { decide, type Accepted } from './accept.ts'
 import { compareImages } from './compare.ts'
 import { Copier } from './copier.ts'
@@ -45,7 +46,7 @@ export class CopyWorker {
       this.#agent.accepted()
       switch (acceptance.how) {
         case 'done': return { result: { ...resultOf(acceptance.record, 0, 0), alreadyDone: true } }
-        case 'finish': return { result: resultOf(await complete(acceptance.area, acceptance.record), 0, 0) }
+        case 'finish': return { result: resultOf(await complete(acceptance.area, acceptance.target, acceptance.record), 0, 0) }
         case 'run': return { result: await this.#run(job, acceptance.accepted) }
       }
     } catch (error) {
@@ -110,12 +111,22 @@ async function noteCancel (session: Session): Promise<void> {
 /** Makes sure of the source's identity before anything is copied. */
 async function settleSource (session: Session): Promise<void> {
   const { area, record, source, signal } = session
-  if (record.source === undefined || !await outlastYouth(area, record.image, source, signal)) return
+  if (record.source === undefined || !await outlastYouth(area, keyOf(record), source, signal)) return
   const { domain, virtualSize } = record.source
   await session.checkpoint(() => ({ source: { domain, virtualSize, files: recordedFiles(source) } }))
 }
 
 function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number): CopyResult {
-  const { domain, image, virtualSize, verified, epoch } = record
-  return { domain, image, bytesTotal: virtualSize, bytesCopied, bytesMoved, ...(verified !== undefined && { verified }), epoch }
+  const { domain, image, volume, generation, virtualSize, verified, epoch } = record
+  return {
+    domain,
+    image,
+    ...(volume !== undefined && { volume }),
+    ...(generation !== undefined && { generation: nextGeneration(generation) }),
+    bytesTotal: virtualSize,
+    bytesCopied,
+    bytesMoved,
+    ...(verified !== undefined && { verified }),
+    epoch
+  }
 }

@@ -12,11 +12,11 @@ const youngMs = 2000
  * Waits until the source is old enough for its time of modification to tell of every further write, and takes its
  * identity again. Only for a source of which nothing has been copied, so that a change is no harm.
  *
- * @param image whose record was just written: its time is the storage's own now.
+ * @param key whose record was just written: its time is the storage's own now.
  * @returns whether the source has changed since its identity was taken.
  */
-export async function outlastYouth (area: Area, image: string, source: Source, signal?: AbortSignal): Promise<boolean> {
-  const written = await look(area.copies, `${image}.json`)
+export async function outlastYouth (area: Area, key: string, source: Source, signal?: AbortSignal): Promise<boolean> {
+  const written = await look(area.copies, `${key}.json`)
   if (written === undefined) return false
   const ages = await Promise.all(source.files.map(async ({ fd }) => Number((written.mtimeNs - (await statFd(fd)).mtimeNs) / 1_000_000n)))
   const youngest = Math.min(...ages)
@@ -26,7 +26,7 @@ export async function outlastYouth (area: Area, image: string, source: Source, s
   if ((await sourceChanges(source, recordedFiles(source))).length === 0) return false
   for (const file of source.files) file.identity = identityOf(await statFd(file.fd))
   if (source.files[0].format === 'raw' && source.files[0].identity.size !== source.virtualSize) {
-    throw new AppError('source-changed', `The source of ${image} changes its size at this moment. Copy it when its writer is done.`)
+    throw new AppError('source-changed', `The source of ${key} changes its size at this moment. Copy it when its writer is done.`)
   }
   return true
 }

@@ -1,19 +1,15 @@
-import { randomUUID } from 'node:crypto'
-import { constants } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import type { CreateResult, DeleteResult } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
-import { createCommand } from '../../qemu/commands.ts'
-import { closeFd, entry, hasCode, look, openFile, statFd, truncateFd } from '../../system/directory.ts'
-import { linkFile, removeFile, syncDirectory, syncFile } from '../../system/durable.ts'
-import { runOk } from '../../system/run.ts'
+import { entry, look } from '../../system/directory.ts'
+import { linkFile, removeFile } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
 import { inodeOf } from '../identity.ts'
 import { assertUnused } from '../in-use.ts'
-import { isLeased, takeLease, type Lease } from '../lease.ts'
-import { outlastOthers } from '../patience.ts'
-import type { CreateRequest, Host } from '../protocol.ts'
-import { readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord } from '../record.ts'
+import { isLeased } from '../lease.ts'
+import { makePart, underLease } from '../layout/make-part.ts'
+import type { CreateRequest, DeleteRequest } from '../protocol.ts'
+import { readAnyRecord, readRecord, recordedImage, removeRecord, sourcelessRecord, writeIntent, writeRecord, type CopyRecord } from '../record.ts'
 
 /**
  * Makes an empty image. It gets its name when it is whole; a record explains what a crash leaves before that. After a
@@ -21,7 +17,7 @@ import { readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord }
  */
 export async function createImage (area: Area, request: CreateRequest): Promise<CreateResult> {
   const { image, format, virtualSize, allocation, clusterSize } = request
-  await underLease(area, image, async () => {
+  await underLease(area, { image }, async () => {
     const record = await readRecord(area.copies, area.id, image)
     const existing = await look(area.root, image)
     if (record !== undefined && existing !== undefined && isSameCreation(record, request, inodeOf(existing))) {
@@ -34,7 +30,7 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
       throw new AppError('image-interrupted', `${image} in domain ${area.id} is an unfinished copy. Mend it or delete it first.`)
     }
     if (record !== undefined && record.phase !== 'done') await removeFile(area.parts, record.copyId)
-    const creating = openRecord(area, image, 'creating', request, { format, virtualSize, allocation, ...(clusterSize !== undefined && { clusterSize }) })
+    const creating = sourcelessRecord(area, { image }, 'creating', request, { format, virtualSize, allocation, ...(clusterSize !== undefined && { clusterSize }) })
     try {
       await writeRecord(area.copies, creating)
       const inode = await makePart(area, creating)
@@ -56,27 +52,14 @@ function isSameCreation (record: CopyRecord, request: CreateRequest, inode: stri
     record.format === request.format && record.virtualSize === request.virtualSize && record.allocation === request.allocation && record.clusterSize === request.clusterSize
 }
 
-async function makePart (area: Area, { copyId, format, virtualSize, allocation, clusterSize }: CopyRecord): Promise<string> {
-  const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
-  try {
-    if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
-    else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
-    await syncFile(fd)
-    await syncDirectory(area.parts)
-    return inodeOf(await statFd(fd))
-  } finally {
-    await closeFd(fd)
-  }
-}
-
 /**
  * Deletes an image, or an unfinished copy, or what is left of either. The intent is made durable first: after a crash
  * nobody takes a half-deleted image for a good one, and any host can finish it.
  */
-export async function deleteImage (area: Area, request: { image: string, host: Host, taskId: string }, accepted: () => void): Promise<DeleteResult> {
+export async function deleteImage (area: Area, request: DeleteRequest, accepted: () => void): Promise<DeleteResult> {
   const { image } = request
-  const bytesFreed = await underLease(area, image, async () => {
-    const { record, broken } = await readAnyRecord(area, image)
+  const bytesFreed = await underLease(area, { image }, async () => {
+    const { record, broken } = await readAnyRecord(area.copies, area.id, image)
     const stats = await look(area.root, image)
     if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
     const isOpen = record !== undefined && record.phase !== 'done' && record.phase !== 'deleting'
@@ -86,8 +69,8 @@ export async function deleteImage (area: Area, request: { image: string, host: H
     if (stats === undefined && record === undefined && !broken && await look(area.copies, `${image}.json.new`) === undefined) {
       throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
     }
-    if (stats !== undefined && !isForeign) await assertUnused(area, image, 'Nothing was deleted.')
-    if (!isForeign) await recordIntent(area, openRecord(area, image, 'deleting', request, record ?? { format: 'raw', virtualSize: 0, allocation: 'sparse' }), record)
+    if (stats !== undefined && !isForeign) await assertUnused(area.root, image, image, 'Nothing was deleted.')
+    if (!isForeign) await writeIntent(area.copies, sourcelessRecord(area, { image }, 'deleting', request, record ?? { format: 'raw', virtualSize: 0, allocation: 'sparse' }), record)
     if (!isForeign) {
       accepted()
       await removeFile(area.root, image)
@@ -100,64 +83,6 @@ export async function deleteImage (area: Area, request: { image: string, host: H
     return gone.reduce((sum, file) => sum + Number(file?.blocks ?? 0n) * 512, 0)
   })
   return { domain: area.id, image, bytesFreed }
-}
-
-/** Writes the intent; with no space left for it, the deletion goes on without, or nobody could ever make space. */
-async function recordIntent (area: Area, intent: CopyRecord, record: CopyRecord | undefined): Promise<void> {
-  try {
-    // the part keeps the name that it has
-    await writeRecord(area.copies, record === undefined ? intent : { ...intent, copyId: record.copyId })
-  } catch (error) {
-    if (!hasCode(error, 'ENOSPC', 'EDQUOT')) throw error
-    await removeRecord(area.copies, intent.image)
-  }
-}
-
-async function readAnyRecord (area: Area, image: string): Promise<{ record: CopyRecord | undefined, broken: boolean }> {
-  try {
-    return { record: await readRecord(area.copies, area.id, image), broken: false }
-  } catch (error) {
-    if (!(error instanceof AppError) || error.code !== 'record-invalid') throw error
-    return { record: undefined, broken: true }
-  }
-}
-
-async function underLease<T> (area: Area, image: string, work: () => Promise<T>): Promise<T> {
-  const lease: Lease | undefined = await takeLease(area.leases, image, 'exclusive')
-  if (lease === undefined) throw new AppError('resource-busy', `Image ${image} in domain ${area.id} is in use: it is being copied, or read by a copy.`)
-  try {
-    // whoever held the lease before may have written a moment ago
-    await outlastOthers(area, lease)
-    return await work()
-  } finally {
-    await lease.release()
-  }
-}
-
-function openRecord (area: Area, image: string, phase: 'creating' | 'deleting', { host, taskId }: { host: Host, taskId: string }, shape: Pick<CopyRecord, 'format' | 'virtualSize' | 'allocation' | 'clusterSize'>): CopyRecord {
-  const now = new Date().toISOString()
-  const { format, virtualSize, allocation, clusterSize } = shape
-  return {
-    version: 1,
-    copyId: randomUUID(),
-    phase,
-    domain: area.id,
-    image,
-    format,
-    virtualSize,
-    allocation,
-    ...(clusterSize !== undefined && { clusterSize }),
-    verify: false,
-    windowBytes: 0,
-    done: [],
-    begun: [],
-    bytesMoved: 0,
-    epoch: 1,
-    host,
-    taskId,
-    createdAt: now,
-    checkpointAt: now
-  }
 }
 
 const sweepAgeMs = 10 * 60 * 1000
@@ -182,7 +107,7 @@ async function isReferenced (area: Area, part: string): Promise<boolean> {
   for (const file of await readdir(entry(area.copies, '.'))) {
     const recorded = recordedImage(file)
     if (recorded === undefined) continue
-    const { record, broken } = await readAnyRecord(area, recorded.image)
+    const { record, broken } = await readAnyRecord(area.copies, area.id, recorded.image)
     // who knows what an unreadable record speaks of
     if (broken || record?.copyId === part) return true
   }

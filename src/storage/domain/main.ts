@@ -4,8 +4,9 @@ import { openChannel } from '../channel.ts'
 import { outcomeOf, type Outcome } from '../outcome.ts'
 import { patience } from '../patience.ts'
 import type { DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
-import { createImage, deleteImage, sweep } from './changes.ts'
-import { describe, imageStatus, listCopies, listFixes, listImages } from './reads.ts'
+import { sweep } from './changes.ts'
+import { layouts } from './layouts.ts'
+import { describe } from './reads.ts'
 import { makeSample } from './sample.ts'
 
 // The domain process: all file access to one domain that is not a copy. If the storage hangs, this hangs, and nothing else.
@@ -39,13 +40,13 @@ const functions: DomainFunctions = {
     }
   }, unexpected),
   describe: async () => await read(describe),
-  images: async (after, limit) => await read(async area => await listImages(area, after, limit)),
-  image: async (image, format) => await read(async area => await imageStatus(area, image, format)),
-  copies: async () => await read(listCopies),
-  fixes: async () => await read(listFixes),
+  images: async (after, limit) => await read(async area => await layouts[area.layout].images(area, after, limit)),
+  image: async (image, format) => await read(async area => await layouts[area.layout].image(area, image, format)),
+  copies: async () => await read(async area => await layouts[area.layout].copies(area)),
+  fixes: async () => await read(async area => await layouts[area.layout].fixes(area)),
   sweep: async () => await inArea(sweep),
-  create: async request => await inArea(async area => await createImage(area, request)),
-  delete: async request => await inArea(async area => await deleteImage(area, request, () => { agent.accepted.asEvent(request.call) }))
+  create: async request => await inArea(async area => await layouts[area.layout].create(area, request)),
+  delete: async request => await inArea(async area => await layouts[area.layout].delete(area, request, () => { agent.accepted.asEvent(request.call) }))
 }
 
 const agent = openChannel<DomainAgentFunctions, DomainFunctions>(process, functions)

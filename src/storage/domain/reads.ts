@@ -13,7 +13,8 @@ import type { DomainDescription } from '../protocol.ts'
 import { patience } from '../patience.ts'
 import { progressOf, readRecord, recordedImage, type CopyRecord } from '../record.ts'
 import { mountWarnings } from './mount.ts'
-import { copyState, judge, type Found, type Verdict } from './state.ts'
+import { copyState } from '../layout/copy-state.ts'
+import { judge, type Found, type Verdict } from './state.ts'
 
 /** Size and free space of a domain, and what is to be said about its mount. */
 export async function describe (area: Area): Promise<DomainDescription> {

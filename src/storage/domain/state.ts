@@ -1,4 +1,4 @@
-import type { Copy, Fix, ImageState } from '../../api/image.ts'
+import type { Fix, ImageState } from '../../api/image.ts'
 import type { CopyRecord } from '../record.ts'
 
 /** What a look at the storage finds about one image. */
@@ -66,14 +66,6 @@ function judgeReplacement (found: Found, record: CopyRecord): Verdict {
     detail: `A copy by task ${record.taskId ?? 'unknown'} that was to replace it was interrupted.`,
     fixes: [mend(record), clean(found, 'Removes the unfinished copy and leaves the image.')]
   }
-}
-
-/** The state of a copy record, in the words of the list of copies. */
-export function copyState (record: CopyRecord, verdict: Verdict | undefined, leased: boolean): Copy['state'] {
-  if (record.phase === 'done') return 'done'
-  if (record.phase === 'deleting') return 'illegal'
-  if (leased) return 'copying'
-  return verdict?.fixes.some(({ action }) => action === 'mend') === true ? 'interrupted' : 'illegal'
 }
 
 function mend ({ domain, image, bandwidth }: CopyRecord): Fix {

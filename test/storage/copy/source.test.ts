@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { openArea, prepareArea } from '../../../src/storage/area.ts'
 import { openSource, probeSource, recordedFiles, sourceChanges, type Source } from '../../../src/storage/copy/source.ts'
+import { sourceChain } from '../../../src/storage/layout/source-chain.ts'
 import { closeFd } from '../../../src/system/directory.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { KiB, makeDisk, MiB, qcow2Header, sh } from '../../helpers/images.ts'
@@ -23,7 +24,7 @@ await makeDisk(at('base.raw'), MiB)
 const opened: Source[] = []
 t.teardown(async () => { await Promise.all(opened.flatMap(({ files }) => files.map(async ({ fd }) => { await closeFd(fd) }))) })
 const open = async (image: string, format: 'raw' | 'qcow2' = image.endsWith('.qcow2') ? 'qcow2' : 'raw'): Promise<Source> => {
-  const source = await openSource(area, place, image, format)
+  const source = await openSource(area, await sourceChain(area, { domain: 'local', image, format }))
   opened.push(source)
   return source
 }

@@ -2,7 +2,8 @@ import t from 'tap'
 import { CreateImage, DeleteImage, MendImage } from '../../../src/api/kinds.ts'
 import { Value } from '@sinclair/typebox/value'
 import type { CopyRecord } from '../../../src/storage/record.ts'
-import { copyState, judge, type Found, type Verdict } from '../../../src/storage/domain/state.ts'
+import { copyState } from '../../../src/storage/layout/copy-state.ts'
+import { judge, type Found, type Verdict } from '../../../src/storage/domain/state.ts'
 import { recordOf } from '../../helpers/records.ts'
 
 const phases = ['creating', 'copying', 'finishing', 'done', 'deleting'] as const

@@ -1,0 +1,56 @@
+import type { AppError } from '../../errors.ts'
+import type { Directory } from '../../system/directory.ts'
+import type { Area } from '../area.ts'
+import type { Part } from '../copy/part.ts'
+import type { Source } from '../copy/source.ts'
+import type { Identity } from '../identity.ts'
+import type { CopyRequest } from '../protocol.ts'
+import type { CopyRecord } from '../record.ts'
+import { DirectoryTarget } from './directory/copy-target.ts'
+import { OvirtTarget } from './ovirt/copy-target.ts'
+
+type TargetRequest = CopyRequest['target']
+
+/** What has the name of a copy that is to begin. */
+export interface Existing {
+  /** Absent where there is no whole image. */
+  identity?: Identity
+  /** It may be replaced by a complete copy, if the caller wants that. */
+  replaceable: boolean
+  /** It is empty, and made to be written into. */
+  offered: boolean
+  refusal: AppError
+}
+
+/** What the layout has to say about a record that is to be made. */
+export type TargetPlan = Pick<CopyRecord, 'format' | 'allocation' | 'virtualSize'> & Partial<Pick<CopyRecord, 'generation' | 'given' | 'inode' | 'description' | 'diskType'>>
+
+/** How a layout keeps what a copy is written to, from the accept step to the end. All is done under the target's lease. */
+export interface CopyTarget {
+  /** What has the name. Throws if that is no image; what the request says of it is compared first. */
+  find (request: TargetRequest): Promise<Existing | undefined>
+  /** What a copy of this source is going to be. Throws if it cannot be had. */
+  plan (source: Source, request: TargetRequest): TargetPlan
+  /**
+   * What there is under the name of an unfinished copy: its end, but for the record, or something to go on with. Throws
+   * `target-exists` for what is not the copy's.
+   */
+  standing (record: CopyRecord): Promise<'ended' | 'open'>
+  /** Where the copy's data is, from `copying` on. */
+  fileOf (record: CopyRecord): Promise<{ directory: Directory, name: string }>
+  /** Puts a part where the layout wants it while it is being written, durably. Without a part, takes the volume that is there. */
+  place (record: CopyRecord, part?: Part): Promise<void>
+  /** Takes back everything: the copy could not be begun, and nothing was copied. */
+  retract (record: CopyRecord): Promise<void>
+  /** Removes the copy's data, which is of no use: it is going to be made anew. */
+  discard (record: CopyRecord): Promise<void>
+  /** Lets everybody see the complete copy. Returns why not, if somebody has taken its place meanwhile. */
+  giveName (record: CopyRecord): Promise<string | undefined>
+  /** What is complete, and whatever else is only of use until then gone. Undefined if it has vanished. */
+  settle (record: CopyRecord): Promise<Identity | undefined>
+}
+
+/** Where a copy to this image or volume is written. */
+export function copyTarget (area: Area, { image, volume }: { image: string, volume?: string | undefined }): CopyTarget {
+  return area.layout === 'ovirt' ? new OvirtTarget(area, image, volume) : new DirectoryTarget(area, image)
+}

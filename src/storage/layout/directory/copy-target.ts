@@ -1,0 +1,86 @@
+import { AppError } from '../../../errors.ts'
+import { hasCode, look, type Directory } from '../../../system/directory.ts'
+import { linkFile, removeFile, replaceByMove } from '../../../system/durable.ts'
+import type { Area } from '../../area.ts'
+import type { Source } from '../../copy/source.ts'
+import { identityOf, inodeOf, isSameContent, type Identity } from '../../identity.ts'
+import { assertUnused } from '../../in-use.ts'
+import type { CopyRequest } from '../../protocol.ts'
+import type { CopyRecord } from '../../record.ts'
+import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
+
+/** A copy that nobody sees before it is complete: a part, which gets the image's name by link. */
+export class DirectoryTarget implements CopyTarget {
+  readonly #area: Area
+  readonly #image: string
+
+  constructor (area: Area, image: string) {
+    this.#area = area
+    this.#image = image
+  }
+
+  async find (): Promise<Existing | undefined> {
+    const stats = await look(this.#area.root, this.#image)
+    if (stats === undefined) return undefined
+    return {
+      identity: identityOf(stats),
+      replaceable: true,
+      offered: false,
+      refusal: new AppError('target-exists', `There is an image ${this.#image} in domain ${this.#area.id}. Delete it first, choose another name, or say "onExisting": "replace".`)
+    }
+  }
+
+  plan (source: Source, { format = source.files[0].format, allocation }: CopyRequest['target']): TargetPlan {
+    return { format, allocation, virtualSize: format === 'raw' ? source.virtualSize : Math.ceil(source.virtualSize / 512) * 512 }
+  }
+
+  async standing (record: CopyRecord): Promise<'ended' | 'open'> {
+    const final = await look(this.#area.root, this.#image)
+    if (final === undefined) return 'open'
+    // the image has its name already: only the record does not say so yet
+    if (record.phase === 'finishing' && inodeOf(final) === record.inode) return 'ended'
+    if (record.replaces !== undefined && isSameContent(record.replaces, identityOf(final))) return 'open'
+    throw new AppError('target-exists', `A file ${this.#image} that is not this copy${record.replaces === undefined ? '' : ', nor the image as it was when the copy began,'} is in domain ${this.#area.id}. Rename it and mend again; deleteImage would remove the unfinished copy and leave that file.`)
+  }
+
+  async fileOf ({ copyId }: CopyRecord): Promise<{ directory: Directory, name: string }> {
+    return { directory: this.#area.parts, name: copyId }
+  }
+
+  async place (): Promise<void> { /* a part is where it is written */ }
+
+  async retract (record: CopyRecord): Promise<void> {
+    await this.discard(record)
+  }
+
+  async discard ({ copyId }: CopyRecord): Promise<void> {
+    await removeFile(this.#area.parts, copyId)
+  }
+
+  /**
+   * Gives the part the image's name: by link, which can never replace an image that somebody has put there meanwhile, or,
+   * to replace the very image that was there when the copy began, by rename.
+   */
+  async giveName ({ copyId, replaces }: CopyRecord): Promise<string | undefined> {
+    const { root, parts, id } = this.#area
+    const existing = await look(root, this.#image)
+    if (existing !== undefined && replaces !== undefined && isSameContent(replaces, identityOf(existing))) {
+      await assertUnused(root, this.#image, this.#image, 'It was not replaced; the copy is whole: mend the image when it is closed.')
+      await replaceByMove(parts, copyId, root, this.#image)
+      return undefined
+    }
+    try {
+      await linkFile(parts, copyId, root, this.#image)
+      return undefined
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error
+      return `A file ${this.#image} that this copy may not replace has appeared in domain ${id}, or was written, during the copy. Rename it and mend the image: the copy itself is whole.`
+    }
+  }
+
+  async settle (record: CopyRecord): Promise<Identity | undefined> {
+    await this.discard(record)
+    const stats = await look(this.#area.root, this.#image)
+    return stats === undefined ? undefined : identityOf(stats)
+  }
+}

@@ -1,0 +1,43 @@
+import { constants } from 'node:fs'
+import { AppError } from '../../errors.ts'
+import { createCommand } from '../../qemu/commands.ts'
+import { closeFd, openFile, statFd, truncateFd } from '../../system/directory.ts'
+import { syncDirectory, syncFile } from '../../system/durable.ts'
+import { runOk } from '../../system/run.ts'
+import type { Area } from '../area.ts'
+import { inodeOf } from '../identity.ts'
+import { takeLease } from '../lease.ts'
+import { outlastOthers } from '../patience.ts'
+import { keyOf, wordsOf, type CopyRecord, type Named } from '../record.ts'
+
+/**
+ * Makes an empty image in a part, which nobody sees, durable with its name. Returns its inode.
+ *
+ * @param prepare what else is to be done to the file before it is durable.
+ */
+export async function makePart (area: Area, { copyId, format, virtualSize, allocation, clusterSize }: CopyRecord, prepare?: (fd: number) => Promise<void>): Promise<string> {
+  const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
+  try {
+    if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
+    else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
+    await prepare?.(fd)
+    await syncFile(fd)
+    await syncDirectory(area.parts)
+    return inodeOf(await statFd(fd))
+  } finally {
+    await closeFd(fd)
+  }
+}
+
+/** Does something to an image or volume under its lease. Throws `resource-busy`. */
+export async function underLease<T> (area: Area, named: Named, work: () => Promise<T>): Promise<T> {
+  const lease = await takeLease(area.leases, keyOf(named), 'exclusive')
+  if (lease === undefined) throw new AppError('resource-busy', `Image ${wordsOf(named)} in domain ${area.id} is in use: it is being copied, or read by a copy.`)
+  try {
+    // whoever held the lease before may have written a moment ago
+    await outlastOthers(area, lease)
+    return await work()
+  } finally {
+    await lease.release()
+  }
+}

@@ -1,0 +1,155 @@
+import type { DeleteResult } from '../../../api/kinds.ts'
+import { AppError } from '../../../errors.ts'
+import { look, type Directory } from '../../../system/directory.ts'
+import { removeDirectory, removeFile } from '../../../system/durable.ts'
+import type { Area } from '../../area.ts'
+import { assertUnused } from '../../in-use.ts'
+import { takeLease, type Lease } from '../../lease.ts'
+import { outlastOthers } from '../../patience.ts'
+import type { DeleteRequest } from '../../protocol.ts'
+import { keyOf, namedBy, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord } from '../../record.ts'
+import { baseFirst, childrenOf } from './chain.ts'
+import { recordedVolumes, usersElsewhere } from './inspect.ts'
+import { isOwnCreation, standingOf } from './volume-state.ts'
+import { readVolume, readVolumes, removedPrefix, removeLeasePart, removeVolume, withImage, writeMetadata, type VolumeFiles } from './volumes.ts'
+
+/**
+ * Deletes a volume, or an image with all its volumes, or what is left of either. The intent is made durable first: after
+ * a crash nobody takes the rest for good, and any host can finish it. Then vdsm's order: ILLEGAL, data, lease, metadata.
+ */
+export async function deleteImage (area: Area, request: DeleteRequest, accepted: () => void): Promise<DeleteResult> {
+  const { image, volume } = request
+  return await withImage(area, image, async directory => {
+    const bytesFreed = volume === undefined
+      ? await deleteWhole(area, request, directory, accepted)
+      : await deleteOne(area, { ...request, volume }, directory, accepted)
+    return { domain: area.id, image, ...(volume !== undefined && { volume }), bytesFreed }
+  })
+}
+
+async function deleteOne (area: Area, request: DeleteRequest & { volume: string }, directory: Directory | undefined, accepted: () => void): Promise<number> {
+  const { image, volume } = request
+  return await underLeases(area, image, [volume], async () => {
+    const volumes = await readVolumes(area, image, directory)
+    const files = volumes.find(files => files.volume === volume)
+    const key = keyOf(request)
+    const recorded = await readAnyRecord(area.copies, area.id, key)
+    const { record } = recorded
+    if (files === undefined && record === undefined && !recorded.broken && await look(area.copies, `${key}.json.new`) === undefined) {
+      throw new AppError('image-not-found', `There is no volume ${volume} in image ${image} of domain ${area.id}.`)
+    }
+    // the name is that of a volume that is not this copy's, or no longer: only what is left of the copy goes
+    const isForeign = files !== undefined && record !== undefined && isForeignTo(record, files)
+    if (files === undefined || isForeign) {
+      const bytes = await removeRest(area, image, record, key)
+      accepted()
+      return bytes
+    }
+    const children = [...childrenOf(volumes, volume), ...await usersElsewhere(area, image, files)]
+    if (children.length > 0) throw hasChildren(area, image, volume, children)
+    if (directory === undefined) throw new Error('a volume without a directory')
+    await assertRemovable(directory, image, files)
+    const intent = sourcelessRecord(area, request, 'deleting', request, record ?? emptyShape)
+    await writeIntent(area.copies, intent, record)
+    accepted()
+    const bytes = await remove(area, image, directory, files, volumes)
+    return bytes + await removeRest(area, image, record, key)
+  })
+}
+
+async function deleteWhole (area: Area, request: DeleteRequest, directory: Directory | undefined, accepted: () => void): Promise<number> {
+  const { image } = request
+  const names = async () => {
+    const recorded = (await recordedVolumes(area)).get(image) ?? []
+    return { recorded, all: [...new Set([...(await readVolumes(area, image, directory)).map(({ volume }) => volume), ...recorded])].filter(volume => volume !== '') }
+  }
+  const { all, recorded } = await names()
+  if (directory === undefined && recorded.length === 0) throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
+  return await underLeases(area, image, all, async () => {
+    const late = (await names()).all.filter(volume => !all.includes(volume))
+    if (late.length > 0) throw new AppError('resource-busy', `A volume ${late[0]} is just being made in image ${image} of domain ${area.id}. Try again.`)
+    const volumes = await readVolumes(area, image, directory)
+    const isRemoved = image.startsWith(removedPrefix)
+    for (const files of volumes) {
+      const users = isRemoved ? [] : await usersElsewhere(area, image, files)
+      if (users.length > 0) throw hasChildren(area, image, files.volume, users)
+      if (!isRemoved && files.problem !== undefined) throw files.problem
+      if (directory !== undefined) await assertRemovable(directory, image, { ...files, problem: undefined })
+    }
+    await writeIntent(area.copies, sourcelessRecord(area, { image }, 'deleting', request, emptyShape), undefined)
+    accepted()
+    let bytes = 0
+    // whoever looks meanwhile sees no volume whose parent is gone
+    for (const files of baseFirst(volumes).reverse()) {
+      if (directory !== undefined) bytes += await remove(area, image, directory, files, [])
+    }
+    for (const volume of all) {
+      const key = keyOf({ image, volume })
+      bytes += await removeRest(area, image, (await readAnyRecord(area.copies, area.id, key)).record, key)
+    }
+    if (directory !== undefined && !await removeDirectory(area.images, image)) {
+      throw new AppError('storage-failed', `The volumes of image ${image} in domain ${area.id} are deleted, but other files are in its directory. Look at them, remove them, and delete the image again.`, { changed: true })
+    }
+    await removeRecord(area.copies, image)
+    return bytes
+  })
+}
+
+const emptyShape = { format: 'raw', virtualSize: 0, allocation: 'sparse' } as const
+
+function isForeignTo (record: CopyRecord, files: VolumeFiles): boolean {
+  if (record.phase === 'done' || record.phase === 'deleting') return false
+  if (record.source === undefined) return !isOwnCreation(record, { files })
+  return standingOf(record, files) === 'foreign'
+}
+
+async function assertRemovable (directory: Directory, image: string, { volume, data, problem }: VolumeFiles): Promise<void> {
+  if (problem !== undefined) throw problem
+  if (data !== undefined) await assertUnused(directory, volume, `${image}/${volume}`, 'Nothing was deleted.')
+}
+
+/** @param siblings the volumes of the image, among them the parent that may become a leaf again. */
+async function remove (area: Area, image: string, directory: Directory, { volume, data, metadata }: VolumeFiles, siblings: readonly VolumeFiles[]): Promise<number> {
+  if (metadata !== undefined && metadata.legality !== 'ILLEGAL') await writeMetadata(area, directory, volume, { ...metadata, legality: 'ILLEGAL' })
+  const parent = siblings.find(sibling => sibling.volume === metadata?.parent)
+  if (parent !== undefined && childrenOf(siblings, parent.volume).every(child => child === volume)) {
+    // read again: only what says that it is INTERNAL becomes a LEAF, a template stays SHARED
+    const { metadata } = await readVolume(area, image, directory, parent.volume)
+    if (metadata?.volumeType === 'INTERNAL') await writeMetadata(area, directory, parent.volume, { ...metadata, volumeType: 'LEAF' })
+  }
+  await removeVolume(directory, volume)
+  // while another name of it is left, in another image that uses it, the storage gets nothing back
+  return data === undefined || data.nlink > 1n ? 0 : Number(data.blocks) * 512
+}
+
+/** Removes the part and the record, then the image's directory if it is empty. */
+async function removeRest (area: Area, image: string, record: CopyRecord | undefined, key: string): Promise<number> {
+  const part = record === undefined ? undefined : await look(area.parts, record.copyId)
+  if (record !== undefined) await removeFile(area.parts, record.copyId)
+  const { volume } = namedBy(key)
+  if (volume !== undefined) await removeLeasePart(area, volume)
+  if (key !== image) await removeDirectory(area.images, image)
+  await removeRecord(area.copies, key)
+  return Number(part?.blocks ?? 0n) * 512
+}
+
+/** Does something under the leases of volumes, and that of the image itself, which every deletion takes. */
+async function underLeases<T> (area: Area, image: string, volumes: readonly string[], work: () => Promise<T>): Promise<T> {
+  const leases: Lease[] = []
+  try {
+    for (const named of [{ image }, ...volumes.map(volume => ({ image, volume }))]) {
+      const lease = await takeLease(area.leases, keyOf(named), 'exclusive')
+      if (lease === undefined) throw new AppError('resource-busy', `${wordsOf(named)} in domain ${area.id} is in use: it is being copied, or read by a copy, or deleted.`)
+      leases.push(lease)
+    }
+    // whoever held one of them before may have written a moment ago
+    await outlastOthers(area, { existed: leases.some(({ existed }) => existed) })
+    return await work()
+  } finally {
+    await Promise.all(leases.map(async lease => { await lease.release() }))
+  }
+}
+
+function hasChildren (area: Area, image: string, volume: string, children: readonly string[]): AppError {
+  return new AppError('volume-has-children', `Volume ${volume} of image ${image} in domain ${area.id} is not deleted: ${children.length} other volumes are based on it (${children.slice(0, 3).join(', ')}).`, { members: { children: children.slice(0, 100) } })
+}

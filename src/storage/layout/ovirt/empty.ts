@@ -1,0 +1,29 @@
+import type { Format } from '../../../api/format.ts'
+import { AppError } from '../../../errors.ts'
+import { mapCommand } from '../../../qemu/commands.ts'
+import { headerBytes, parseQcow2Header } from '../../../qemu/header.ts'
+import { parseMap } from '../../../qemu/map.ts'
+import { readBytes, statFd } from '../../../system/directory.ts'
+import { run } from '../../../system/run.ts'
+
+/**
+ * Whether a volume reads as zeros everywhere, without looking at its data: by what the file system and qcow2 know of it.
+ * One in which zeros were written out counts as written; so does one whose size is not what its metadata say.
+ */
+export async function isEmptyVolume (fd: number, format: Format, capacity: number): Promise<boolean> {
+  const { size } = await statFd(fd)
+  try {
+    if (format === 'qcow2') {
+      const header = parseQcow2Header(await readBytes(fd, headerBytes), 'the volume', Number(size))
+      if (header.backing !== undefined || header.virtualSize !== capacity || header.snapshots > 0) return false
+    } else if (Number(size) !== capacity) {
+      return false
+    }
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'image-invalid') return false
+    throw error
+  }
+  if (capacity === 0) return true
+  const { exitCode, stdout } = await run(mapCommand([{ fd: 3, format }], 0, capacity), { fds: [fd], maxOutput: 1024 * 1024, timeoutMs: 60_000 })
+  return exitCode === 0 && parseMap(stdout).every(({ zero }) => zero)
+}

@@ -1,0 +1,119 @@
+import { readdir } from 'node:fs/promises'
+import { AppError } from '../../../errors.ts'
+import { entry, look } from '../../../system/directory.ts'
+import type { Area } from '../../area.ts'
+import { isLeased } from '../../lease.ts'
+import { isImageName } from '../../names.ts'
+import { keyOf, namedBy, readRecord, recordedImage, type CopyRecord } from '../../record.ts'
+import { childrenOf, cycleAmong, cycleDetail } from './chain.ts'
+import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
+import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
+
+/** An image with all its volumes, as a look at the storage finds it. */
+export interface FoundImage {
+  image: string
+  /** Its directory is there. */
+  exists: boolean
+  volumes: Array<{ found: FoundVolume, children: string[], verdict: Verdict }>
+  /** Volumes of which nothing is left but the record of a complete copy. */
+  gone: FoundVolume[]
+  /** What is to be said of the image as a whole. */
+  verdict?: Verdict
+}
+
+/** The names of all images that have a directory, sorted. Those that vdsm is removing are among them. */
+export async function imageNames (area: Area): Promise<string[]> {
+  return (await readdir(entry(area.images, '.'))).filter(isImageName).sort()
+}
+
+/** The volumes that have a record, by image; an empty name stands for the image itself. */
+export async function recordedVolumes (area: Area): Promise<Map<string, string[]>> {
+  const byImage = new Map<string, string[]>()
+  for (const file of await readdir(entry(area.copies, '.'))) {
+    const recorded = recordedImage(file)
+    if (recorded === undefined) continue
+    const { image, volume = '' } = namedBy(recorded.image)
+    if (isImageName(image)) byImage.set(image, [...new Set([...byImage.get(image) ?? [], volume])])
+  }
+  return byImage
+}
+
+/** Looks at everything there is about an image and its volumes. @param recorded its volumes that have a record. */
+export async function inspectImage (area: Area, image: string, recorded: readonly string[]): Promise<FoundImage> {
+  return await withImage(area, image, async directory => {
+    const present = await readVolumes(area, image, directory)
+    const missing = recorded.filter(volume => volume !== '' && !present.some(files => files.volume === volume))
+    const all = [...present, ...missing.map(volume => ({ volume, data: undefined, metadata: undefined, problem: undefined, lease: false, abandoned: false }))]
+    const volumes: FoundImage['volumes'] = []
+    const gone: FoundVolume[] = []
+    for (const files of all) {
+      const children = childrenOf(all, files.volume)
+      const found = await inspectVolume(area, image, files, children, async () => directory === undefined ? files : await readVolume(area, image, directory, files.volume))
+      const verdict = judgeVolume(found)
+      if (verdict === undefined) gone.push(found)
+      else volumes.push({ found, children, verdict })
+    }
+    const verdict = await judgeImage(area, image, directory !== undefined, volumes, recorded.includes(''))
+    return { image, exists: directory !== undefined, volumes, gone, ...(verdict !== undefined && { verdict }) }
+  })
+}
+
+/**
+ * The lease is asked before record and files are read again: the other way round, a copy that ends in between would look
+ * interrupted.
+ */
+async function inspectVolume (area: Area, image: string, files: VolumeFiles, children: string[], readAgain: () => Promise<VolumeFiles>): Promise<FoundVolume> {
+  const { volume } = files
+  const key = keyOf({ image, volume })
+  const base = { domain: area.id, image, volume, files, children, leased: false }
+  const first = { ...base, ...await readable(area, key) }
+  if (judgeVolume(first)?.state === 'ok') return first
+  const leased = await isLeased(area.leases, key)
+  const again = await readAgain()
+  return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, ...await readable(area, key) }
+}
+
+async function readable (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'abandonedRecord'>> {
+  try {
+    const record = await readRecord(area.copies, area.id, key)
+    return { record, recordProblem: undefined, abandonedRecord: record === undefined && await look(area.copies, `${key}.json.new`) !== undefined }
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    return { record: undefined, recordProblem: error.message, abandonedRecord: false }
+  }
+}
+
+/** Volumes of other images that are based on this one: it is a template, and a hard link of it lies beside each of them. */
+export async function usersElsewhere (area: Area, image: string, { volume, data, metadata }: Pick<VolumeFiles, 'volume' | 'data' | 'metadata'>): Promise<string[]> {
+  // a link of another image's template has its users there
+  if (data === undefined || data.nlink < 2n || (metadata !== undefined && metadata.image !== image)) return []
+  const users: string[] = []
+  for (const other of await imageNames(area)) {
+    if (other === image || other.startsWith(removedPrefix)) continue
+    await withImage(area, other, async directory => {
+      if (directory === undefined || (await look(directory, volume))?.ino !== data.ino) return
+      const children = childrenOf(await readVolumes(area, other, directory), volume)
+      users.push(...children.length > 0 ? children : [`${other}/${volume}`])
+    })
+  }
+  return users
+}
+
+async function judgeImage (area: Area, image: string, exists: boolean, volumes: FoundImage['volumes'], isRecorded: boolean): Promise<Verdict | undefined> {
+  const clean = (description: string): Verdict['fixes'] => [{ action: 'clean', description, task: { kind: 'storage.deleteImage', domain: area.id, image } }]
+  if (isRecorded) {
+    const leased = await isLeased(area.leases, image)
+    const { record, recordProblem } = await readable(area, image)
+    if (record !== undefined || recordProblem !== undefined) return { state: 'illegal', detail: leased ? `Image ${image} is being deleted.` : recordProblem ?? `The deletion of image ${image} was interrupted.`, fixes: leased ? [] : clean('Finishes the deletion.') }
+  }
+  if (!exists) return undefined
+  if (image.startsWith(removedPrefix)) return { state: 'illegal', detail: 'vdsm was removing this image and was interrupted, or is at it at this moment.', fixes: clean('Finishes the removal.') }
+  if (volumes.length === 0) return { state: 'illegal', detail: `Image ${image} has no volumes: its creation or deletion was interrupted.`, fixes: clean('Removes the empty directory.') }
+  const cycle = cycleAmong(volumes.map(({ found }) => ({ volume: found.volume, metadata: found.files.metadata })))
+  return cycle.length === 0 ? undefined : { state: 'illegal', detail: cycleDetail(cycle, image), fixes: [] }
+}
+
+/** The open record of a volume, if somebody may still write it. */
+export function openRecordOf ({ record }: FoundVolume): CopyRecord | undefined {
+  return record === undefined || record.phase === 'done' ? undefined : record
+}

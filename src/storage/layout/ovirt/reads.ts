@@ -1,0 +1,111 @@
+import type { BrokenImage, Copy, ImageEntry, ImageState, ImageStatus, Volume } from '../../../api/image.ts'
+import { AppError } from '../../../errors.ts'
+import type { Area } from '../../area.ts'
+import { patience } from '../../patience.ts'
+import { progressOf } from '../../record.ts'
+import { copyState } from '../copy-state.ts'
+import { baseFirst, childrenOf } from './chain.ts'
+import { imageNames, inspectImage, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
+import { formatOf } from './volume-metadata.ts'
+import { volumeInfo } from './volume-state.ts'
+import { readVolumes, withImage } from './volumes.ts'
+
+/** Looks at a time: a domain may have thousands of images, and each look waits for the storage. */
+const atOnce = 16
+
+/** A page of the images, by name. The format is that of the volume that guests write. */
+export async function listImages (area: Area, after: string, limit: number): Promise<ImageEntry[]> {
+  const names = (await imageNames(area)).filter(name => name > after).slice(0, limit)
+  return (await inTurns(names, async image => await listImage(area, image))).flatMap(entry => entry ?? [])
+}
+
+async function listImage (area: Area, image: string): Promise<ImageEntry | undefined> {
+  return await withImage(area, image, async directory => {
+    // gone in the meantime
+    if (directory === undefined) return undefined
+    const volumes = await readVolumes(area, image, directory)
+    const [leaf, ...others] = volumes.filter(({ volume }) => childrenOf(volumes, volume).length === 0)
+    const modified = volumes.map(({ data }) => data?.mtimeMs ?? 0n).reduce((a, b) => a > b ? a : b, 0n)
+    const total = (of: 'size' | 'blocks') => volumes.reduce((sum, { data }) => sum + Number(data?.[of] ?? 0n), 0)
+    return {
+      image,
+      ...(leaf?.metadata !== undefined && others.length === 0 && { format: formatOf(leaf.metadata) }),
+      fileSize: total('size'),
+      actualSize: total('blocks') * 512,
+      modifiedAt: new Date(Number(modified)).toISOString(),
+      volumes: volumes.length
+    }
+  }).catch((error: unknown) => {
+    // a file or a link among the directories is no image
+    if (error instanceof AppError && error.code === 'image-invalid') return undefined
+    throw error
+  })
+}
+
+/** Everything the storage says about one image and its volumes. Throws `image-not-found`. */
+export async function imageStatus (area: Area, image: string): Promise<ImageStatus> {
+  const found = await patience(area)(async () => await inspectImage(area, image, (await recordedVolumes(area)).get(image) ?? []), isThere)
+  if (!isThere(found)) throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
+  const sorted = baseFirst(found.volumes.map(item => ({ ...item, volume: item.found.volume, metadata: item.found.files.metadata })))
+  const volumes = sorted.map(({ found, children, verdict }): Volume => {
+    const info = volumeInfo(found, children, `${area.path}/images/${image}/${found.volume}.lease`)
+    const { record } = found
+    return { volume: found.volume, ...verdict, ...(info !== undefined && { info }), ...(record !== undefined && { copy: progressOf(record) }) }
+  })
+  const leaves = sorted.filter(({ children }) => children.length === 0)
+  const top = leaves.length === 1 ? leaves[0]?.found.files.metadata : undefined
+  const open = sorted.map(({ found }) => openRecordOf(found)).find(record => record !== undefined)
+  const details = [found.verdict?.detail, ...sorted.map(({ verdict }) => verdict.detail)].filter(detail => detail !== undefined)
+  return {
+    domain: area.id,
+    image,
+    state: stateOf([...found.verdict === undefined ? [] : [found.verdict.state], ...sorted.map(({ verdict }) => verdict.state)]),
+    ...(details.length > 0 && { detail: details.join(' ') }),
+    ...(top !== undefined && { format: formatOf(top), virtualSize: top.capacity }),
+    actualSize: sorted.reduce((sum, { found }) => sum + Number(found.files.data?.blocks ?? 0n) * 512, 0),
+    ...(open !== undefined && { copy: progressOf(open) }),
+    volumes,
+    fixes: [...found.verdict?.fixes ?? [], ...sorted.flatMap(({ verdict }) => verdict.fixes)],
+    observedAt: new Date().toISOString()
+  }
+}
+
+const isThere = ({ exists, volumes, verdict }: FoundImage) => exists || volumes.length > 0 || verdict !== undefined
+
+/** The state of a whole: what is going on, else what is wrong, else all is well. */
+function stateOf (states: readonly ImageState[]): ImageState {
+  return (['copying', 'interrupted', 'illegal'] as const).find(state => states.includes(state)) ?? 'ok'
+}
+
+/** Every copy record of the domain, those of complete copies too. */
+export async function listCopies (area: Area): Promise<Copy[]> {
+  const recorded = [...await recordedVolumes(area)].sort(([a], [b]) => a < b ? -1 : 1)
+  const images = await inTurns(recorded, async ([image, volumes]) => await inspectImage(area, image, volumes))
+  return images.flatMap(({ image, volumes, gone }) => [...volumes, ...gone.map(found => ({ found, verdict: undefined }))].flatMap(({ found, verdict }): Copy[] => {
+    const { record, volume, leased } = found
+    return record === undefined ? [] : [{ domain: area.id, image, volume, state: copyState(record, verdict, leased), copy: progressOf(record) }]
+  }))
+}
+
+/** What is broken in the domain, and the way out of each. What is in somebody's hands at this moment is left out. */
+export async function listFixes (area: Area): Promise<BrokenImage[]> {
+  const recorded = await recordedVolumes(area)
+  const names = [...new Set([...await imageNames(area), ...recorded.keys()])].sort()
+  const images = await inTurns(names, async image => await inspectImage(area, image, recorded.get(image) ?? []).catch((error: unknown): FoundImage => {
+    if (!(error instanceof AppError) || error.code !== 'image-invalid') throw error
+    return { image, exists: true, volumes: [], gone: [], verdict: { state: 'illegal', detail: error.message, fixes: [] } }
+  }))
+  return images.flatMap(({ image, volumes, verdict }) => [
+    ...(verdict === undefined ? [] : [{ image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes }]),
+    // what is left of an image that is to go as a whole goes with it
+    ...(verdict !== undefined && verdict.fixes.length > 0
+      ? []
+      : volumes.filter(({ found, verdict }) => !found.leased && verdict.state !== 'ok').map(({ found: { volume }, verdict: { state, detail = '', fixes } }) => ({ image, volume, state, detail, fixes })))
+  ])
+}
+
+async function inTurns<T, R> (items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = []
+  for (let at = 0; at < items.length; at += atOnce) results.push(...await Promise.all(items.slice(at, at + atOnce).map(work)))
+  return results
+}

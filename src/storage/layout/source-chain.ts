@@ -1,0 +1,40 @@
+import type { Format } from '../../api/format.ts'
+import type { Directory } from '../../system/directory.ts'
+import type { Area } from '../area.ts'
+import type { ImageAddress } from '../protocol.ts'
+import { directoryChain } from './directory/source-chain.ts'
+import { ovirtChain } from './ovirt/source-chain.ts'
+
+/** A file of an image, by its name: not opened yet. */
+export interface ChainFile {
+  image: string
+  volume?: string
+  format: Format
+  /** GEN of the volume. */
+  generation?: number
+  directory: Directory
+  name: string
+}
+
+/** What stands in a file about the one below it. */
+export interface Backing {
+  name: string
+  format: string | undefined
+}
+
+/** An image that is to be read, and the files below it, as its layout knows them. */
+export interface SourceChain {
+  readonly top: ChainFile
+  /** What the layout says of the image that a copy of it should say, too. */
+  readonly description?: string
+  readonly diskType?: string
+  /** The file below one that was opened; undefined at the base. Throws `image-invalid` for what must not be read. */
+  below (file: ChainFile, backing: Backing | undefined): ChainFile | undefined
+  /** What the layout says otherwise by now than when the chain was looked up. */
+  changes (): Promise<string[]>
+}
+
+/** Looks up an image that is to be read. Throws the refusal of one that is not whole. */
+export async function sourceChain (area: Area, address: ImageAddress): Promise<SourceChain> {
+  return area.layout === 'ovirt' ? await ovirtChain(area, address) : await directoryChain(area, address)
+}

@@ -1,5 +1,6 @@
 import { Agent, Readiness } from '../api/agent.ts'
 import { Type } from '@sinclair/typebox'
+import { Problem } from '../api/problem.ts'
 import { Ref, Strict } from '../api/schema.ts'
 import type { Config } from '../config.ts'
 import type { Operations } from '../gluster/operations.ts'
@@ -48,7 +49,14 @@ export function agentRoutes (app: App, { agent, config, domains, operations }: {
       tags: ['agent'],
       summary: 'Ask what the agent can work on',
       description: '200 while every domain is available, 503 otherwise. Gluster is told of, but a host without it is ready for copies.',
-      response: { 200: json('Every domain is available.', Ref(Readiness)), 503: json('Some domain is not available.', Ref(Readiness)), ...problems({}) }
+      response: {
+        200: json('Every domain is available.', Ref(Readiness)),
+        ...problems({}),
+        503: {
+          description: 'Some domain is not available; or, as a problem, the agent has more to do than it can.',
+          content: { 'application/json': { schema: Ref(Readiness) }, 'application/problem+json': { schema: Ref(Problem) } }
+        }
+      }
     }
   }, async (_request, reply) => {
     const [statuses, gluster] = await Promise.all([Promise.all(domains.all().map(async domain => await domain.status())), operations.availability()])

@@ -1,4 +1,5 @@
 import { join, sep } from 'node:path'
+import { programFolder } from '../location.ts'
 import type { DomainOptions } from './attached-domain.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
@@ -49,7 +50,7 @@ export class Discovery {
   async #look (root: string): Promise<DomainOptions[] | undefined> {
     if (this.#hanging.has(root)) return undefined
     this.#hanging.add(root)
-    const child = new Child<DiscoverFunctions, object>(new URL('./discover/main', import.meta.url), {})
+    const child = new Child<DiscoverFunctions, object>(new URL('storage/discover/main', programFolder), {})
     void child.gone.then(() => { this.#hanging.delete(root) })
     try {
       const ids = await child.call(`Looking for domains in ${root}`, async remote => await remote.find(root), deadlineMs)

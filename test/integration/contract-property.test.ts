@@ -375,7 +375,7 @@ function check (operation: Operation, { path, query, headers, body }: Request, a
   if (documented.content === undefined) assert.equal(text, '', 'a body that is not documented')
   else {
     const { schema } = documented.content[type] ?? assert.fail(`a media type that is not documented: ${type} of ${at}`)
-    for (const value of type === 'text/event-stream' ? answer.frames : [JSON.parse(text)]) {
+    for (const value of type === 'text/event-stream' ? answer.frames : [type === 'text/plain' ? text : JSON.parse(text)]) {
       const flawed = flaw(schema, value)
       assert.ok(flawed === undefined, `not as its schema: ${flawed} in ${at}`)
     }

@@ -14,12 +14,12 @@ t.test('the package holds what runs and what is to be read, and nothing else', a
   const [{ files, unpackedSize }] = JSON.parse(stdout) as [{ files: Array<{ path: string }>, unpackedSize: number }]
   const paths = files.map(({ path }) => path)
   for (const path of [
-    'package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'openapi/openapi.json', unit, 'service/config.json', 'docs/operations.md',
+    'package.json', 'README.md', 'CHANGELOG.md', 'LICENSE', 'SECURITY.md', 'openapi/openapi.json', unit, 'service/config.json', 'docs/operations.md',
     'dist/main.js', 'dist/cli/main.js', 'dist/client/client.js', 'dist/client/client.d.ts', 'dist/client/openapi.d.ts',
-    'dist/storage/domain/main.js', 'dist/storage/copy/main.js', 'dist/web/index.html', 'dist/web/page.js', 'dist/web/style.css', 'dist/web/icon.svg'
+    'dist/storage/domain/main.js', 'dist/storage/copy/main.js', 'dist/storage/discover/main.js', 'dist/web/index.html', 'dist/web/page.js', 'dist/web/style.css', 'dist/web/icon.svg'
   ]) t.ok(paths.includes(path), path)
-  t.same(paths.filter(path => !/^(dist\/|docs\/|service\/|openapi\/|README\.md$|CHANGELOG\.md$|LICENSE$|package\.json$)/.test(path)), [])
-  t.same(paths.filter(path => /(^|\/)(test|fixtures|node_modules|src|scripts)\//.test(path) || /(\.test\.|\.tsbuildinfo$|\.last\/|\.next\/)/.test(path)), [])
+  t.same(paths.filter(path => !/^(dist\/|docs\/|service\/|openapi\/|README\.md$|CHANGELOG\.md$|SECURITY\.md$|LICENSE$|package\.json$)/.test(path)), [])
+  t.same(paths.filter(path => /(^|\/)(test|fixtures|node_modules|src|scripts)\//.test(path) || /(\.test\.|\.map$|\.tsbuildinfo$|\.last\/|\.next\/)/.test(path)), [])
   t.ok(unpackedSize < 10 * 1024 * 1024, `${unpackedSize} bytes`)
 })
 

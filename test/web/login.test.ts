@@ -34,7 +34,7 @@ for (const [name, address] of [['TLS', secureUrl], ['plain HTTP on loopback', pl
     await page.getByRole('alert').waitFor()
     await page.getByLabel('Token').fill(tokens.operate)
     await page.getByRole('button', { name: 'Log in' }).click()
-    await page.getByText('live', { exact: true }).waitFor()
+    await page.getByText('Live', { exact: true }).waitFor()
     t.equal(page.url(), `${address}/?x=1`, 'where they wanted to go')
     const [cookie, ...more] = await page.context().cookies()
     t.match(cookie, { name: '__Host-vdsm-tasks', httpOnly: true, secure: true, sameSite: 'Strict', path: '/' })
@@ -91,7 +91,7 @@ t.test('a page of another origin can neither read nor change anything, with a se
   for (const session of [false, true]) {
     if (session) {
       await logIn(page, plainUrl, tokens.admin)
-      await page.getByText('live', { exact: true }).waitFor()
+      await page.getByText('Live', { exact: true }).waitFor()
     }
     const before = await tasks()
     // another site, and another port of the same host, whose requests carry even SameSite cookies
@@ -110,7 +110,7 @@ t.test('a page of another origin can neither read nor change anything, with a se
     t.same(await tasks(), before, 'nothing was begun')
     if (!session) continue
     await page.goto(plainUrl)
-    await page.getByText('live', { exact: true }).waitFor()
+    await page.getByText('Live', { exact: true }).waitFor()
     t.pass('and the session is as it was')
   }
 })

@@ -1,26 +1,13 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Feed, type FeedOptions } from '../../src/events/feed.ts'
+import { serveFeed } from '../helpers/feed-server.ts'
 import { Subscriber } from '../helpers/subscriber.ts'
 import { taskOf } from '../helpers/tasks.ts'
 
 async function agentOf (t: Test, options: Partial<FeedOptions>): Promise<{ feed: Feed, follow: (from?: string) => Subscriber }> {
   const feed = new Feed({ instance: 'here', snapshot: () => [], ...options })
-  const server = createServer(({ headers }, response) => {
-    feed.listen({ response, headers: { 'Agent-Instance': 'here' }, address: headers.from, start: feed.locate(undefined) }, {})
-  })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(async () => {
-    await feed.close()
-    server.closeAllConnections()
-    server.close()
-    await once(server, 'close')
-  })
-  const { port } = server.address() as AddressInfo
+  const port = await serveFeed(t, feed, '127.0.0.1')
   return { feed, follow: from => new Subscriber({ host: '127.0.0.1', port }, '/', from === undefined ? {} : { from }) }
 }
 

@@ -1,10 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { Feed } from '../../src/events/feed.ts'
 import { lookForUnanswered } from '../../src/system/tcp.ts'
+import { serveFeed } from '../helpers/feed-server.ts'
 import { sh } from '../helpers/images.ts'
 import { unlessRoot } from '../helpers/mount-space.ts'
 import { until } from '../helpers/processes.ts'
@@ -36,26 +35,10 @@ async function otherHost (t: Test, address: string): Promise<{ run: (command: st
   }
 }
 
-async function listen (t: Test, feed: Feed): Promise<Server> {
-  const server = createServer((_, response) => {
-    feed.listen({ response, headers: {}, address: undefined, start: feed.locate(undefined) }, {})
-  })
-  server.listen(0, '0.0.0.0')
-  await once(server, 'listening')
-  t.teardown(async () => {
-    await feed.close()
-    server.closeAllConnections()
-    server.close()
-    await once(server, 'close')
-  })
-  return server
-}
-
 t.test('a peer that has vanished without a word is found by the heartbeat and cut off, and nobody else is', { skip: unlessRoot }, async t => {
   const warnings: object[] = []
   const feed = new Feed({ instance: 'here', snapshot: () => [], heartbeatMs: 200, drainMs: 2000, lookForUnanswered, log: { warn: details => { warnings.push(details) } } })
-  const server = await listen(t, feed)
-  const { port } = server.address() as AddressInfo
+  const port = await serveFeed(t, feed, '0.0.0.0')
   const network = `10.213.${process.pid % 200 + 1}`
   const host = await otherHost(t, network)
   const near = new Subscriber({ host: '127.0.0.1', port }, '/')
@@ -76,8 +59,8 @@ t.test('a peer that has vanished without a word is found by the heartbeat and cu
 
 t.test('connections whose peers answer leave nothing unanswered', async t => {
   const feed = new Feed({ instance: 'here', snapshot: () => [], heartbeatMs: 20, drainMs: 40, lookForUnanswered })
-  const server = await listen(t, feed)
-  const subscriber = new Subscriber({ host: '127.0.0.1', port: (server.address() as AddressInfo).port }, '/')
+  const port = await serveFeed(t, feed, '0.0.0.0')
+  const subscriber = new Subscriber({ host: '127.0.0.1', port }, '/')
   await until(() => subscriber.comments > 10)
   t.equal(feed.subscribers, 1)
   subscriber.close()

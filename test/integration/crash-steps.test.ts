@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -13,18 +12,14 @@ import { createImage, deleteImage } from '../../src/storage/domain/changes.ts'
 import { imageStatus, listFixes } from '../../src/storage/domain/reads.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
-import { seeded } from '../helpers/seeded.ts'
+import { crashSample } from '../helpers/crash-sample.ts'
 import { callsOf, runUntilCall, type Call } from '../helpers/strace.ts'
 
 // Every durable step of every storage work is a place to be killed at. Being killed as one call begins is being killed
 // right after the one before, so all calls in turn are all steps. CRASH_EVERY=1 takes them all (npm run torture does);
 // otherwise it is every twenty-fourth, beginning with another one each time.
 
-const every = Number(process.env['CRASH_EVERY'] ?? 24)
-const seed = Number(process.env['TORTURE_SEED'] ?? randomBytes(4).readUInt32LE())
-const random = seeded(seed)
-t.setTimeout(every === 1 ? 1_800_000 : 300_000)
-t.comment(`TORTURE_SEED=${seed}`)
+const { every, random } = crashSample(t, 24)
 
 const exec = promisify(execFile)
 const script = fileURLToPath(new URL('../helpers/storage-job.mjs', import.meta.url))

@@ -1,5 +1,4 @@
 import { execFile } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
 import { readdir, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -13,17 +12,13 @@ import { layouts } from '../../src/storage/domain/layouts.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
 import { makeOvirtDomain, putVolume, readMeta, uuid } from '../helpers/ovirt.ts'
-import { seeded } from '../helpers/seeded.ts'
+import { crashSample } from '../helpers/crash-sample.ts'
 import { callsOf, runUntilCall } from '../helpers/strace.ts'
 
 // The same as crash-steps.test.ts, for volumes of an oVirt domain: killed at every durable step, what is left is told
 // truthfully by its state and its .meta, and the fix leads to the end. CRASH_EVERY=1 takes every step.
 
-const every = Number(process.env['CRASH_EVERY'] ?? 36)
-const seed = Number(process.env['TORTURE_SEED'] ?? randomBytes(4).readUInt32LE())
-const random = seeded(seed)
-t.setTimeout(every === 1 ? 1_800_000 : 300_000)
-t.comment(`TORTURE_SEED=${seed}`)
+const { every, random } = crashSample(t, 36)
 
 const exec = promisify(execFile)
 const script = fileURLToPath(new URL('../helpers/storage-job.mjs', import.meta.url))

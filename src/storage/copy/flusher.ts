@@ -56,8 +56,7 @@ export class Flusher {
 
   /** Waits until that much more may be written to the page cache. What bypasses it is never more than a few requests. */
   async room (bytes: number, bytesPerSecond = 0): Promise<void> {
-    if (this.#options.direct) return
-    const limit = Math.max(dirtyBytes, bytesPerSecond * dirtySeconds)
+    const limit = this.#options.direct ? Infinity : Math.max(dirtyBytes, bytesPerSecond * dirtySeconds)
     while (this.#dirty > 0 && this.#dirty + bytes > limit && !this.#options.signal.aborted) {
       await new Promise<void>(resolve => { this.#waiting.push(resolve) })
     }

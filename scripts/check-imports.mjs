@@ -5,7 +5,7 @@ import { builtinModules } from 'node:module'
 import { basename, dirname, join, resolve } from 'node:path'
 import ts from 'typescript'
 
-const agent = ['api', 'errors', 'auth', 'location', 'system', 'qemu', 'tasks', 'events', 'storage', 'gluster', 'http', 'metrics', 'config']
+const agent = ['api', 'errors', 'auth', 'location', 'system', 'qemu', 'sanlock', 'tasks', 'events', 'storage', 'gluster', 'http', 'metrics', 'config']
 
 /**
  * Each room: a file without its extension, or a folder (the longest that fits counts), with what it may import at run time and, beyond
@@ -25,12 +25,13 @@ const rooms = {
   tasks: { may: ['api', 'errors'], types: ['events'] },
   events: { may: ['api', 'errors'] },
   // The agent's side of storage talks to its children over IPC: it may know their types, never load their file I/O.
-  storage: { may: ['api', 'errors', 'location', 'system', 'qemu'], types: ['tasks', 'config', 'storage/domain', 'storage/copy'] },
-  'storage/domain': { may: ['api', 'errors', 'system', 'qemu', 'storage'] },
-  'storage/copy': { may: ['api', 'errors', 'system', 'qemu', 'storage'] },
+  storage: { may: ['api', 'errors', 'location', 'system', 'qemu', 'sanlock'], types: ['tasks', 'config', 'storage/domain', 'storage/copy'] },
+  'storage/domain': { may: ['api', 'errors', 'system', 'qemu', 'sanlock', 'storage'] },
+  'storage/copy': { may: ['api', 'errors', 'system', 'qemu', 'sanlock', 'storage'] },
   gluster: { may: ['api', 'errors', 'system'], types: ['tasks', 'config'] },
   metrics: { may: ['api'], types: ['storage'] },
   qemu: { may: ['api', 'errors', 'system'] },
+  sanlock: { may: ['system'] },
   system: { may: ['errors'] },
   client: {},
   cli: { may: ['client', 'auth'] },

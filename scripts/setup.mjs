@@ -26,6 +26,9 @@ export const needs = {
     'mkfs.xfs': 'xfsprogs',
     strace: 'strace',
     bindfs: 'bindfs',
+    sanlock: 'sanlock',
+    gcc: 'gcc',
+    '/usr/include/dlfcn.h': 'libc6-dev',
     chromium: 'chromium',
     'systemd-analyze': 'systemd',
     nginx: 'nginx',
@@ -34,7 +37,7 @@ export const needs = {
 }
 
 /** Services that Debian starts at every boot once their package is installed. */
-const services = { nginx: 'nginx', 'glusterfs-server': 'glusterd' }
+const services = { nginx: ['nginx'], 'glusterfs-server': ['glusterd'], sanlock: ['sanlock', 'wdmd'] }
 
 if (realpathSync(process.argv[1]) === import.meta.filename) {
   const purpose = process.argv[2]
@@ -163,7 +166,7 @@ esac
 
 /** Nobody has asked for these services at boot either: their packages are new here, and we want only their programs. */
 function disableServices (asRoot, packages) {
-  const names = packages.map(name => services[name]).filter(name => name !== undefined)
+  const names = packages.flatMap(name => services[name] ?? [])
   if (names.length > 0 && isThere('systemctl')) asRootSync(asRoot, ['systemctl', '--quiet', 'disable', ...names])
 }
 

@@ -30,7 +30,7 @@ import { freeSocketPath } from './http/socket.ts'
 import { taskRoutes } from './http/tasks.ts'
 import type { App } from './http/types.ts'
 import { Metrics } from './metrics/metrics.ts'
-import { Domain } from './storage/attached-domain.ts'
+import { Domain, type DomainOptions } from './storage/attached-domain.ts'
 import { Discovery } from './storage/discovery.ts'
 import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
@@ -77,7 +77,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     gluster: () => gluster.counters,
     events: () => feed
   })
-  const domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }), config.domains)
+  const domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }), withSanlock(config, config.domains))
   const discovery = new Discovery(log)
   let wanted = config
   let attaching: Promise<void> = Promise.resolve()
@@ -86,7 +86,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     attaching = attaching.then(async () => {
       const { domains: configured, discover } = wanted
       const found = discover.length === 0 ? [] : await discovery.find(discover, configured, domains.options())
-      domains.reconcile([...configured, ...found])
+      domains.reconcile(withSanlock(wanted, [...configured, ...found.map(domain => ({ ...domain, leases: wanted.leases }))]))
     })
     return attaching
   }
@@ -247,6 +247,11 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     },
     stop: async () => { await http.close() }
   }
+}
+
+/** Domains with what the configuration says of sanlock for all of them. */
+function withSanlock ({ sanlock }: Config, domains: readonly DomainOptions[]): DomainOptions[] {
+  return domains.map(domain => domain.leases === 'sanlock' ? { ...domain, sanlockHostId: sanlock.hostId } : domain)
 }
 
 async function socketOptions (listener: ListenConfig): Promise<{ host: string, port: number } | { path: string }> {

@@ -56,6 +56,7 @@ const DomainConfig = Type.Object({
     uid: Type.Integer({ minimum: 0 }),
     gid: Type.Integer({ minimum: 0 })
   }, { ...strict, description: 'Who is to have the files made in a domain of the layout `ovirt`. vdsm and kvm (36:36) unless given, when the agent is run as root.' })),
+  leases: Type.Optional(Words(['flock', 'sanlock'], { description: 'As `leases` below, of this domain. Only with the layout `ovirt`.' })),
   bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that the copies of this agent from and to the domain may have together.' }))
 }, strict)
 
@@ -69,6 +70,10 @@ export const ConfigSchema = Type.Object({
   publicUrl: Type.Optional(Type.String({ maxLength: 2000, description: 'Where other hosts can reach this agent; stands in copy records.' })),
   domains: Type.Array(DomainConfig, { default: [{ id: 'local', layout: 'directory', path: './var/images', create: true, sample: true }] }),
   discover: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Mount roots. Below each, every directory that is named by a UUID and has dom_md/metadata in it is attached as a domain of the layout `ovirt`, at the start and on SIGHUP.' }),
+  leases: Words(['flock', 'sanlock'], { default: 'flock', description: 'What keeps two hosts from writing the same volume of a domain of the layout `ovirt`, discovered ones among them. `flock`: locks on files of our own; `sanlock`: the leases of volumes that vdsm takes, too. The same on every host that shares the domain.' }),
+  sanlock: group({
+    hostId: Type.Optional(Type.Integer({ minimum: 1, maximum: 2000, description: 'The number of this host in lockspaces, which no other host may have: the one that the engine has given it. Not needed where vdsm joins them.' }))
+  }),
   recovery: Words(['manual', 'own', 'any'], { default: 'manual', description: '`manual`: an interrupted copy waits for mendImage. `own`: at its start the agent continues what this host was copying. `any`: and, every minute, what any host has left.' }),
   copy: group({
     maxConcurrent: Type.Integer({ minimum: 1, default: 4, description: 'Copies that run at the same time; others wait in order.' }),
@@ -132,7 +137,7 @@ export function parseConfig (value: unknown, base: string): Config {
   const auth = completeAuth(given.auth, base)
   const listen = parseListeners(given.listen, auth.tls !== undefined).map(listener => 'unix' in listener ? { ...listener, unix: resolve(base, listener.unix) } : listener)
   for (const listener of listen) checkListener(listener, auth)
-  const domains = given.domains.map(domain => ({ ...domain, path: resolve(base, domain.path) }))
+  const domains = given.domains.map(domain => ({ ...domain, path: resolve(base, domain.path), ...(domain.layout === 'ovirt' && { leases: domain.leases ?? given.leases }) }))
   checkDomains(domains)
   return deepFreeze({
     ...given,
@@ -232,11 +237,12 @@ const isUuid = new RegExp(uuidPattern)
 
 function checkDomains (domains: ReadonlyArray<Static<typeof DomainConfig>>): void {
   const ids = new Set<string>()
-  for (const { id, path, layout, create, sample } of domains) {
+  for (const { id, path, layout, create, sample, leases } of domains) {
     if (ids.has(id)) throw new ConfigError(`Two domains in the configuration have the id "${id}".`)
     ids.add(id)
     if (layout === 'ovirt' && (create || sample)) throw new ConfigError(`Domain "${id}" in the configuration has the layout ovirt: such domains are made by the engine, so "create" and "sample" cannot be set.`)
     if (layout === 'ovirt' && !isUuid.test(id)) throw new ConfigError(`Domain "${id}" in the configuration has the layout ovirt: its id must be its SDUUID, which ${join(path, 'dom_md/metadata')} tells.`)
+    if (layout !== 'ovirt' && leases !== undefined) throw new ConfigError(`Domain "${id}" in the configuration has the layout ${layout}, whose leases are always locks on files: remove "leases".`)
     const outer = domains.find(other => other.id !== id && (path === other.path || path.startsWith(other.path.endsWith(sep) ? other.path : other.path + sep)))
     if (outer !== undefined) throw new ConfigError(`Domain "${id}" (${path}) lies in domain "${outer.id}" (${outer.path}). Domains must not be nested.`)
   }

@@ -57,7 +57,7 @@ export const catalogue = {
   internal: { status: 500, title: 'The agent failed' },
   'copy-failed': { status: 500, title: 'The copy failed' },
   'verification-failed': { status: 500, title: 'The copy is not identical to its source' },
-  'lease-lost': { status: 500, title: 'Another host has taken over the copy' },
+  'lease-lost': { status: 500, title: 'The lease was lost: another host has it, or may take it' },
   'storage-failed': { status: 500, title: 'The storage answered with an error' },
   'storage-process-died': { status: 500, title: 'The process that worked on the storage died' },
   'gluster-unexpected': { status: 502, title: 'Gluster gave an answer that cannot be understood' },

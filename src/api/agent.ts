@@ -1,5 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { DomainId } from './names.ts'
+import { LeaseStatus } from './domain.ts'
 import { Strict, Time, Words } from './schema.ts'
 
 export const Agent = Strict({
@@ -22,11 +23,12 @@ export const Agent = Strict({
 export type Agent = Static<typeof Agent>
 
 export const Readiness = Strict({
-  ready: Type.Boolean({ description: 'Every domain is available.' }),
+  ready: Type.Boolean({ description: 'Every domain is available, and so are its leases.' }),
   domains: Type.Array(Strict({
     domain: DomainId,
     state: Words(['available', 'unavailable', 'unresponsive']),
-    detail: Type.Optional(Type.String({ description: 'Why it is not available.' }))
+    detail: Type.Optional(Type.String({ description: 'Why it is not available.' })),
+    leases: Type.Optional(LeaseStatus)
   })),
   gluster: Strict({
     available: Type.Boolean({ description: 'Its daemon on this host answers.' }),

@@ -5,6 +5,17 @@ import { DomainId } from './names.ts'
 export const Layout = Words(['directory', 'ovirt'], { description: '`directory`: plain image files; `ovirt`: a file domain of oVirt, storage format V5.' })
 export type Layout = Static<typeof Layout>
 
+export const Leasing = Words(['flock', 'sanlock'], { description: 'What keeps two hosts from writing the same volume: `flock`: locks on files of our own; `sanlock`: the leases of volumes that vdsm takes, too.' })
+export type Leasing = Static<typeof Leasing>
+
+export const LeaseStatus = Strict({
+  kind: Words(['sanlock']),
+  state: Words(['ready', 'joining', 'unavailable'], { description: '`joining`: this host is just joining the lockspace of the domain, which takes twenty seconds; `unavailable`: it has not joined it. Images can be read then, but not written.' }),
+  hostId: Type.Optional(Type.Integer({ description: 'The number of this host in the lockspace.' })),
+  detail: Type.Optional(Type.String({ description: 'Why it is not ready, and what to do.' }))
+})
+export type LeaseStatus = Static<typeof LeaseStatus>
+
 export const DomainStatus = Strict({
   domain: DomainId,
   layout: Layout,
@@ -15,6 +26,7 @@ export const DomainStatus = Strict({
   bytesTotal: Type.Optional(Bytes('Size of the file system.')),
   bytesFree: Type.Optional(Bytes('Free space on it.')),
   local: Type.Optional(Type.Boolean({ description: 'The file system belongs to this host alone.' })),
+  leases: Type.Optional(LeaseStatus),
   warnings: Type.Optional(Type.Array(Type.String(), { description: 'What is not as it should be, but refuses nothing: a mount on which leases do not hold across hosts, for example. Absent when there is nothing to say.' })),
   observedAt: Time('When the storage was looked at.')
 }, { $id: 'DomainStatus', description: 'A storage domain as this host sees it.' })

@@ -48,7 +48,7 @@ export function agentRoutes (app: App, { agent, config, domains, operations }: {
       operationId: 'getReadiness',
       tags: ['agent'],
       summary: 'Ask what the agent can work on',
-      description: '200 while every domain is available, 503 otherwise. Gluster is told of, but a host without it is ready for copies.',
+      description: '200 while every domain is available, with its leases, 503 otherwise. Gluster is told of, but a host without it is ready for copies.',
       response: {
         200: json('Every domain is available.', Ref(Readiness)),
         ...problems({}),
@@ -60,11 +60,11 @@ export function agentRoutes (app: App, { agent, config, domains, operations }: {
     }
   }, async (_request, reply) => {
     const [statuses, gluster] = await Promise.all([Promise.all(domains.all().map(async domain => await domain.status())), operations.availability()])
-    const ready = statuses.every(({ state }) => state === 'available')
+    const ready = statuses.every(({ state, leases }) => state === 'available' && (leases === undefined || leases.state === 'ready'))
     if (!ready) reply.code(503)
     return {
       ready,
-      domains: statuses.map(({ domain, state, detail }) => ({ domain, state, ...(detail !== undefined && { detail }) })),
+      domains: statuses.map(({ domain, state, detail, leases }) => ({ domain, state, ...(detail !== undefined && { detail }), ...(leases !== undefined && { leases }) })),
       gluster: { available: gluster.available, ...(!gluster.available && { code: gluster.code, detail: gluster.detail }) }
     }
   })

@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
 import { mkdir, readdir, statfs } from 'node:fs/promises'
-import type { Layout } from '../api/domain.ts'
+import type { Layout, Leasing } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
+import type { LeaseShape } from '../sanlock/client.ts'
 import { closeFd, entry, hasCode, isRoot, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes, type Directory } from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
 import { parseDomainMetadata } from './layout/ovirt/domain-metadata.ts'
@@ -14,6 +15,8 @@ export interface DomainPlace {
   layout?: Layout
   /** Who is to have what is made in an oVirt domain: vdsm and kvm unless given, if we may give it to them. */
   owner?: { uid: number, gid: number } | undefined
+  /** `flock` unless given. */
+  leases?: Leasing | undefined
 }
 
 /** A domain whose directories are held open. */
@@ -22,6 +25,10 @@ export interface Area {
   readonly path: string
   readonly layout: Layout
   readonly owner: DomainPlace['owner']
+  /** What keeps two from writing the same image. */
+  readonly leasing: Leasing
+  /** How the leases of volumes lie on storage. */
+  readonly leaseShape: LeaseShape
   readonly root: Directory
   /** Where its images are. */
   readonly images: Directory
@@ -52,14 +59,15 @@ const cloningFileSystems = new Set([0x58465342, 0x9123683e, 0x2fc12fc1, 0xca451a
  * unmounted file system is an empty directory, and nobody may fill it. Throws `domain-unavailable`.
  */
 export async function openArea (place: DomainPlace): Promise<Area> {
-  const { id, path, layout = 'directory', owner = layout === 'ovirt' && isRoot() ? vdsmOwner : undefined } = place
+  const { id, path, layout = 'directory', owner = layout === 'ovirt' && isRoot() ? vdsmOwner : undefined, leases: leasing = 'flock' } = place
+  let leaseShape: LeaseShape = { sectorBytes: 512, alignBytes: 1024 * 1024 }
   const opened: Directory[] = []
   const keep = (directory: Directory) => { opened.push(directory); return directory }
   const close = async () => { await Promise.all(opened.map(async ({ fd }) => { await closeFd(fd) })) }
   try {
     const root = keep(await openDirectory(path))
     if (layout === 'ovirt') {
-      await checkMetadata(root, place)
+      leaseShape = await checkMetadata(root, place)
       await makeRooms(root, owner)
     }
     const images = layout === 'ovirt' ? keep(await openSubdirectory(root, 'images')) : root
@@ -69,7 +77,7 @@ export async function openArea (place: DomainPlace): Promise<Area> {
     const leases = keep(await openSubdirectory(own, 'leases'))
     const parts = keep(await openSubdirectory(own, 'parts'))
     const { type } = await statfs(entry(root, '.'))
-    return { id, path, layout, owner, root, images, copies, leases, parts, local: localFileSystems.has(type), clones: cloningFileSystems.has(type), close }
+    return { id, path, layout, owner, leasing, leaseShape, root, images, copies, leases, parts, local: localFileSystems.has(type), clones: cloningFileSystems.has(type), close }
   } catch (error) {
     await close()
     if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'ENOTCONN', 'ESTALE', 'EHOSTDOWN')) {
@@ -111,14 +119,15 @@ async function checkMarker (own: Directory, id: string, path: string): Promise<v
   if (foundId !== id) throw unavailable(`belongs to domain ${JSON.stringify(foundId)}`)
 }
 
-/** Makes sure that this is the oVirt domain it should be: its own metadata are the marker there. */
-async function checkMetadata (root: Directory, { id, path }: DomainPlace): Promise<void> {
+/** Makes sure that this is the oVirt domain it should be: its own metadata are the marker there. Returns what they say of leases. */
+async function checkMetadata (root: Directory, { id, path }: DomainPlace): Promise<LeaseShape> {
   const directory = await openSubdirectory(root, 'dom_md')
   try {
     const fd = await openFile(directory, 'metadata', constants.O_RDONLY)
     try {
-      const { id: found } = parseDomainMetadata(await readBytes(fd, 64 * 1024), `${path}/${metadataFile}`)
+      const { id: found, leaseShape } = parseDomainMetadata(await readBytes(fd, 64 * 1024), `${path}/${metadataFile}`)
       if (found !== id) throw new AppError('domain-unavailable', `Domain ${id} is not available: ${path}/${metadataFile} belongs to domain ${found}. In the configuration, the id of an oVirt domain is its SDUUID.`)
+      return leaseShape
     } finally {
       await closeFd(fd)
     }

@@ -20,6 +20,8 @@ export interface DomainOptions extends DomainPlace {
   sample: boolean
   /** Bytes per second that copies from and to it may have together. */
   bandwidth?: number | undefined
+  /** The number of this host in its lockspace. */
+  sanlockHostId?: number | undefined
 }
 
 interface Log {
@@ -36,6 +38,10 @@ type Remote = Pick<DomainFunctions, keyof DomainFunctions>
 const readDeadlineMs = 5000
 const snapshotMs = 1000
 const sweepIntervalMs = 60 * 60 * 1000
+/** How long a change waits for its process to be gone, with its leases. */
+const goneWithinMs = 2000
+/** How long it takes at most until a lost lockspace is seen to be lost: sanlock looks every second. */
+const lostWithinMs = 2500
 /** Reads that got no answer in time and still have none. With so many, asking for more only makes the heap higher. */
 const maxLate = 4
 
@@ -63,7 +69,7 @@ export class Domain {
   /** @param observe told how long each read took, and whether it was answered before its deadline. */
   constructor (options: DomainOptions, log: Log, observe: ReadObserver = () => {}) {
     this.#observe = observe
-    this.place = { id: options.id, path: options.path, layout: options.layout, ...(options.owner !== undefined && { owner: options.owner }) }
+    this.place = { id: options.id, path: options.path, layout: options.layout, ...(options.owner !== undefined && { owner: options.owner }), ...(options.leases !== undefined && { leases: options.leases }) }
     this.layout = options.layout
     this.#options = options
     this.#log = log
@@ -112,12 +118,29 @@ export class Domain {
   }
 
   /**
-   * Throws `storage-unresponsive` if the storage does not answer. Asked before a command is begun: it is refused then, and
+   * Throws `storage-unresponsive` if the storage does not answer, `domain-unavailable` if its leases are not to be had. Asked before a command is begun: it is refused then, and
    * nothing was changed, where one that hangs half-way leaves everybody in doubt.
    */
   async assertAnswers (): Promise<void> {
-    const { state, detail } = await this.status()
+    const { state, detail, leases } = await this.status()
     if (state === 'unresponsive') throw new AppError('storage-unresponsive', detail ?? `Domain ${this.id} does not answer.`)
+    if (leases !== undefined && leases.state !== 'ready') throw new AppError('domain-unavailable', leases.detail ?? `The leases of domain ${this.id} are not ready.`)
+  }
+
+  /**
+   * What the death of a process that sanlock knew was: sanlock ends it when this host loses the lockspace, and it ends itself
+   * when the daemon is gone. Returns `lease-lost` then, and otherwise the error as it is.
+   */
+  async explainDeath (error: unknown): Promise<unknown> {
+    if (!this.#isSanlock || !(error instanceof AppError) || error.code !== 'storage-process-died') return error
+    // the lockspace goes a moment after the last process that used it
+    for (const end = performance.now() + lostWithinMs; performance.now() < end;) {
+      this.#descriptions.forget()
+      const { leases } = await this.status()
+      if (leases !== undefined && leases.state !== 'ready') return new AppError('lease-lost', `This host has lost its leases in domain ${this.id}, so that its process was ended. Nothing more is written there; what is done of a copy is kept. ${leases.detail ?? ''}`.trim(), { cause: error, changed: true })
+      await sleep(100, undefined, { ref: false })
+    }
+    return error
   }
 
   async images (after: string, limit: number): Promise<ImageEntry[]> {
@@ -165,9 +188,7 @@ export class Domain {
   async #keepAlive (): Promise<void> {
     for (let pauseMs = 100; !this.#stopped; pauseMs = Math.min(pauseMs * 2, 30_000)) {
       const startedAt = performance.now()
-      const child: DomainChild = new Child(new URL('storage/domain/main', programFolder), {
-        accepted: (call: string) => { this.#onAccepted.get(call)?.() }
-      })
+      const child = this.#fork(false)
       this.#child = child
       this.#late = 0
       void this.#prepare(child)
@@ -182,7 +203,7 @@ export class Domain {
   async #prepare (child: DomainChild): Promise<void> {
     const { create, sample } = this.#options
     try {
-      const { sampleMade } = await child.call(`Domain ${this.id}`, remote => remote.prepare({ place: this.place, create, sample }))
+      const { sampleMade } = await child.call(`Domain ${this.id}`, remote => remote.prepare({ place: this.place, create, sample, ...(this.#isSanlock && { lockspace: { hostId: this.#options.sanlockHostId } }) }))
       this.#log.info({ domain: this.id, path: this.place.path }, `domain ${this.id} is ready`)
       if (sampleMade) this.#log.info({ domain: this.id }, 'made sample.raw, so that there is something to copy')
       const { warnings = [] } = await child.call(`Domain ${this.id}`, remote => remote.describe(), readDeadlineMs)
@@ -224,7 +245,31 @@ export class Domain {
 
   /** A change has no deadline of its own: its task has one for the accept step. */
   async #change<T> (call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
-    return await this.#running().call(`Domain ${this.id}`, call)
+    return this.#isSanlock ? await this.#underSanlock(call) : await this.#running().call(`Domain ${this.id}`, call)
+  }
+
+  get #isSanlock (): boolean { return this.#options.leases === 'sanlock' }
+
+  /**
+   * A change that needs leases of sanlock is made by a process of its own: sanlock ends it when this host loses them, and
+   * the domain is read on meanwhile.
+   */
+  async #underSanlock<T> (call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
+    const what = `Domain ${this.id}`
+    const child = this.#fork(true)
+    try {
+      await child.call(what, remote => remote.prepare({ place: this.place, create: false, sample: false }))
+      return await child.call(what, call)
+    } catch (error) {
+      throw await this.explainDeath(error)
+    } finally {
+      child.end()
+      await Promise.race([child.gone, sleep(goneWithinMs, undefined, { ref: false })])
+    }
+  }
+
+  #fork (registered: boolean): DomainChild {
+    return new Child(new URL('storage/domain/main', programFolder), { accepted: (call: string) => { this.#onAccepted.get(call)?.() } }, { registered })
   }
 
   #running (): DomainChild {

@@ -14,16 +14,23 @@ export class Child<Remote extends object, Local extends object> {
   readonly #rpc: BirpcReturn<Remote, Local & Greeting>
   readonly #ready: Promise<void>
   readonly #died = new AbortController()
+  readonly #registered: boolean
+  #greeted = false
   /** Resolves when the process is gone, and all its descriptors with it. */
   readonly gone: Promise<void>
 
-  /** @param module URL of the child's main module, without its extension. */
-  constructor (module: URL, local: Local, under: readonly string[] = []) {
-    this.#process = forkBound(module, under)
+  /**
+   * @param module URL of the child's main module, without its extension.
+   * @param under a command that runs it.
+   * @param registered sanlock is to know it, and to end it when this host loses its leases.
+   */
+  constructor (module: URL, local: Local, { under = [], registered = false }: { under?: readonly string[], registered?: boolean } = {}) {
+    this.#registered = registered
+    this.#process = forkBound(module, under, registered)
     // a failed start is told by 'error', not by 'exit'
     this.#process.on('error', () => { this.#died.abort() })
     let ready = () => {}
-    this.#ready = new Promise(resolve => { ready = resolve })
+    this.#ready = new Promise(resolve => { ready = () => { this.#greeted = true; resolve() } })
     this.#rpc = openChannel<Remote, Local & Greeting>(this.#process, { ...local, ready: () => { ready() } })
     this.gone = once(this.#process, 'exit').then(() => {}, () => {})
     void this.gone.then(() => {
@@ -67,6 +74,7 @@ export class Child<Remote extends object, Local extends object> {
 
   #death (what: string): AppError {
     const { exitCode, signalCode } = this.#process
+    if (this.#registered && !this.#greeted) return new AppError('domain-unavailable', `${what}: sanlock did not take the process that was to work on the storage. See that its daemon is running on this host, and try again. Nothing was changed.`)
     return new AppError('storage-process-died', `${what}: the process that worked on the storage died (${signalCode ?? `status ${exitCode}`}). Look at the image before you send the command again.`, { changed: true })
   }
 }

@@ -14,7 +14,8 @@ interface CopyContext {
   onTuning (listener: (tuning: { bandwidth: number | null }) => void): void
 }
 
-type Priority = Pick<CopySettings, 'nice' | 'ioPriority'>
+/** How a worker runs. */
+type Standing = Pick<CopySettings, 'nice' | 'ioPriority'> & Pick<CopyJob, 'registered'>
 type Worker = Child<CopyWorkerFunctions, Omit<CopyAgentFunctions, 'ready'>>
 
 /** How long the result waits for the worker to be gone, with its leases. Longer only where its storage hangs. */
@@ -24,17 +25,17 @@ const previewDeadlineMs = 10_000
 /** Copies in a worker process of its own. Throws `signal.reason` when it was canceled. */
 export async function copyInWorker (job: CopyJob, context: CopyContext): Promise<CopyResult> {
   const { domain, image } = job.request.what === 'copy' ? job.request.target : job.request
-  return await inWorker(`Copying ${domain}/${image}`, async remote => await remote.copy(job), job.settings, context)
+  return await inWorker(`Copying ${domain}/${image}`, async remote => await remote.copy(job), { ...job.settings, registered: job.registered }, context)
 }
 
 /** Compares in a worker process of its own. Throws `signal.reason` when it was canceled. */
-export async function verifyInWorker (job: VerifyJob, priority: Priority, context: CopyContext): Promise<VerifyResult> {
-  return await inWorker(`Verifying ${job.image.domain}/${job.image.image}`, async remote => await remote.verify(job), priority, context)
+export async function verifyInWorker (job: VerifyJob, priority: Pick<CopySettings, 'nice' | 'ioPriority'>, context: CopyContext): Promise<VerifyResult> {
+  return await inWorker(`Verifying ${job.image.domain}/${job.image.image}`, async remote => await remote.verify(job), { ...priority, registered: job.registered }, context)
 }
 
 /** Asks a worker what a copy would do. */
 export async function previewInWorker (job: CopyJob): Promise<CopyPreview> {
-  const worker = startWorker({ accepted: () => {}, progress: () => {}, measured: () => {} }, job.settings)
+  const worker = startWorker({ accepted: () => {}, progress: () => {}, measured: () => {} }, { ...job.settings, registered: job.registered })
   try {
     return await worker.call('The preview', async remote => await remote.preview(job), previewDeadlineMs)
   } finally {
@@ -47,10 +48,10 @@ export async function previewInWorker (job: CopyJob): Promise<CopyPreview> {
  * Has something done by a worker and resolves with its result. By then the leases are free, so that the next command on
  * the image finds it free.
  */
-async function inWorker<T> (what: string, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, priority: Priority, context: CopyContext): Promise<T> {
+async function inWorker<T> (what: string, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, standing: Standing, context: CopyContext): Promise<T> {
   const { signal, accepted, progress, measured = () => {}, onTuning } = context
   signal.throwIfAborted()
-  const worker = startWorker({ accepted, progress, measured }, priority)
+  const worker = startWorker({ accepted, progress, measured }, standing)
   const cancel = () => { worker.tell(async remote => { await remote.cancel.asEvent() }) }
   signal.addEventListener('abort', cancel)
   try {
@@ -67,10 +68,10 @@ async function inWorker<T> (what: string, work: (remote: CopyWorkerFunctions) =>
   }
 }
 
-function startWorker (listener: Omit<CopyAgentFunctions, 'ready'>, { nice, ioPriority }: Priority): Worker {
+function startWorker (listener: Omit<CopyAgentFunctions, 'ready'>, { nice, ioPriority, registered }: Standing): Worker {
   // what the worker starts inherits both
   const under = [...nice === 0 ? [] : ['nice', '-n', String(nice)], ...ioPriority === 'normal' ? [] : ['ionice', ...ioPriority === 'idle' ? ['-c', '3'] : ['-c', '2', '-n', '7']]]
-  return new Child(new URL('storage/copy/main', programFolder), listener, under)
+  return new Child(new URL('storage/copy/main', programFolder), listener, { under, registered })
 }
 
 /** Resolves after the time; never, without one. */

@@ -81,6 +81,9 @@ export class Domains {
   /** How the images of a domain are kept; of one that is not there, the commonest. */
   layoutOf (id: string): Layout { return this.#attached.get(id)?.options.layout ?? 'directory' }
 
+  /** Whether one of these domains has the leases of sanlock. */
+  haveSanlock (ids: readonly string[]): boolean { return ids.some(id => this.#attached.get(id)?.options.leases === 'sanlock') }
+
   places (): DomainPlace[] { return this.all().map(({ place }) => place) }
 
   /** Throws `domain-not-found`. */
@@ -105,6 +108,6 @@ export class Domains {
 }
 
 function isSame (a: DomainOptions, b: DomainOptions): boolean {
-  return a.path === b.path && a.layout === b.layout && a.create === b.create && a.sample === b.sample && a.bandwidth === b.bandwidth &&
+  return a.path === b.path && a.layout === b.layout && a.create === b.create && a.sample === b.sample && a.bandwidth === b.bandwidth && a.leases === b.leases && a.sanlockHostId === b.sanlockHostId &&
     a.owner?.uid === b.owner?.uid && a.owner?.gid === b.owner?.gid
 }

@@ -1,4 +1,5 @@
 import type { Allocation, Format } from '../api/format.ts'
+import type { LeaseStatus } from '../api/domain.ts'
 import type { Copy, BrokenImage, ImageEntry, ImageStatus } from '../api/image.ts'
 import type { CopyResult, CreateResult, DeleteResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
@@ -61,6 +62,8 @@ export interface CopyJob {
   host: Host
   taskId: string
   settings: CopySettings
+  /** Some domain of it has the leases of sanlock, which must know the worker then. */
+  registered: boolean
 }
 
 /** What a copy would do, as a look at the storage tells. */
@@ -78,6 +81,8 @@ export interface VerifyJob {
   image: ImageAddress
   against: ImageAddress
   places: readonly DomainPlace[]
+  /** As of a copy. */
+  registered: boolean
 }
 
 /** How a copy worker ended without an error. */
@@ -120,6 +125,8 @@ export interface DomainDescription {
   local: boolean
   /** What about its mount makes leases less than they should be. */
   warnings?: string[]
+  /** Of a domain with those of sanlock. */
+  leases?: LeaseStatus
 }
 
 export interface CreateRequest {
@@ -142,10 +149,16 @@ export interface DeleteRequest {
   taskId: string
 }
 
+/** How a domain process sees to it that this host is in the lockspace of its domain. */
+export interface LockspaceOptions {
+  /** As whom to join it. Without, somebody else must have done it: vdsm. */
+  hostId?: number | undefined
+}
+
 /** What the agent may ask a domain process. */
 export interface DomainFunctions {
   /** Comes first: says which domain this process is for, and makes what is missing in it. */
-  prepare (options: { place: DomainPlace, create: boolean, sample: boolean }): Promise<Outcome<{ sampleMade: boolean }>>
+  prepare (options: { place: DomainPlace, create: boolean, sample: boolean, lockspace?: LockspaceOptions }): Promise<Outcome<{ sampleMade: boolean }>>
   describe (): Promise<Outcome<DomainDescription>>
   images (after: string, limit: number): Promise<Outcome<ImageEntry[]>>
   image (image: string, format: Format | undefined): Promise<Outcome<ImageStatus>>

@@ -62,8 +62,16 @@ const name = ({ domain, image }: { domain: string, image: string }) => `${domain
  * @param tell told of every change that they make to an image, as the storage shows it afterwards.
  */
 export function storageKinds (domains: Domains, host: Host, settings: CopySettings & { bandwidth?: number | undefined }, tell: (news: ImageNews) => void, observer?: CopyObserver): StorageKinds {
-  const job = (taskId: string, request: CopyJob['request'], bandwidth: number | undefined): CopyJob =>
-    ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
+  /** @param source the domain of the source. */
+  const job = (taskId: string, request: CopyJob['request'], source: string | undefined, bandwidth: number | undefined): CopyJob => ({
+    request,
+    bandwidth: bandwidth ?? null,
+    places: domains.places(),
+    host,
+    taskId,
+    settings,
+    registered: domains.haveSanlock([request.what === 'copy' ? request.target.domain : request.domain, ...(source === undefined ? [] : [source])])
+  })
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
   const rates = new Map<string, number>()
   const shares = new Shares({ host: settings.bandwidth, get domains () { return domains.ceilings() } })
@@ -75,6 +83,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       if (error instanceof AppError && error.code === 'image-not-found') tell({ domain, image, state: 'absent', taskId, observedAt: new Date().toISOString() })
       // otherwise nothing is known of it, and there is nothing to tell
     }
+  }
+  const explainDeath = async (error: unknown, ...ids: Array<string | undefined>) => {
+    let told = error
+    for (const id of new Set(ids)) if (id !== undefined && domains.haveSanlock([id])) told = await domains.get(id).explainDeath(told)
+    return told
   }
   const assertAnswer = async (...ids: string[]) => { await Promise.all(ids.map(async id => { await domains.get(id).assertAnswers() })) }
   /** The source of an interrupted copy is known to its record alone. What else is wrong with it, the worker finds out. */
@@ -109,6 +122,8 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
           context.accepted()
         }
       })
+    } catch (error) {
+      throw await explainDeath(error, domain, source)
     } finally {
       member?.leave()
       observer?.copyEnded(context.id)
@@ -132,11 +147,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
       run: async (spec, context) => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(domains, spec), spec.bandwidth), context)
+        return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(domains, spec), spec.source.domain, spec.bandwidth), context)
       },
       preview: async spec => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await previewInWorker(job('dry-run', copyRequest(domains, spec), spec.bandwidth))
+        return await previewInWorker(job('dry-run', copyRequest(domains, spec), spec.source.domain, spec.bandwidth))
       }
     },
     'storage.mendImage': {
@@ -149,12 +164,12 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         const source = await assertMendable(spec)
         const release = domains.use(source === undefined ? [] : [source])
         const { domain, image, volume, bandwidth } = spec
-        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image, volume }, bandwidth), context).finally(release)
+        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image, volume }, source, bandwidth), context).finally(release)
       },
       preview: async spec => {
-        await assertMendable(spec)
+        const source = await assertMendable(spec)
         const { domain, image, volume, bandwidth } = spec
-        return await previewInWorker(job('dry-run', { what: 'mend', domain, image, volume }, bandwidth))
+        return await previewInWorker(job('dry-run', { what: 'mend', domain, image, volume }, source, bandwidth))
       }
     },
     'storage.createImage': {
@@ -212,8 +227,9 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         return await verifyInWorker({
           image: { domain, image, volume, format: readableFormat(domains.layoutOf(domain), spec) },
           against: { ...against, format: readableFormat(domains.layoutOf(against.domain), against) },
-          places: domains.places()
-        }, settings, context)
+          places: domains.places(),
+          registered: domains.haveSanlock([domain, against.domain])
+        }, settings, context).catch(async (error: unknown) => { throw await explainDeath(error, domain, against.domain) })
       }
     }
   })

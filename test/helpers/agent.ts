@@ -15,7 +15,8 @@ const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 export interface AgentOptions {
   hostId?: string
-  domains: Array<{ id: string, path: string, layout?: 'ovirt', create?: boolean, bandwidth?: number }>
+  domains: Array<{ id: string, path: string, layout?: 'ovirt', create?: boolean, bandwidth?: number, leases?: 'flock' | 'sanlock' }>
+  sanlock?: { hostId: number }
   discover?: string[]
   copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number, bandwidth?: number, nice?: number, ioPriority?: 'normal' | 'low' | 'idle', clone?: boolean }
   recovery?: 'manual' | 'own' | 'any'
@@ -37,9 +38,9 @@ export interface Reply<T> {
 export async function startAgent (t: Test, options: AgentOptions): Promise<AgentProcess> {
   const directory = await temporaryDirectory(t)
   const socket = join(directory, 'agent.sock')
-  const { hostId = 'node1', domains, recovery = 'manual', copy = {}, gluster = {}, tasks = {}, discover = [], under = [], mounts = [] } = options
+  const { hostId = 'node1', domains, recovery = 'manual', copy = {}, gluster = {}, tasks = {}, discover = [], sanlock = {}, under = [], mounts = [] } = options
   const config = join(directory, 'config.json')
-  await writeFile(config, JSON.stringify({ listen: { unix: socket }, hostId, domains, discover, recovery, copy, gluster, tasks, log: { level: 'warn' } }))
+  await writeFile(config, JSON.stringify({ listen: { unix: socket }, hostId, domains, discover, recovery, copy, gluster, tasks, sanlock, log: { level: 'warn' } }))
   const mounting = mounts.map(({ path, bytes }) => `mount -t tmpfs -o size=${bytes} tmpfs '${path}'; `).join('')
   const argv = [
     ...mounts.length === 0 ? [] : ['unshare', '--mount', ...process.getuid?.() === 0 ? [] : ['--map-root-user'], 'sh', '-ec', `${mounting}exec "$@"`, 'sh'],

@@ -2,7 +2,7 @@ import { AppError } from '../../errors.ts'
 import { openArea, type Area } from '../area.ts'
 import { isSameContent, type Identity } from '../identity.ts'
 import { copyTarget, type CopyTarget } from '../layout/copy-target.ts'
-import { takeLease, type Lease } from '../lease.ts'
+import { takeImageLease, type ImageLease } from '../image-lease.ts'
 import { outlastOthers } from '../patience.ts'
 import type { CopyJob, CopyPreview, CopyRequest } from '../protocol.ts'
 import { keyOf, readRecord, wordsOf, type CopyRecord, type Named } from '../record.ts'
@@ -16,7 +16,7 @@ import { placeOf, takeSource } from './take-source.ts'
 export interface Accepted {
   area: Area
   target: CopyTarget
-  lease: Lease
+  lease: ImageLease
   source: Source
   part: Part
   record: CopyRecord
@@ -27,7 +27,7 @@ export interface Accepted {
 /** What the accept step has led to: a copy to be run, one whose last steps are to be done, or one that is complete. */
 export type Acceptance =
   | { how: 'run', accepted: Accepted }
-  | { how: 'finish', area: Area, target: CopyTarget, lease: Lease, record: CopyRecord }
+  | { how: 'finish', area: Area, target: CopyTarget, lease: ImageLease, record: CopyRecord }
   | { how: 'done', record: CopyRecord }
 
 /** Everything was looked at and nothing stands against the copy. Nothing was changed so far. */
@@ -67,8 +67,8 @@ export async function decide (job: CopyJob): Promise<Decision> {
 }
 
 /** The lease of the target, or the refusal that says who has it. */
-async function takeTarget (area: Area, named: Named): Promise<Lease> {
-  const lease = await takeLease(area.leases, keyOf(named), 'exclusive')
+async function takeTarget (area: Area, named: Named): Promise<ImageLease> {
+  const lease = await takeImageLease(area, named, 'exclusive')
   if (lease !== undefined) return lease
   const holder = await readRecord(area.copies, area.id, keyOf(named)).catch(() => undefined)
   throw new AppError('resource-busy', `Image ${wordsOf(named)} in domain ${area.id} is in use${holder === undefined || holder.phase === 'done' ? '' : ` by host ${holder.host.id}, task ${holder.taskId ?? 'unknown'}`}.`, {

@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { AppError } from '../../errors.ts'
 import type { Area } from '../area.ts'
 import type { Identity } from '../identity.ts'
+import type { ImageLease } from '../image-lease.ts'
 import { assertUnused } from '../in-use.ts'
 import type { CopyTarget, TargetPlan } from '../layout/copy-target.ts'
-import type { Lease } from '../lease.ts'
 import type { CopyJob, CopyRequest } from '../protocol.ts'
 import { keyOf, removeRecord, wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import type { Decision } from './accept.ts'
@@ -17,7 +17,7 @@ import { outlastYouth } from './youth.ts'
 /** What was found of the target. */
 interface Target {
   area: Area
-  lease: Lease
+  lease: ImageLease
   /** What an earlier command has left: done with, or an interrupted createImage. */
   record: CopyRecord | undefined
   target: CopyTarget
@@ -82,7 +82,7 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
           target: place,
           lease,
           source,
-          ...await make(area, place, creating, async () => {
+          ...await make({ area, target: place, lease }, creating, async () => {
             const cloned = mayClone ? await clone(area, creating, source) : undefined
             if (cloned === undefined && isShort) throw noSpace()
             return cloned
@@ -115,7 +115,7 @@ async function clone (area: Area, creating: CopyRecord, source: Source): Promise
 }
 
 /** Makes record and part; takes both back when that fails, so that a refusal leaves nothing behind. */
-async function make (area: Area, target: CopyTarget, creating: CopyRecord, clone: () => Promise<Pick<Made, 'part' | 'record'> | undefined>): Promise<Made> {
+async function make ({ area, target, lease }: Pick<Target, 'area' | 'target' | 'lease'>, creating: CopyRecord, clone: () => Promise<Pick<Made, 'part' | 'record'> | undefined>): Promise<Made> {
   let begun = creating
   try {
     await writeRecord(area.copies, creating)
@@ -123,6 +123,7 @@ async function make (area: Area, target: CopyTarget, creating: CopyRecord, clone
     const made = cloned ?? (creating.given === true ? undefined : { part: await createPart(area, creating), record: creating })
     begun = made === undefined ? creating : { ...made.record, inode: made.part.inode }
     await target.place(made?.record ?? creating, made?.part)
+    await lease.secure()
     const part = made?.part ?? await reopenPart(area, await target.fileOf(creating), creating, creating.inode)
     if (part === undefined) throw new AppError('image-invalid', `The volume ${wordsOf(creating)} in domain ${area.id} cannot be written: qemu-img finds it damaged.`)
     const copying: CopyRecord = { ...begun, phase: 'copying' }

@@ -1,10 +1,13 @@
 import process from 'node:process'
 import { openChannel } from '../channel.ts'
+import { findRegistration } from '../../system/registration.ts'
 import { outcomeOf } from '../outcome.ts'
 import type { CopyAgentFunctions, CopyJob, CopyWorkerFunctions } from '../protocol.ts'
 import { CopyWorker } from './worker.ts'
 
 // The copy worker: one process, one copy or comparison. It holds the leases, so its life is theirs.
+
+findRegistration()
 
 const unexpected = (error: unknown) => { console.error(error) }
 const nameOf = ({ request }: CopyJob) => request.what === 'copy' ? request.target.image : request.image

@@ -3,7 +3,7 @@ import { AppError } from '../../errors.ts'
 import type { Area } from '../area.ts'
 import { explain } from '../failure.ts'
 import type { CopyTarget } from '../layout/copy-target.ts'
-import type { Lease } from '../lease.ts'
+import type { ImageLease } from '../image-lease.ts'
 import type { CopyJob } from '../protocol.ts'
 import { total } from '../ranges.ts'
 import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
@@ -16,7 +16,7 @@ import { takeSource } from './take-source.ts'
 interface Held {
   area: Area
   target: CopyTarget
-  lease: Lease
+  lease: ImageLease
 }
 
 /**
@@ -48,6 +48,7 @@ async function proceed (job: CopyJob, { area, target, lease }: Held, record: Cop
   if (isToBeTaken) await anew(record, async () => { await target.place(taken) })
   const part = record.phase !== 'creating' || isToBeTaken ? await reopenPart(area, await target.fileOf(record), record, record.inode) : undefined
   if (part !== undefined) {
+    await lease.secure()
     return { how: 'run', accepted: { area, target, lease, source, part, record: await takeOver(job, area, taken, { phase: 'copying' }) } }
   }
   await target.discard(record)
@@ -57,6 +58,7 @@ async function proceed (job: CopyJob, { area, target, lease }: Held, record: Cop
   return await anew(record, async () => {
     const made = await createPart(area, fresh)
     await target.place(fresh, made)
+    await lease.secure()
     const copying: CopyRecord = { ...fresh, phase: 'copying', inode: made.inode }
     await writeRecord(area.copies, copying)
     return { how: 'run', accepted: { area, target, lease, source, part: made, record: copying } }

@@ -47,11 +47,12 @@ export class Session {
   /**
    * Makes sure that the copy is still ours. A host that was cut off and comes back would otherwise write over what its
    * successor has done: so before each window and each record write, the lock is taken again on the same descriptor
-   * and the record is compared. On a file system of this host alone nothing can be cut off, and nothing is locked again.
+   * and the record is compared. On a file system of this host alone nothing can be cut off, and nothing is locked again;
+   * sanlock is asked all the same.
    */
   async assertOwnership (): Promise<void> {
     const { image, domain, copyId, epoch } = this.#record
-    const found = this.area.local || await this.lease.holds().catch(() => false)
+    const found = (this.area.local && this.area.leasing === 'flock') || await this.lease.holds().catch(() => false)
       ? await readRecord(this.area.copies, domain, keyOf(this.#record)).catch((error: unknown) => { if (!isCutOff(error)) throw error })
       : undefined
     if (found?.copyId !== copyId || found.epoch !== epoch) {

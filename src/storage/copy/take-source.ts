@@ -2,9 +2,9 @@ import { AppError } from '../../errors.ts'
 import { hasCode } from '../../system/directory.ts'
 import { openArea, type Area, type DomainPlace } from '../area.ts'
 import { sourceChain } from '../layout/source-chain.ts'
-import { takeLease } from '../lease.ts'
+import { takeImageLease } from '../image-lease.ts'
 import type { ImageAddress } from '../protocol.ts'
-import { keyOf, wordsOf, type Named } from '../record.ts'
+import { wordsOf, type Named } from '../record.ts'
 import { openSource, type Source } from './source.ts'
 
 interface Places { places: readonly DomainPlace[] }
@@ -26,12 +26,12 @@ export async function takeSource (job: Places, address: ImageAddress): Promise<S
  * The lease stays open with the process, and so does the directory. On a read-only file system an image that was never
  * leased stays without: that a host which may write does so meanwhile, the source's identity tells at the end.
  */
-async function share ({ id, leases }: Area, named: Named): Promise<void> {
-  const isShared = await takeLease(leases, keyOf(named), 'shared').then(lease => lease !== undefined, (error: unknown) => {
+async function share (area: Area, named: Named): Promise<void> {
+  const isShared = await takeImageLease(area, named, 'shared').then(lease => lease !== undefined, (error: unknown) => {
     if (hasCode(error, 'EROFS')) return true
     throw error
   })
-  if (!isShared) throw new AppError('resource-busy', `The source ${wordsOf(named)} in domain ${id} is being written or deleted.`)
+  if (!isShared) throw new AppError('resource-busy', `The source ${wordsOf(named)} in domain ${area.id} is being written or deleted.`)
 }
 
 /** Where the domain of this id is. */

@@ -5,6 +5,7 @@ import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, VerifyEnd, Veri
 import { nextGeneration } from '../layout/ovirt/volume-metadata.ts'
 import { subtract, total } from '../ranges.ts'
 import { keyOf, type CopyRecord } from '../record.ts'
+import { releaseVolumes } from '../volume-lease.ts'
 import { decide, type Accepted } from './accept.ts'
 import { compareImages } from './compare.ts'
 import { Copier } from './copier.ts'
@@ -52,12 +53,19 @@ export class CopyWorker {
     } catch (error) {
       if (error === this.#canceled.signal.reason && this.#canceled.signal.aborted) return { canceled: true }
       throw error
+    } finally {
+      // nothing writes any more, and whoever is told the end finds the volumes free
+      await releaseVolumes()
     }
   }
 
   /** Looks at everything that the accept step looks at, and changes nothing. */
   async preview (job: CopyJob): Promise<CopyPreview> {
-    return (await decide(job)).preview
+    try {
+      return (await decide(job)).preview
+    } finally {
+      await releaseVolumes()
+    }
   }
 
   /** Compares two images. */
@@ -68,6 +76,8 @@ export class CopyWorker {
     } catch (error) {
       if (signal.aborted && error === signal.reason) return { canceled: true }
       throw error
+    } finally {
+      await releaseVolumes()
     }
   }
 

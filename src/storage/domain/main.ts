@@ -3,15 +3,20 @@ import { withArea, openArea, prepareArea, type Area, type DomainPlace } from '..
 import { openChannel } from '../channel.ts'
 import { outcomeOf, type Outcome } from '../outcome.ts'
 import { patience } from '../patience.ts'
+import { findRegistration } from '../../system/registration.ts'
 import type { DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
 import { sweep } from './changes.ts'
 import { layouts } from './layouts.ts'
+import { LockspaceKeeper } from './lockspace.ts'
 import { describe } from './reads.ts'
 import { makeSample } from './sample.ts'
 
 // The domain process: all file access to one domain that is not a copy. If the storage hangs, this hangs, and nothing else.
 
+findRegistration()
+
 let place: DomainPlace | undefined
+let lockspace: LockspaceKeeper | undefined
 
 const unexpected = (error: unknown) => { console.error(error) }
 
@@ -29,8 +34,9 @@ async function read<T> (look: (area: Area) => Promise<T>): Promise<Outcome<T>> {
 }
 
 const functions: DomainFunctions = {
-  prepare: async ({ place: at, create, sample }) => await outcomeOf(`Domain ${at.id}`, async () => {
+  prepare: async ({ place: at, create, sample, lockspace: options }) => await outcomeOf(`Domain ${at.id}`, async () => {
     place = at
+    if (options !== undefined) lockspace = new LockspaceKeeper(at, options)
     await prepareArea(at, create)
     const area = await openArea(at)
     try {
@@ -39,7 +45,7 @@ const functions: DomainFunctions = {
       await area.close()
     }
   }, unexpected),
-  describe: async () => await read(describe),
+  describe: async () => await read(async area => ({ ...await describe(area), ...(lockspace !== undefined && { leases: await lockspace.status() }) })),
   images: async (after, limit) => await read(async area => await layouts[area.layout].images(area, after, limit)),
   image: async (image, format) => await read(async area => await layouts[area.layout].image(area, image, format)),
   copies: async () => await read(async area => await layouts[area.layout].copies(area)),

@@ -6,9 +6,9 @@ import { syncDirectory, syncFile } from '../../system/durable.ts'
 import { runOk } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { inodeOf } from '../identity.ts'
-import { takeLease } from '../lease.ts'
+import { takeImageLease } from '../image-lease.ts'
 import { outlastOthers } from '../patience.ts'
-import { keyOf, wordsOf, type CopyRecord, type Named } from '../record.ts'
+import { wordsOf, type CopyRecord, type Named } from '../record.ts'
 
 /**
  * Makes an empty image in a part, which nobody sees, durable with its name. Returns its inode.
@@ -31,7 +31,7 @@ export async function makePart (area: Area, { copyId, format, virtualSize, alloc
 
 /** Does something to an image or volume under its lease. Throws `resource-busy`. */
 export async function underLease<T> (area: Area, named: Named, work: () => Promise<T>): Promise<T> {
-  const lease = await takeLease(area.leases, keyOf(named), 'exclusive')
+  const lease = await takeImageLease(area, named, 'exclusive')
   if (lease === undefined) throw new AppError('resource-busy', `Image ${wordsOf(named)} in domain ${area.id} is in use: it is being copied, or read by a copy.`)
   try {
     // whoever held the lease before may have written a moment ago

@@ -4,7 +4,7 @@ import { look, type Directory } from '../../../system/directory.ts'
 import { removeDirectory, removeFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import { assertUnused } from '../../in-use.ts'
-import { takeLease, type Lease } from '../../lease.ts'
+import { takeImageLease, type ImageLease } from '../../image-lease.ts'
 import { outlastOthers } from '../../patience.ts'
 import type { DeleteRequest } from '../../protocol.ts'
 import { keyOf, namedBy, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord } from '../../record.ts'
@@ -135,10 +135,10 @@ async function removeRest (area: Area, image: string, record: CopyRecord | undef
 
 /** Does something under the leases of volumes, and that of the image itself, which every deletion takes. */
 async function underLeases<T> (area: Area, image: string, volumes: readonly string[], work: () => Promise<T>): Promise<T> {
-  const leases: Lease[] = []
+  const leases: ImageLease[] = []
   try {
     for (const named of [{ image }, ...volumes.map(volume => ({ image, volume }))]) {
-      const lease = await takeLease(area.leases, keyOf(named), 'exclusive')
+      const lease = await takeImageLease(area, named, 'exclusive')
       if (lease === undefined) throw new AppError('resource-busy', `${wordsOf(named)} in domain ${area.id} is in use: it is being copied, or read by a copy, or deleted.`)
       leases.push(lease)
     }

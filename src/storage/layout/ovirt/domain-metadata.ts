@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { uuidPattern } from '../../../api/names.ts'
-import { linesOf, parseKeyValues, refusalOf, required } from './key-values.ts'
+import type { LeaseShape } from '../../../sanlock/client.ts'
+import { linesOf, oneOf, parseKeyValues, refusalOf, required } from './key-values.ts'
 
 const checksumKey = '_SHA_CKSUM'
 const isUuid = new RegExp(uuidPattern)
@@ -9,6 +10,8 @@ const isUuid = new RegExp(uuidPattern)
 export interface DomainMetadata {
   /** The domain's id (SDUUID). */
   id: string
+  /** How its leases lie on storage. */
+  leaseShape: LeaseShape
 }
 
 /** The checksum of a domain's metadata: SHA-1 over its other lines, in their order, without line ends (persistentDict.py of vdsm). */
@@ -29,5 +32,11 @@ export function parseDomainMetadata (bytes: Uint8Array, file: string): DomainMet
   if (version !== '5') throw refuse(`the key VERSION is ${JSON.stringify(version.slice(0, 80))}; only storage format 5 is known`)
   const id = required(values, 'SDUUID', refuse)
   if (!isUuid.test(id)) throw refuse(`the key SDUUID is ${JSON.stringify(id.slice(0, 80))}, not a UUID`)
-  return { id }
+  return {
+    id,
+    leaseShape: {
+      sectorBytes: Number(oneOf(['512', '4096'], 'BLOCK_SIZE', values.get('BLOCK_SIZE') ?? '512', refuse)),
+      alignBytes: Number(oneOf(['1048576', '2097152', '4194304', '8388608'], 'ALIGNMENT', values.get('ALIGNMENT') ?? '1048576', refuse))
+    }
+  }
 }

@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises'
 import { AppError } from '../../../errors.ts'
 import { entry, look } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
-import { isLeased } from '../../lease.ts'
+import { isImageLeased } from '../../image-lease.ts'
 import { isImageName } from '../../names.ts'
 import { keyOf, namedBy, readRecord, recordedImage, type CopyRecord } from '../../record.ts'
 import { childrenOf, cycleAmong, cycleDetail } from './chain.ts'
@@ -68,7 +68,7 @@ async function inspectVolume (area: Area, image: string, files: VolumeFiles, chi
   const base = { domain: area.id, image, volume, files, children, leased: false }
   const first = { ...base, ...await readable(area, key) }
   if (judgeVolume(first)?.state === 'ok') return first
-  const leased = await isLeased(area.leases, key)
+  const leased = await isImageLeased(area, { image, volume })
   const again = await readAgain()
   return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, ...await readable(area, key) }
 }
@@ -102,7 +102,7 @@ export async function usersElsewhere (area: Area, image: string, { volume, data,
 async function judgeImage (area: Area, image: string, exists: boolean, volumes: FoundImage['volumes'], isRecorded: boolean): Promise<Verdict | undefined> {
   const clean = (description: string): Verdict['fixes'] => [{ action: 'clean', description, task: { kind: 'storage.deleteImage', domain: area.id, image } }]
   if (isRecorded) {
-    const leased = await isLeased(area.leases, image)
+    const leased = await isImageLeased(area, { image })
     const { record, recordProblem } = await readable(area, image)
     if (record !== undefined || recordProblem !== undefined) return { state: 'illegal', detail: leased ? `Image ${image} is being deleted.` : recordProblem ?? `The deletion of image ${image} was interrupted.`, fixes: leased ? [] : clean('Finishes the deletion.') }
   }

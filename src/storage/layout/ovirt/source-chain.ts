@@ -1,6 +1,6 @@
 import { AppError } from '../../../errors.ts'
 import type { Area } from '../../area.ts'
-import { isLeased } from '../../lease.ts'
+import { isImageLeased } from '../../image-lease.ts'
 import type { ImageAddress } from '../../protocol.ts'
 import { keyOf, readRecord } from '../../record.ts'
 import type { ChainFile, SourceChain } from '../source-chain.ts'
@@ -52,5 +52,5 @@ async function legal (area: Area, image: string, { volume, data, metadata, probl
   const key = keyOf({ image, volume })
   const record = await readRecord(area.copies, area.id, key)
   if (record === undefined || record.phase === 'done') throw new AppError('volume-illegal', `Volume ${volume} of image ${image} in domain ${area.id} is ${metadata.legality}: it is not copied.`)
-  throw new AppError('image-interrupted', `Volume ${volume} of image ${image} in domain ${area.id} is itself an unfinished copy${await isLeased(area.leases, key) ? ' that is still running' : '; mend it first'}.`)
+  throw new AppError('image-interrupted', `Volume ${volume} of image ${image} in domain ${area.id} is itself an unfinished copy${await isImageLeased(area, { image, volume }) ? ' that is still running' : '; mend it first'}.`)
 }

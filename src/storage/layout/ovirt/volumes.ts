@@ -4,7 +4,7 @@ import { uuidPattern } from '../../../api/names.ts'
 import { AppError } from '../../../errors.ts'
 import { closeFd, entry, giveAccess, hasCode, look, NotAFileError, openFile, openSubdirectory, readBytes, type Directory } from '../../../system/directory.ts'
 import { linkFile, makeDirectory, removeFile, replaceFile, syncFile } from '../../../system/durable.ts'
-import { runOk } from '../../../system/run.ts'
+import { initialiseLease } from '../../../sanlock/client.ts'
 import type { Area } from '../../area.ts'
 import { formatVolumeMetadata, parseVolumeMetadata, type VolumeMetadata } from './volume-metadata.ts'
 
@@ -102,8 +102,8 @@ export async function writeMetadata (area: Area, directory: Directory, volume: s
 }
 
 /**
- * Makes the `.lease` of a volume, durably, if there is none. On a file system that hosts share, it is initialised for
- * sanlock: vdsm could not take one that is not.
+ * Makes the `.lease` of a volume, durably, if there is none. On a file system that hosts share, and where we take it
+ * ourselves, it is initialised for sanlock: vdsm could not take one that is not.
  */
 export async function makeLease (area: Area, directory: Directory, volume: string): Promise<void> {
   const name = `${volume}.lease`
@@ -112,7 +112,7 @@ export async function makeLease (area: Area, directory: Directory, volume: strin
   const part = leasePart(volume)
   const fd = await openFile(area.parts, part, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC)
   try {
-    if (!area.local) await runOk(['sanlock', 'direct', 'init', '-r', `${area.id}:${volume}:/proc/self/fd/3:0`], { fds: [fd], maxOutput: 64 * 1024, timeoutMs: 60_000 })
+    if (!area.local || area.leasing === 'sanlock') await initialiseLease(fd, { lockspace: area.id, name: volume }, area.leaseShape)
     await giveAccess(fd, fileAccess(area))
     await syncFile(fd)
     await linkFile(area.parts, part, directory, name)

@@ -1,0 +1,75 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { AppError } from '../errors.ts'
+import type { Area } from './area.ts'
+import { isLeased, takeLease, type Lease } from './lease.ts'
+import { keyOf, wordsOf, type Named } from './record.ts'
+import { acquireVolume, holderOf, holdsVolume, registered, releaseVolume } from './volume-lease.ts'
+
+/** The lease of an image or volume, in whatever way its domain leases. */
+export interface ImageLease extends Lease {
+  /**
+   * Takes what could not be taken before the volume was there. From then on sanlock, too, keeps everybody else away, vdsm
+   * among them. Before anything is written into a new volume.
+   */
+  secure (): Promise<void>
+}
+
+/**
+ * Takes the lease of an image or volume as `takeLease` does. In a domain with the leases of sanlock that of the volume is
+ * taken, too, as vdsm takes it. The lock on our own file stays: it is what two agents have before the volume has a lease,
+ * and what keeps out one that is not configured for sanlock.
+ */
+export async function takeImageLease (area: Area, named: Named, mode: 'exclusive' | 'shared'): Promise<ImageLease | undefined> {
+  const { image, volume } = named
+  const own = await takeLease(area.leases, keyOf(named), mode)
+  if (area.leasing === 'flock' || volume === undefined) return own === undefined ? undefined : { ...own, secure: async () => {} }
+  const { fd } = registered(area)
+  // a dead host may keep a lock for longer than its leases: with NFS 3, until it is back
+  if (own === undefined && await holderOf(area, { image, volume }) !== 'dead-host') return undefined
+  let isHeld = false
+  const take = async () => {
+    const taken = await acquireVolume(area, { image, volume }, mode)
+    if (taken === 'held') isHeld = true
+    return taken
+  }
+  try {
+    if (await take() === 'busy') {
+      await own?.release()
+      return undefined
+    }
+  } catch (error) {
+    await own?.release()
+    throw error
+  }
+  return {
+    fd,
+    existed: own?.existed ?? true,
+    holds: async () => (own === undefined || area.local || await own.holds()) && (!isHeld || await holdsVolume(area, { image, volume })),
+    secure: async () => {
+      if (isHeld) return
+      const taken = await take()
+      if (taken !== 'held') throw new AppError(taken === 'busy' ? 'resource-busy' : 'metadata-invalid', `Volume ${wordsOf(named)} in domain ${area.id} ${taken === 'busy' ? 'is in use' : 'has no .lease'}: nothing was written into it.`)
+    },
+    release: async () => {
+      if (isHeld) await releaseVolume(area, { image, volume })
+      await own?.release()
+    }
+  }
+}
+
+/** Whether some host is writing this image or volume now. */
+export async function isImageLeased (area: Area, named: Named): Promise<boolean> {
+  const { image, volume } = named
+  const isLocked = await isLeased(area.leases, keyOf(named))
+  if (area.leasing === 'flock' || volume === undefined) return isLocked
+  for (const end = performance.now() + 500; ;) {
+    switch (await holderOf(area, { image, volume })) {
+      case 'dead-host': return false
+      case 'other-host': return true
+      case 'nobody': case 'blank': case 'missing': return isLocked
+      // the process that had both has just died, and sanlock is about to notice
+      case 'this-host': if (isLocked || performance.now() >= end) return true
+    }
+    await sleep(50)
+  }
+}

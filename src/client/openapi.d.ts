@@ -107,7 +107,7 @@ export interface paths {
         };
         /**
          * Ask what the agent can work on
-         * @description 200 while every domain is available, 503 otherwise. Gluster is told of, but a host without it is ready for copies.
+         * @description 200 while every domain is available, with its leases, 503 otherwise. Gluster is told of, but a host without it is ready for copies.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -438,7 +438,7 @@ export interface components {
         };
         /** @description What the agent can work on. */
         Readiness: {
-            /** @description Every domain is available. */
+            /** @description Every domain is available, and so are its leases. */
             ready: boolean;
             domains: {
                 /**
@@ -450,6 +450,19 @@ export interface components {
                 state: "available" | "unavailable" | "unresponsive";
                 /** @description Why it is not available. */
                 detail?: string;
+                leases?: {
+                    /** @enum {string} */
+                    kind: "sanlock";
+                    /**
+                     * @description `joining`: this host is just joining the lockspace of the domain, which takes twenty seconds; `unavailable`: it has not joined it. Images can be read then, but not written.
+                     * @enum {string}
+                     */
+                    state: "ready" | "joining" | "unavailable";
+                    /** @description The number of this host in the lockspace. */
+                    hostId?: number;
+                    /** @description Why it is not ready, and what to do. */
+                    detail?: string;
+                };
             }[];
             gluster: {
                 /** @description Its daemon on this host answers. */
@@ -488,6 +501,19 @@ export interface components {
             bytesFree?: number;
             /** @description The file system belongs to this host alone. */
             local?: boolean;
+            leases?: {
+                /** @enum {string} */
+                kind: "sanlock";
+                /**
+                 * @description `joining`: this host is just joining the lockspace of the domain, which takes twenty seconds; `unavailable`: it has not joined it. Images can be read then, but not written.
+                 * @enum {string}
+                 */
+                state: "ready" | "joining" | "unavailable";
+                /** @description The number of this host in the lockspace. */
+                hostId?: number;
+                /** @description Why it is not ready, and what to do. */
+                detail?: string;
+            };
             /** @description What is not as it should be, but refuses nothing: a mount on which leases do not hold across hosts, for example. Absent when there is nothing to say. */
             warnings?: string[];
             /**

@@ -21,7 +21,8 @@ export interface Lockspace {
 
 /** The result that sanlock(8) prints at its end: 0, or a negative error number; undefined if it printed none. */
 export function resultIn (stdout: string): number | undefined {
-  const [, result] = [...stdout.matchAll(/^\w+ (?:done|error) (-?\d+)\b/gm)].at(-1) ?? []
+  // of the hosts of a lockspace that is just being joined it says that there are none, which is no error of the command
+  const [, result] = [...stdout.matchAll(/^(?!hosts )\w+ (?:done|error) (-?\d+)\b/gm)].at(-1) ?? []
   return result === undefined ? undefined : Number(result)
 }
 

@@ -35,8 +35,8 @@ const invalid = new Set([-90, -222, -223, -224, -225, -226, -227, -228, -229])
 export const isBusy = (result: number): boolean => busy.has(result)
 export const isInvalid = (result: number): boolean => invalid.has(result)
 
-/** The daemon answers at once, but for what it must look at the storage for. */
-const answerMs = 5000
+/** The daemon answers at once, but for what it must look at the storage for. Less than readers of a domain wait. */
+const answerMs = 3000
 /** A paxos lease is a few reads and writes; each that hangs is given up after ten seconds. */
 const storageMs = 60_000
 

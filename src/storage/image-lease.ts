@@ -3,7 +3,7 @@ import { AppError } from '../errors.ts'
 import type { Area } from './area.ts'
 import { isLeased, takeLease, type Lease } from './lease.ts'
 import { keyOf, wordsOf, type Named } from './record.ts'
-import { acquireVolume, holderOf, holdsVolume, registered, releaseVolume } from './volume-lease.ts'
+import { acquireVolume, holderOf, holdsVolume, registered, releaseVolume, type Holder } from './volume-lease.ts'
 
 /** The lease of an image or volume, in whatever way its domain leases. */
 export interface ImageLease extends Lease {
@@ -57,19 +57,28 @@ export async function takeImageLease (area: Area, named: Named, mode: 'exclusive
   }
 }
 
-/** Whether some host is writing this image or volume now. */
+/** Whether some host is writing this image or volume now. Where that cannot be found out, it is said of it: nothing is offered then that would disturb. */
 export async function isImageLeased (area: Area, named: Named): Promise<boolean> {
   const { image, volume } = named
   const isLocked = await isLeased(area.leases, keyOf(named))
   if (area.leasing === 'flock' || volume === undefined) return isLocked
   for (const end = performance.now() + 500; ;) {
-    switch (await holderOf(area, { image, volume })) {
+    switch (await lookAt(area, { image, volume })) {
       case 'dead-host': return false
       case 'other-host': return true
-      case 'nobody': case 'blank': case 'missing': return isLocked
+      case 'nobody': case 'blank': case 'missing': case 'invalid': return isLocked
       // the process that had both has just died, and sanlock is about to notice
       case 'this-host': if (isLocked || performance.now() >= end) return true
     }
     await sleep(50)
+  }
+}
+
+async function lookAt (area: Area, volume: { image: string, volume: string }): Promise<Holder | 'invalid'> {
+  try {
+    return await holderOf(area, volume)
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error
+    return error.code === 'metadata-invalid' ? 'invalid' : 'other-host'
   }
 }

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
-import type { Leader } from '../sanlock/answers.ts'
+import type { Leader, Lockspace } from '../sanlock/answers.ts'
 import { acquire, holds, initialiseLease, isBusy, isInvalid, readLease, readLockspaces, release, sanlockError, type Resource } from '../sanlock/client.ts'
 import { closeFd, hasCode, openFile, statFd } from '../system/directory.ts'
 import { syncFile } from '../system/durable.ts'
@@ -14,6 +14,9 @@ import { withImage } from './layout/ovirt/volumes.ts'
 // in the lockspace that is named like the domain.
 
 interface Volume { image: string, volume: string }
+
+/** How long what the daemon says of hosts is good: they die in minutes. */
+const knownMs = 500
 
 /**
  * What the `.lease` of a volume says: nobody has it, or this host, or another one that may be alive, or one that sanlock
@@ -48,13 +51,29 @@ export async function holderOf (area: Area, volume: Volume): Promise<Holder> {
 
 /** A host that may be alive is never asked twice: sanlock would wait for its death, and one of its few threads with it. */
 async function judge ({ id }: Area, { ownerId, ownerGeneration }: Leader): Promise<Holder> {
-  const answer = await translated(readLockspaces)
-  const lockspace = 'lockspaces' in answer ? answer.lockspaces.find(({ name }) => name === id) : undefined
+  const lockspace = (await knownLockspaces()).find(({ name }) => name === id)
   if (lockspace === undefined) return 'other-host'
   const owner = lockspace.hosts.get(ownerId)
   // the same host that has left or died since, and come back, has no leases of before
   if (lockspace.hostId === ownerId) return owner !== undefined && owner.generation !== ownerGeneration ? 'dead-host' : 'this-host'
   return owner !== undefined && (owner.state === 'DEAD' || owner.state === 'FREE' || owner.generation > ownerGeneration) ? 'dead-host' : 'other-host'
+}
+
+let known: Promise<Lockspace[]> | undefined
+
+/** What the daemon knows of hosts; nothing, if it does not answer. A look at many volumes asks it once. */
+async function knownLockspaces (): Promise<Lockspace[]> {
+  if (known !== undefined) return await known
+  const look = async () => {
+    const answer = await readLockspaces().catch((error: unknown) => {
+      if (error instanceof CommandError) return undefined
+      throw error
+    })
+    return answer !== undefined && 'lockspaces' in answer ? answer.lockspaces : []
+  }
+  known = look()
+  void known.catch(() => {}).then(async () => { await sleep(knownMs, undefined, { ref: false }) }).then(() => { known = undefined })
+  return await known
 }
 
 /**

@@ -72,13 +72,11 @@ t.test('while a host copies, nobody else has the volume: no other agent, and not
   await first.untilDone(domain, target.image, MiB)
   t.equal(await ownerOf(lease(target)), 1, 'the storage says who has it')
   t.match(await second.image(domain, target.image), { body: { state: 'copying', fixes: [], volumes: [{ copy: { host: { id: 'one' } } }] } })
-  for (const [id, spec] of [['mend', mend(target)], ['same', copy(fromLocal, target)], ['delete', remove(target)]] as const) {
-    t.match(await second.refused(`busy-${id}`, spec), { status: 409, body: { code: 'resource-busy' } }, id)
-    // our own lock is gone: what is left is sanlock
+  for (const [index, spec] of [mend(target), mend(target), copy(fromLocal, target), remove(target)].entries()) {
+    t.match(await second.refused(`busy-${index}`, spec), { status: 409, body: { code: 'resource-busy' } }, index === 0 ? 'by our own lock' : 'by sanlock alone')
     await rm(join(path, '.vdsm-tasks/leases', `${target.image}.${target.volume}`))
-    t.match(await second.refused(`busier-${id}`, spec), { status: 409, body: { code: 'resource-busy' } }, `${id}, by sanlock alone`)
   }
-  for (const host of hosts) t.notOk((await host.take(lease(target))).taken, `a program on host ${host.name}`)
+  t.match(await Promise.all(hosts.map(async host => await host.take(lease(target)))), [{ taken: false }, { taken: false }], 'programs on both hosts')
 
   await first.kill()
   const broken = await until(async () => {
@@ -97,15 +95,15 @@ t.test('what somebody else has leased is left alone, and a source is kept while 
   for (const host of hosts) {
     const holder = await host.take(lease(volume))
     t.ok(holder.taken)
-    t.match(await agent.refused('into', copy(fromLocal, { ...volume, generation: 0 })), { status: 409, body: { code: 'resource-busy' } })
-    t.match(await agent.refused('from', copy(volume, { domain: 'local', image: 'out.raw' })), { status: 409, body: { code: 'resource-busy' } })
-    t.match(await agent.refused('away', remove(volume)), { status: 409, body: { code: 'resource-busy' } })
+    const specs = [copy(fromLocal, { ...volume, generation: 0 }), copy(volume, { domain: 'local', image: 'out.raw' }), remove(volume)]
+    for (const [index, spec] of specs.entries()) t.match(await agent.refused(`held-${index}`, spec), { status: 409, body: { code: 'resource-busy' } })
     await holder.release()
+    await until(async () => await ownerOf(lease(volume)) === 0, 'the daemon to notice')
   }
   const source = volumeOf('made')
   await agent.accept('reading', copy(source, { ...other, generation: 0 }, { bandwidth: stalled }))
   t.match(await second.done('reading-too', copy(source, { domain: 'local', image: 'out.raw' })), { state: 'succeeded' }, 'by two hosts at once')
-  for (const host of hosts) t.notOk((await host.take(lease(source))).taken)
+  t.match(await Promise.all(hosts.map(async host => await host.take(lease(source)))), [{ taken: false }, { taken: false }])
   t.match(await second.refused('away', remove(source)), { status: 409, body: { code: 'resource-busy' } })
   await agent.request('DELETE', '/tasks/reading')
   t.match(await agent.finished('reading'), { state: 'canceled' })

@@ -33,6 +33,7 @@ export class LockspaceKeeper {
     const joining = (hostId: number): LeaseStatus => ({ kind: 'sanlock', state: 'joining', hostId, detail: `This host is joining the lockspace of domain ${id} as host ${hostId}, which takes twenty seconds, and some minutes after it has died in it.` })
     try {
       const answer = await readLockspaces()
+      if ('error' in answer && answer.error === sanlockError.denied) return unavailable('The agent may not ask the daemon of sanlock: its user must belong to the group sanlock.')
       if ('error' in answer) return unavailable(`The daemon of sanlock does not answer on this host (${answer.error}). Start it: systemctl start sanlock`)
       const found = answer.lockspaces.find(({ name }) => name === id)
       if (found?.changing === 'leaving') return unavailable(`This host is leaving the lockspace of domain ${id}: it has lost it, or somebody has told sanlock so.`)

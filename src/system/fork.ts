@@ -1,7 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { underSanlock } from './registration.ts'
+import { registeredMark, underSanlock } from './registration.ts'
 
 /**
  * Starts one of our own modules as a child process with a message channel, bound to this process's life:
@@ -18,6 +18,6 @@ export function forkBound (module: URL, under: readonly string[] = [], registere
     execArgv: ['--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...process.execArgv],
     // sanlock says a word there
     stdio: ['ignore', registered ? 'ignore' : 'inherit', 'inherit', 'ipc'],
-    env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'] }
+    env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'], ...(registered && { [registeredMark]: '1' }) }
   })
 }

@@ -8,6 +8,9 @@ import process from 'node:process'
  */
 export const underSanlock: readonly string[] = ['sanlock', 'client', 'command', '-c']
 
+/** Set in the environment of a process that was started so. */
+export const registeredMark = 'VDSM_TASKS_REGISTERED'
+
 /** This process as sanlock knows it. */
 export interface Registration {
   readonly pid: number
@@ -33,6 +36,7 @@ export function registration (): Registration | undefined {
  * If the daemon ends, nobody renews this host's leases any more: the process ends, too, as if sanlock had said so.
  */
 export function findRegistration (): void {
+  if (process.env[registeredMark] === undefined) return
   const fd = readdirSync('/proc/self/fd').map(Number).filter(fd => fd > 3 && isSocket(fd)).sort((a, b) => a - b)[0]
   if (fd === undefined) return
   found = { pid: process.pid, fd }

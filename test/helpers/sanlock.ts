@@ -66,6 +66,11 @@ export class SanlockHost {
     this.#daemon = undefined
   }
 
+  /** The daemon answers nothing from now on. */
+  freeze (): void {
+    this.#daemon?.kill('SIGSTOP')
+  }
+
   /** Runs a command of the client here. Rejects with what it printed when it fails. */
   async client (...args: string[]): Promise<string> {
     return await this.space.run('sanlock', 'client', ...args)

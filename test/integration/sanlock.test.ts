@@ -1,4 +1,4 @@
-import { rm, writeFile } from 'node:fs/promises'
+import { readdir, readlink, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { DomainStatus } from '../../src/api/domain.ts'
@@ -34,7 +34,7 @@ const options = (host: SanlockHost) => ({
   copy: { clone: false, windowSeconds: 0.5 },
   under: host.enter
 })
-const first = await startAgent(t, options(one))
+let first = await startAgent(t, options(one))
 const second = await startAgent(t, options(two))
 const size = 24 * MiB
 await makeDisk(join(local, 'source.raw'), size)
@@ -48,6 +48,12 @@ const at = ({ image, volume }: Volume) => join(path, 'images', image, volume)
 const mend = (target: Volume) => ({ kind: 'storage.mendImage', ...target })
 const remove = (target: Volume) => ({ kind: 'storage.deleteImage', ...target })
 const isCopy = async (target: Volume) => await compare({ path: join(local, 'source.raw'), format: 'raw' }, { path: at(target), format: 'raw' }) === identical
+
+/** The sockets that a process has open, but for its standard streams. */
+const socketsOf = async (pid: number) => {
+  const links = await Promise.all((await readdir(`/proc/${pid}/fd`).catch(() => [])).filter(fd => Number(fd) > 2).map(async fd => await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')))
+  return links.filter(link => link.startsWith('socket:'))
+}
 
 t.test('volumes get a lease that sanlock takes, and are free when their task has ended', async t => {
   const made = volumeOf('made')
@@ -72,7 +78,7 @@ t.test('while a host copies, nobody else has the volume: no other agent, and not
   await first.untilDone(domain, target.image, MiB)
   t.equal(await ownerOf(lease(target)), 1, 'the storage says who has it')
   t.match(await second.image(domain, target.image), { body: { state: 'copying', fixes: [], volumes: [{ copy: { host: { id: 'one' } } }] } })
-  for (const [index, spec] of [mend(target), mend(target), copy(fromLocal, target), remove(target)].entries()) {
+  for (const [index, spec] of [mend(target), mend(target), remove(target)].entries()) {
     t.match(await second.refused(`busy-${index}`, spec), { status: 409, body: { code: 'resource-busy' } }, index === 0 ? 'by our own lock' : 'by sanlock alone')
     await rm(join(path, '.vdsm-tasks/leases', `${target.image}.${target.volume}`))
   }
@@ -90,13 +96,14 @@ t.test('while a host copies, nobody else has the volume: no other agent, and not
 })
 
 t.test('what somebody else has leased is left alone, and a source is kept while it is read', async t => {
-  const [agent, volume, other] = [await startAgent(t, options(one)), volumeOf('leased'), volumeOf('leased too')]
+  const agent = first = await startAgent(t, options(one))
+  const [volume, other] = [volumeOf('leased'), volumeOf('leased too')]
   for (const target of [volume, other]) await agent.done(`make-${target.volume}`, { kind: 'storage.createImage', ...target, format: 'raw', virtualSize: size })
   for (const host of hosts) {
     const holder = await host.take(lease(volume))
     t.ok(holder.taken)
     const specs = [copy(fromLocal, { ...volume, generation: 0 }), copy(volume, { domain: 'local', image: 'out.raw' }), remove(volume)]
-    for (const [index, spec] of specs.entries()) t.match(await agent.refused(`held-${index}`, spec), { status: 409, body: { code: 'resource-busy' } })
+    for (const [index, spec] of (host === one ? specs.slice(2) : specs).entries()) t.match(await agent.refused(`held-${index}`, spec), { status: 409, body: { code: 'resource-busy' } })
     await holder.release()
     await until(async () => await ownerOf(lease(volume)) === 0, 'the daemon to notice')
   }
@@ -109,19 +116,23 @@ t.test('what somebody else has leased is left alone, and a source is kept while 
   t.match(await agent.finished('reading'), { state: 'canceled' })
   t.match(await second.done('away-now', remove(source)), { state: 'succeeded' })
   t.match(await agent.done('away-too', remove(other)), { state: 'succeeded' })
-  await agent.stop()
 })
 
 t.test('a host that loses the lockspace, or its daemon, stops writing at once and says so', async t => {
-  const agent = await startAgent(t, options(one))
+  const agent = first
   const [left, killed] = [volumeOf('left'), volumeOf('killed')]
+  const connections = async (part: string) => (await Promise.all(agent.children(part).map(socketsOf))).flat()
   for (const [name, target, lose] of [
     ['left', left, async () => { await one.client('rem_lockspace', '-s', lockspaceOf(path, domain, 1)) }],
     ['killed', killed, async () => { await one.kill() }]
   ] as const) {
     await agent.accept(name, copy(fromLocal, target, { bandwidth: 4 * MiB }))
     await agent.untilDone(domain, target.image, MiB)
-    t.equal(agent.children('storage/copy/main').length, 1)
+    const [connection = ''] = await until(async () => {
+      const found = await connections('qemu-img convert')
+      return found.length > 0 && found
+    }, 'a qemu-img')
+    t.ok((await connections('storage/copy/main')).includes(connection), 'a qemu-img has the connection to sanlock: it cannot outlive the lease')
     const ended = agent.finished(name)
     await lose()
     const end = await ended
@@ -139,6 +150,12 @@ t.test('a host that loses the lockspace, or its daemon, stops writing at once an
   t.ok(await isCopy(left))
   t.match(await second.refused('killed', mend(killed)), { status: 409, body: { code: 'resource-busy' } }, 'the other may still be alive')
   t.match((await second.image(domain, killed.image)).body.state, 'copying')
+
+  await one.start()
+  one.freeze()
+  t.match(await agent.request('GET', `/domains/${domain}`), { body: { state: 'available', leases: { state: 'unavailable', detail: /gave no answer/ } } }, 'a daemon that hangs')
+  t.match(await agent.image(domain, left.image), { body: { state: 'ok' } }, 'holds nobody up who reads')
+  t.match((await agent.image(domain, killed.image)).body.state, 'copying')
   await agent.stop()
 })
 

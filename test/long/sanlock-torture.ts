@@ -8,7 +8,7 @@ import { startAgent, type AgentProcess } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
 import { makeOvirtDomain, uuid } from '../helpers/ovirt.ts'
-import { until } from '../helpers/processes.ts'
+import { commandLine, until } from '../helpers/processes.ts'
 import { leaseOf, lockspaceOf, makeLockspace, ownerOf, SanlockHost } from '../helpers/sanlock.ts'
 import { seeded } from '../helpers/seeded.ts'
 
@@ -83,7 +83,8 @@ t.test('whatever goes, a volume is absent, explained, or whole, and one host at 
         break
       case 'lockspace':
         await host.client('rem_lockspace', '-s', lockspaceOf(path, domain, hostId)).catch(() => {})
-        t.same(agent.children('qemu-img convert'), [], 'without its leases a host writes nothing')
+        // one that only looks whether a source is in use has nowhere to write to
+        t.same(agent.children('qemu-img convert').map(commandLine).filter(words => words !== '' && !words.includes('null-co')), [], 'without its leases a host writes nothing')
         await until(async () => await host.join(path, domain, hostId, ioSeconds).then(() => true, () => false), 'the lockspace to be joined again')
         await until(async () => (await agent.request<{ leases: { state: string } }>('GET', `/domains/${domain}`)).body.leases.state === 'ready')
     }

@@ -35,6 +35,10 @@ const options = (host: SanlockHost) => ({
   under: host.enter
 })
 let first = await startAgent(t, options(one))
+const restart = async () => {
+  first = await startAgent(t, options(one))
+  return first
+}
 const second = await startAgent(t, options(two))
 const size = 24 * MiB
 await makeDisk(join(local, 'source.raw'), size)
@@ -96,7 +100,7 @@ t.test('while a host copies, nobody else has the volume: no other agent, and not
 })
 
 t.test('what somebody else has leased is left alone, and a source is kept while it is read', async t => {
-  const agent = first = await startAgent(t, options(one))
+  const agent = await restart()
   const [volume, other] = [volumeOf('leased'), volumeOf('leased too')]
   for (const target of [volume, other]) await agent.done(`make-${target.volume}`, { kind: 'storage.createImage', ...target, format: 'raw', virtualSize: size })
   for (const host of hosts) {

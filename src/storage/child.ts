@@ -65,6 +65,18 @@ export class Child<Remote extends object, Local extends object> {
     this.#process.kill('SIGKILL')
   }
 
+  /** Keeps this process from ending by itself, as a new child does. */
+  ref (): void {
+    this.#process.ref()
+    this.#process.channel?.ref()
+  }
+
+  /** Lets this process end before the child. */
+  unref (): void {
+    this.#process.unref()
+    this.#process.channel?.unref()
+  }
+
   #death (what: string): AppError {
     const { exitCode, signalCode } = this.#process
     return new AppError('storage-process-died', `${what}: the process that worked on the storage died (${signalCode ?? `status ${exitCode}`}). Look at the image before you send the command again.`, { changed: true })

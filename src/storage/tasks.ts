@@ -8,6 +8,7 @@ import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
 import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host } from './protocol.ts'
 import { Shares } from './shares.ts'
+import { Workers } from './workers.ts'
 
 interface Uses { shared: readonly string[], exclusive: readonly string[] }
 
@@ -64,6 +65,7 @@ const name = ({ domain, image }: { domain: string, image: string }) => `${domain
 export function storageKinds (domains: Domains, host: Host, settings: CopySettings & { bandwidth?: number | undefined }, tell: (news: ImageNews) => void, observer?: CopyObserver): StorageKinds {
   const job = (taskId: string, request: CopyJob['request'], bandwidth: number | undefined): CopyJob =>
     ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
+  const workers = new Workers(settings)
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
   const rates = new Map<string, number>()
   const shares = new Shares({ host: settings.bandwidth, get domains () { return domains.ceilings() } })
@@ -90,7 +92,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     let member: ReturnType<Shares['join']> | undefined
     try {
       const expectedBytesPerSecond = rates.get(domain)
-      return await copyInWorker({ ...work, ...(expectedBytesPerSecond !== undefined && { expectedBytesPerSecond }) }, {
+      return await copyInWorker(workers, { ...work, ...(expectedBytesPerSecond !== undefined && { expectedBytesPerSecond }) }, {
         ...context,
         progress: progress => {
           if (progress.bytesPerSecond !== undefined && progress.bandwidth === undefined) rates.set(domain, progress.bytesPerSecond)
@@ -136,7 +138,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       },
       preview: async spec => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await previewInWorker(job('dry-run', copyRequest(domains, spec), spec.bandwidth))
+        return await previewInWorker(workers, job('dry-run', copyRequest(domains, spec), spec.bandwidth))
       }
     },
     'storage.mendImage': {
@@ -154,7 +156,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       preview: async spec => {
         await assertMendable(spec)
         const { domain, image, volume, bandwidth } = spec
-        return await previewInWorker(job('dry-run', { what: 'mend', domain, image, volume }, bandwidth))
+        return await previewInWorker(workers, job('dry-run', { what: 'mend', domain, image, volume }, bandwidth))
       }
     },
     'storage.createImage': {
@@ -209,11 +211,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       run: async (spec, context) => {
         const { domain, image, volume, against } = spec
         await assertAnswer(domain, against.domain)
-        return await verifyInWorker({
+        return await verifyInWorker(workers, {
           image: { domain, image, volume, format: readableFormat(domains.layoutOf(domain), spec) },
           against: { ...against, format: readableFormat(domains.layoutOf(against.domain), against) },
           places: domains.places()
-        }, settings, context)
+        }, context)
       }
     }
   })

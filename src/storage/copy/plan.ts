@@ -31,6 +31,8 @@ export class Plan {
   #copy: Ranges = []
   #data: Ranges = []
   #zero: Ranges = []
+  /** How many windows of this size the lanes still get before what is left is looked at again. */
+  #round = { windows: 0, bytes: 0 }
 
   /**
    * @param align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB.
@@ -70,12 +72,16 @@ export class Plan {
     return taken
   }
 
-  /** Near the end, what is left is dealt out evenly: otherwise all lanes but one would wait for a last, lonely window. */
+  /** Near the end, what is left is dealt out in even rounds: otherwise all lanes but one would wait for a last, lonely window. */
   #share (windowBytes: number): number {
-    const left = total(this.#copy)
-    if (this.#at < this.#size || left <= minShareBytes) return windowBytes
-    const windows = Math.ceil(left / windowBytes / this.#lanes) * this.#lanes
-    return Math.min(windowBytes, Math.max(minShareBytes, Math.ceil(left / windows / this.#align) * this.#align))
+    if (this.#at < this.#size) return windowBytes
+    if (this.#round.windows === 0) {
+      const left = total(this.#copy)
+      const windows = Math.ceil(left / windowBytes / this.#lanes) * this.#lanes
+      this.#round = { windows: this.#lanes, bytes: Math.max(minShareBytes, Math.ceil(left / windows / this.#align) * this.#align) }
+    }
+    this.#round.windows--
+    return Math.min(windowBytes, this.#round.bytes)
   }
 
   async #look (): Promise<void> {

@@ -63,3 +63,12 @@ t.test('data and holes that alternate make large windows, also when a crashed co
   t.same(subtract([[0, 128 * MiB]], union(union(done, spans(windows)), zero)), [], 'nothing is left out')
   t.equal(total(spans(windows)) + total(zero), 128 * MiB - total(done), 'nothing is done twice')
 })
+
+t.test('what is left at the end is dealt out to all lanes alike', async t => {
+  const source = await makeSource(t, 400, () => true)
+  const plan = (size: number) => new Plan({ source, size: size * MiB, align: MiB, lanes: 2, done: [], begun: [], signal: new AbortController().signal })
+  const lengths = async (size: number, windowBytes: number) => (await allWindows(plan(size), windowBytes * MiB)).windows.map(({ start, end }) => (end - start) / MiB)
+  t.same(await lengths(400, 300), [200, 200])
+  t.same(await lengths(400, 180), [100, 100, 100, 100], 'in as many windows as it takes, and never more than was asked for')
+  t.same(await lengths(100, 90), [64, 36], 'but for little, no process more is started')
+})

@@ -1,5 +1,5 @@
 // A copy by the agent beside the tools that cannot resume: time until the data is durable, memory, page cache.
-// npm run bench -- copy [--runs 5] [--cases raw-raw,qcow2-qcow2,raw-qcow2,qcow2-raw,sparse,clone] [--size-mib 4096] [--directory DIR] [--config '{"copy":{...}}'] [--json FILE] [--svg FILE] [--dist dist]
+// npm run bench -- copy [--runs 5] [--cases raw-raw,qcow2-qcow2,raw-qcow2,qcow2-raw,sparse,small,clone] [--size-mib 4096] [--directory DIR] [--config '{"copy":{...}}'] [--json FILE] [--svg FILE] [--dist dist]
 // Needs nbdcopy (apt-get install libnbd-bin), xfsprogs and, for the clone, root. Within a case the tools take turns, so
 // that what slows the machine down slows all of them; the source is in the page cache, as it is after the first run.
 import { execFileSync, spawn } from 'node:child_process'
@@ -16,7 +16,7 @@ const here = import.meta.dirname
 const { values: options } = parseArgs({
   options: {
     runs: { type: 'string', default: '5' },
-    cases: { type: 'string', default: 'raw-raw,qcow2-qcow2,raw-qcow2,qcow2-raw,sparse,clone' },
+    cases: { type: 'string', default: 'raw-raw,qcow2-qcow2,raw-qcow2,qcow2-raw,sparse,small,clone' },
     'size-mib': { type: 'string', default: '4096' },
     directory: { type: 'string', default: tmpdir() },
     config: { type: 'string', default: '{}' },
@@ -124,26 +124,22 @@ async function startAgent () {
 
 let copies = 0
 
-async function runAgent ({ url }, domain, source, target) {
-  const id = `copy-${++copies}`
-  const body = { kind: 'storage.copyImage', source: { domain, image: source }, target: { domain, image: target } }
+/** Has the agent do something and resolves with the milliseconds until it was done. */
+async function command ({ url }, body) {
+  const task = `${url}/tasks/bench-${++copies}`
   const start = performance.now()
-  let reply = await fetch(`${url}/tasks/${id}`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
+  let reply = await fetch(task, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) })
   while (reply.ok) {
-    const task = await reply.json()
-    if (task.state === 'succeeded') return performance.now() - start
-    if (!['pending', 'running'].includes(task.state)) throw new Error(JSON.stringify(task))
-    reply = await fetch(`${url}/tasks/${id}`, { headers: { prefer: 'wait=60' } })
+    const { state, error } = await reply.json()
+    if (state === 'succeeded') return performance.now() - start
+    if (!['pending', 'running'].includes(state)) throw new Error(JSON.stringify(error))
+    reply = await fetch(task, { headers: { prefer: 'wait=60' } })
   }
   throw new Error(await reply.text())
 }
 
-async function forget ({ url }, domain, image) {
-  const id = `delete-${++copies}`
-  const body = { kind: 'storage.deleteImage', domain, image }
-  const reply = await fetch(`${url}/tasks/${id}`, { method: 'PUT', headers: { 'content-type': 'application/json', prefer: 'wait=60' }, body: JSON.stringify(body) })
-  if (!reply.ok) throw new Error(await reply.text())
-}
+const runAgent = async (agent, domain, source, target) => await command(agent, { kind: 'storage.copyImage', source: { domain, image: source }, target: { domain, image: target } })
+const forget = async (agent, domain, image) => { await command(agent, { kind: 'storage.deleteImage', domain, image }) }
 
 /** Peak resident memory (MiB) of the agent and of what it starts, by role, while a copy runs. */
 function watchMemory (pid) {
@@ -171,13 +167,13 @@ function median (values) {
 }
 
 const plain = ['qemu-img convert', 'qemu-img convert -W -m 16', 'nbdcopy --flush']
-const toolsOf = name => name === 'clone' ? ['cp --reflink=always'] : ['raw-raw', 'qcow2-qcow2', 'sparse'].includes(name) ? ['cp', ...plain] : plain
+const toolsOf = name => name === 'clone' ? ['cp --reflink=always'] : ['raw-raw', 'qcow2-qcow2', 'sparse', 'small'].includes(name) ? ['cp', ...plain] : plain
 
 async function measure (agent, name) {
   const [from, to] = name.includes('-') ? name.split('-') : ['raw', 'raw']
   const clone = name === 'clone'
   const [domain, directory] = clone ? ['volume', join(volume, 'images')] : ['images', images]
-  const source = join(directory, `${name === 'sparse' || clone ? 'sparse' : 'disk'}.${from}`)
+  const source = join(directory, `${clone ? 'sparse' : ['sparse', 'small'].includes(name) ? name : 'disk'}.${from}`)
   const names = [resumable, ...toolsOf(name)]
   const times = Object.fromEntries(names.map(name => [name, []]))
   const cached = {}
@@ -238,12 +234,13 @@ if (cases.includes('clone')) {
 }
 const agent = await startAgent()
 const results = []
-if (cases.some(name => !['sparse', 'clone'].includes(name))) {
+if (cases.some(name => !['sparse', 'small', 'clone'].includes(name))) {
   makeDisk(join(images, 'disk.raw'), size, size / 2)
   sh('qemu-img', 'convert', '-O', 'qcow2', join(images, 'disk.raw'), join(images, 'disk.qcow2'))
   sh('sync')
 }
 if (cases.includes('sparse')) makeDisk(join(images, 'sparse.raw'), 100 * 1024 * MiB, 1024 * MiB)
+if (cases.includes('small')) makeDisk(join(images, 'small.raw'), 64 * MiB, 32 * MiB)
 if (cases.includes('clone')) makeDisk(join(volume, 'images/sparse.raw'), 100 * 1024 * MiB, 1024 * MiB)
 // a source that was just written is looked at again before it is trusted
 await sleep(2500)

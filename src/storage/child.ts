@@ -72,6 +72,18 @@ export class Child<Remote extends object, Local extends object> {
     this.#process.kill('SIGKILL')
   }
 
+  /** Keeps this process from ending by itself, as a new child does. */
+  ref (): void {
+    this.#process.ref()
+    this.#process.channel?.ref()
+  }
+
+  /** Lets this process end before the child. */
+  unref (): void {
+    this.#process.unref()
+    this.#process.channel?.unref()
+  }
+
   #death (what: string): AppError {
     const { exitCode, signalCode } = this.#process
     if (this.#registered && !this.#greeted) return new AppError('domain-unavailable', `${what}: sanlock did not take the process that was to work on the storage. See that its daemon is running on this host, and try again. Nothing was changed.`)

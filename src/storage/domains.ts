@@ -82,7 +82,7 @@ export class Domains {
   layoutOf (id: string): Layout { return this.#attached.get(id)?.options.layout ?? 'directory' }
 
   /** Whether one of these domains has the leases of sanlock. */
-  haveSanlock (ids: readonly string[]): boolean { return ids.some(id => this.#attached.get(id)?.options.leases === 'sanlock') }
+  haveSanlock (ids: ReadonlyArray<string | undefined>): boolean { return ids.some(id => id !== undefined && this.#attached.get(id)?.options.leases === 'sanlock') }
 
   places (): DomainPlace[] { return this.all().map(({ place }) => place) }
 

@@ -62,8 +62,6 @@ export interface CopyJob {
   host: Host
   taskId: string
   settings: CopySettings
-  /** Some domain of it has the leases of sanlock, which must know the worker then. */
-  registered: boolean
 }
 
 /** What a copy would do, as a look at the storage tells. */
@@ -81,8 +79,6 @@ export interface VerifyJob {
   image: ImageAddress
   against: ImageAddress
   places: readonly DomainPlace[]
-  /** As of a copy. */
-  registered: boolean
 }
 
 /** How a copy worker ended without an error. */

@@ -8,6 +8,7 @@ import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
 import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host } from './protocol.ts'
 import { Shares } from './shares.ts'
+import { Workers } from './workers.ts'
 
 interface Uses { shared: readonly string[], exclusive: readonly string[] }
 
@@ -62,16 +63,11 @@ const name = ({ domain, image }: { domain: string, image: string }) => `${domain
  * @param tell told of every change that they make to an image, as the storage shows it afterwards.
  */
 export function storageKinds (domains: Domains, host: Host, settings: CopySettings & { bandwidth?: number | undefined }, tell: (news: ImageNews) => void, observer?: CopyObserver): StorageKinds {
-  /** @param source the domain of the source. */
-  const job = (taskId: string, request: CopyJob['request'], source: string | undefined, bandwidth: number | undefined): CopyJob => ({
-    request,
-    bandwidth: bandwidth ?? null,
-    places: domains.places(),
-    host,
-    taskId,
-    settings,
-    registered: domains.haveSanlock([request.what === 'copy' ? request.target.domain : request.domain, ...(source === undefined ? [] : [source])])
-  })
+  const job = (taskId: string, request: CopyJob['request'], bandwidth: number | undefined): CopyJob =>
+    ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
+  const workers = { plain: new Workers(settings), registered: new Workers(settings, true) }
+  /** Those for work on these domains: sanlock must know a process that is to have its leases. */
+  const workersFor = (...ids: Array<string | undefined>) => domains.haveSanlock(ids) ? workers.registered : workers.plain
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
   const rates = new Map<string, number>()
   const shares = new Shares({ host: settings.bandwidth, get domains () { return domains.ceilings() } })
@@ -103,7 +99,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     let member: ReturnType<Shares['join']> | undefined
     try {
       const expectedBytesPerSecond = rates.get(domain)
-      return await copyInWorker({ ...work, ...(expectedBytesPerSecond !== undefined && { expectedBytesPerSecond }) }, {
+      return await copyInWorker(workersFor(domain, source), { ...work, ...(expectedBytesPerSecond !== undefined && { expectedBytesPerSecond }) }, {
         ...context,
         progress: progress => {
           if (progress.bytesPerSecond !== undefined && progress.bandwidth === undefined) rates.set(domain, progress.bytesPerSecond)
@@ -147,11 +143,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
       run: async (spec, context) => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(domains, spec), spec.source.domain, spec.bandwidth), context)
+        return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(domains, spec), spec.bandwidth), context)
       },
       preview: async spec => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await previewInWorker(job('dry-run', copyRequest(domains, spec), spec.source.domain, spec.bandwidth))
+        return await previewInWorker(workersFor(spec.source.domain, spec.target.domain), job('dry-run', copyRequest(domains, spec), spec.bandwidth))
       }
     },
     'storage.mendImage': {
@@ -164,12 +160,12 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         const source = await assertMendable(spec)
         const release = domains.use(source === undefined ? [] : [source])
         const { domain, image, volume, bandwidth } = spec
-        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image, volume }, source, bandwidth), context).finally(release)
+        return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image, volume }, bandwidth), context).finally(release)
       },
       preview: async spec => {
         const source = await assertMendable(spec)
         const { domain, image, volume, bandwidth } = spec
-        return await previewInWorker(job('dry-run', { what: 'mend', domain, image, volume }, source, bandwidth))
+        return await previewInWorker(workersFor(domain, source), job('dry-run', { what: 'mend', domain, image, volume }, bandwidth))
       }
     },
     'storage.createImage': {
@@ -224,12 +220,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       run: async (spec, context) => {
         const { domain, image, volume, against } = spec
         await assertAnswer(domain, against.domain)
-        return await verifyInWorker({
+        return await verifyInWorker(workersFor(domain, against.domain), {
           image: { domain, image, volume, format: readableFormat(domains.layoutOf(domain), spec) },
           against: { ...against, format: readableFormat(domains.layoutOf(against.domain), against) },
-          places: domains.places(),
-          registered: domains.haveSanlock([domain, against.domain])
-        }, settings, context).catch(async (error: unknown) => { throw await explainDeath(error, domain, against.domain) })
+          places: domains.places()
+        }, context).catch(async (error: unknown) => { throw await explainDeath(error, domain, against.domain) })
       }
     }
   })

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
-import { convertCommand, type CacheMode } from '../../qemu/commands.ts'
+import { convertCommand, hugeBuffers, type CacheMode } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { run } from '../../system/run.ts'
 import type { CopyRecord } from '../record.ts'
@@ -40,7 +40,7 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
   })
   let nativeAio = direct
   for (let tries = 1; ; tries++) {
-    const { exitCode, stderr } = await run(command(nativeAio), { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal })
+    const { exitCode, stderr } = await run(command(nativeAio), { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal, ...(direct && { env: hugeBuffers }) })
     // killed by our own signal: the reason is told by whoever aborted
     signal.throwIfAborted()
     if (exitCode === 0) return

@@ -11,7 +11,7 @@ import type { CopyWindow } from './windows.ts'
 
 const MiB = 1024 * 1024
 
-const maxWindowBytes = 1024 * MiB
+const maxWindowBytes = 4096 * MiB
 const firstWindowBytes = 64 * MiB
 
 interface CopierOptions {
@@ -80,7 +80,7 @@ export class Copier {
       settle: async windows => { await this.#settle(windows) },
       fail: error => { this.#fail(error) }
     })
-    this.#plan = new Plan({ source, size: record.virtualSize, align: this.#align, done: record.done, begun: record.begun, signal: this.#signal })
+    this.#plan = new Plan({ source, size: record.virtualSize, align: this.#align, lanes: this.#lanes, done: record.done, begun: record.begun, signal: this.#signal })
   }
 
   /** qemu-img limits each process; the limit is for the whole copy. */

@@ -1,7 +1,7 @@
 import { mapCommand } from '../../qemu/commands.ts'
 import { parseMap, type Extent } from '../../qemu/map.ts'
 import { CommandError, runOk } from '../../system/run.ts'
-import { intersect, subtract, union, type Ranges } from '../ranges.ts'
+import { intersect, subtract, total, union, type Ranges } from '../ranges.ts'
 import { assertWhole, sourceFds, sourceNodes, type Source } from './source.ts'
 import { cutWindow, planChunk, type CopyWindow } from './windows.ts'
 
@@ -11,6 +11,8 @@ const manyExtents = 20_000
 const maxMapOutput = 32 * 1024 * 1024
 /** Short enough for one look, even with the smallest clusters there are (512 bytes). */
 const minChunkBytes = 64 * 1024 * 1024
+/** Less than this is not shared out: a process more costs more than it gains. */
+const minShareBytes = 64 * 1024 * 1024
 
 /**
  * Deals out the windows of a copy, front to back. It asks for the block status of the source a chunk at a time, so a
@@ -20,6 +22,7 @@ export class Plan {
   readonly #source: Source
   readonly #size: number
   readonly #align: number
+  readonly #lanes: number
   readonly #done: Ranges
   readonly #signal: AbortSignal
   #begun: Ranges
@@ -28,21 +31,27 @@ export class Plan {
   #copy: Ranges = []
   #data: Ranges = []
   #zero: Ranges = []
+  /** How many windows of this size the lanes still get before what is left is looked at again. */
+  #round = { windows: 0, bytes: 0 }
 
-  /** @param align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB. */
-  constructor ({ source, size, align, done, begun, signal }: { source: Source, size: number, align: number, done: Ranges, begun: Ranges, signal: AbortSignal }) {
+  /**
+   * @param align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB.
+   * @param lanes How many windows are copied at the same time.
+   */
+  constructor ({ source, size, align, lanes, done, begun, signal }: { source: Source, size: number, align: number, lanes: number, done: Ranges, begun: Ranges, signal: AbortSignal }) {
     this.#source = source
     this.#size = size
     this.#align = align
+    this.#lanes = lanes
     this.#done = done
     this.#begun = begun
     this.#signal = signal
   }
 
-  /** The next window, of about this many bytes of data; undefined when nothing is left to copy. */
+  /** The next window, of at most about this many bytes of data; undefined when nothing is left to copy. */
   async next (windowBytes: number): Promise<CopyWindow | undefined> {
     while (this.#copy.length === 0 && this.#at < this.#size) await this.#look()
-    const cut = cutWindow(this.#copy, { data: this.#data, begun: this.#begun, done: this.#done }, windowBytes, this.#align)
+    const cut = cutWindow(this.#copy, { data: this.#data, begun: this.#begun, done: this.#done }, this.#share(windowBytes), this.#align)
     if (cut === undefined) return undefined
     this.#copy = cut.rest
     // zeros inside a window are settled with it
@@ -61,6 +70,18 @@ export class Plan {
     const taken = intersect(this.#zero, [[0, until]])
     this.#zero = subtract(this.#zero, taken)
     return taken
+  }
+
+  /** Near the end, what is left is dealt out in even rounds: otherwise all lanes but one would wait for a last, lonely window. */
+  #share (windowBytes: number): number {
+    if (this.#at < this.#size) return windowBytes
+    if (this.#round.windows === 0) {
+      const left = total(this.#copy)
+      const windows = Math.ceil(left / windowBytes / this.#lanes) * this.#lanes
+      this.#round = { windows: this.#lanes, bytes: Math.max(minShareBytes, Math.ceil(left / windows / this.#align) * this.#align) }
+    }
+    this.#round.windows--
+    return Math.min(windowBytes, this.#round.bytes)
   }
 
   async #look (): Promise<void> {

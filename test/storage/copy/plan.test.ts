@@ -39,7 +39,7 @@ const spans = (windows: readonly CopyWindow[]): Ranges => windows.map(({ start, 
 
 t.test('every byte of a disk is settled once: in a window, or as zeros between windows', async t => {
   const source = await makeSource(t, 700, index => index < 10 || (index >= 400 && index < 410))
-  const plan = new Plan({ source, size: 700 * MiB, align: MiB, done: [], begun: [], signal: new AbortController().signal })
+  const plan = new Plan({ source, size: 700 * MiB, align: MiB, lanes: 1, done: [], begun: [], signal: new AbortController().signal })
   const { windows, zero } = await allWindows(plan, 64 * MiB)
   t.same(windows.map(({ writes }) => writes), [[[0, 10 * MiB], [400 * MiB, 410 * MiB]]], 'one window skips the gap')
   t.same(spans(windows), [[0, 410 * MiB]])
@@ -48,7 +48,7 @@ t.test('every byte of a disk is settled once: in a window, or as zeros between w
 
 t.test('data and holes that alternate make large windows, also when a crashed copy is continued', async t => {
   const source = await makeSource(t, 128, index => index % 2 === 0)
-  const first = new Plan({ source, size: 128 * MiB, align: MiB, done: [], begun: [], signal: new AbortController().signal })
+  const first = new Plan({ source, size: 128 * MiB, align: MiB, lanes: 1, done: [], begun: [], signal: new AbortController().signal })
   const begun = await first.next(16 * MiB)
   t.match(begun, { start: 0, dataBytes: 16 * MiB, fresh: true })
   t.ok(total(first.takeZero()) <= MiB, 'zeros behind the next window are not settled ahead of it')
@@ -56,10 +56,19 @@ t.test('data and holes that alternate make large windows, also when a crashed co
   // the first window was named and done, the second named and not done
   const second = await first.next(16 * MiB)
   const done = spans([begun].filter(window => window !== undefined))
-  const continued = new Plan({ source, size: 128 * MiB, align: MiB, done, begun: union(done, spans([second].filter(window => window !== undefined))), signal: new AbortController().signal })
+  const continued = new Plan({ source, size: 128 * MiB, align: MiB, lanes: 1, done, begun: union(done, spans([second].filter(window => window !== undefined))), signal: new AbortController().signal })
   const { windows, zero } = await allWindows(continued, 32 * MiB)
   t.ok(windows.length <= 4, `${windows.length} windows for 48 MiB of data`)
   t.equal(windows[0]?.fresh, false, 'what was begun is not taken for zero')
   t.same(subtract([[0, 128 * MiB]], union(union(done, spans(windows)), zero)), [], 'nothing is left out')
   t.equal(total(spans(windows)) + total(zero), 128 * MiB - total(done), 'nothing is done twice')
+})
+
+t.test('what is left at the end is dealt out to all lanes alike', async t => {
+  const source = await makeSource(t, 400, () => true)
+  const plan = (size: number) => new Plan({ source, size: size * MiB, align: MiB, lanes: 2, done: [], begun: [], signal: new AbortController().signal })
+  const lengths = async (size: number, windowBytes: number) => (await allWindows(plan(size), windowBytes * MiB)).windows.map(({ start, end }) => (end - start) / MiB)
+  t.same(await lengths(400, 300), [200, 200])
+  t.same(await lengths(400, 180), [100, 100, 100, 100], 'in as many windows as it takes, and never more than was asked for')
+  t.same(await lengths(100, 90), [64, 36], 'but for little, no process more is started')
 })

@@ -1,0 +1,67 @@
+import { programFolder } from '../location.ts'
+import { Child } from './child.ts'
+import type { CopyAgentFunctions, CopySettings, CopyWorkerFunctions } from './protocol.ts'
+
+/** What a worker tells of its copy. */
+export type WorkerListener = Omit<CopyAgentFunctions, 'ready'>
+export type Worker = Child<CopyWorkerFunctions, WorkerListener>
+
+interface Started {
+  process: Worker
+  /** Whoever it works for. */
+  listener?: WorkerListener
+}
+
+/** How long a worker is kept for the next copy. It takes up some 40 MiB meanwhile. */
+const spareMs = 60_000
+
+/**
+ * The worker processes: each does one copy and is gone with its leases. To start one takes longer than to copy a small
+ * image (npm run bench -- copy --cases small), so while copies come and go, the next one stands ready.
+ */
+export class Workers {
+  readonly #under: readonly string[]
+  readonly #registered: boolean
+  #spare: Started | undefined
+  #retiring: NodeJS.Timeout | undefined
+
+  /** @param registered sanlock is to know them. */
+  constructor ({ nice, ioPriority }: Pick<CopySettings, 'nice' | 'ioPriority'>, registered = false) {
+    this.#registered = registered
+    // what the worker starts inherits both
+    this.#under = [...nice === 0 ? [] : ['nice', '-n', String(nice)], ...ioPriority === 'normal' ? [] : ['ionice', ...ioPriority === 'idle' ? ['-c', '3'] : ['-c', '2', '-n', '7']]]
+  }
+
+  /** A worker that has done nothing yet. */
+  take (listener: WorkerListener): Worker {
+    const worker = this.#spare?.process.alive === true ? this.#spare : this.#start()
+    this.#spare = undefined
+    clearTimeout(this.#retiring)
+    worker.listener = listener
+    worker.process.ref()
+    return worker.process
+  }
+
+  /** Has a worker ready for a copy that may come soon. */
+  prepare (): void {
+    clearTimeout(this.#retiring)
+    if (this.#spare?.process.alive !== true) this.#spare = this.#start()
+    const { process } = this.#spare
+    // nobody is kept from ending by a process that waits
+    process.unref()
+    this.#retiring = setTimeout(() => {
+      this.#spare = undefined
+      process.end()
+    }, spareMs).unref()
+  }
+
+  #start (): Started {
+    const started: { listener?: WorkerListener } = {}
+    const process = new Child<CopyWorkerFunctions, WorkerListener>(new URL('storage/copy/main', programFolder), {
+      accepted: () => { started.listener?.accepted() },
+      progress: progress => { started.listener?.progress(progress) },
+      measured: measure => { started.listener?.measured(measure) }
+    }, { under: this.#under, registered: this.#registered })
+    return Object.assign(started, { process })
+  }
+}

@@ -176,3 +176,12 @@ t.test('a file is read, and its relative paths start where it lies', async t => 
     t.ok(error instanceof ConfigError && error.cause instanceof Error && error.message.includes(join(directory, 'conf/none')))
   }
 })
+
+t.test('oVirt domains have the leases that are said for all, or their own; other layouts have locks on files', async t => {
+  const [one, two] = ['5fc8a6a5-7a39-4ef4-a4ff-5b4f0b1d8d6e', '0f3f4e57-6f3c-4bd5-9a55-9f4d6a1a7a11']
+  const domains = [{ id: one, path: '/one', layout: 'ovirt' }, { id: two, path: '/two', layout: 'ovirt', leases: 'flock' }, { id: 'local', path: '/three' }]
+  t.match(parseConfig({ leases: 'sanlock', sanlock: { hostId: 7 }, domains }, here), { sanlock: { hostId: 7 }, domains: [{ leases: 'sanlock' }, { leases: 'flock' }, { leases: undefined }] })
+  t.match(parseConfig({ domains }, here), { leases: 'flock', sanlock: {}, domains: [{ leases: 'flock' }, { leases: 'flock' }, {}] })
+  t.throws(() => parseConfig({ domains: [{ id: 'local', path: '/three', leases: 'sanlock' }] }, here), { message: /"local".*remove "leases"/ })
+  for (const hostId of [0, 2001, 1.5, '1']) t.throws(() => parseConfig({ sanlock: { hostId } }, here), { message: /"sanlock.hostId"/ })
+})

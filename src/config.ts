@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isIPv4 } from 'node:net'
 import { hostname } from 'node:os'
 import { dirname, join, resolve, sep } from 'node:path'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
@@ -212,7 +213,13 @@ function completeAuth ({ tokensFile, tls, clients }: Parsed['auth'], base: strin
   }
 }
 
-function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['auth']): void {
+/** Whether a host is this one's loopback, which nobody else can reach. */
+export function isLoopback (host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
+}
+
+/** Throws ConfigError when a listener must not be open to whom it would be, with this authentication. */
+export function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['auth']): void {
   if ('unix' in listener) {
     // longer ones are cut off without a word, and the socket then is somewhere else
     if (Buffer.byteLength(listener.unix) > 107) throw new ConfigError(`The path of the socket ${listener.unix} is too long: a path of a unix socket may have 107 bytes.`)
@@ -220,7 +227,7 @@ function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['aut
   }
   const { host } = listener
   if (listener.tls && tls === undefined) throw new ConfigError(`The listener on ${host} is to use TLS, but "auth.tls" is not set: {"cert": "cert.pem", "key": "key.pem"}.`)
-  if (host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)) return
+  if (isLoopback(host)) return
   const missing = [
     ...listener.tls ? [] : [tls === undefined ? 'TLS (set "auth.tls" to {"cert": "cert.pem", "key": "key.pem"})' : 'TLS (remove "tls": false)'],
     ...tokensFile !== undefined || tls?.clientCa !== undefined ? [] : ['authentication (set "auth.tokensFile", or "auth.tls.clientCa" and "auth.clients")']

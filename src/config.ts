@@ -60,16 +60,19 @@ const DomainConfig = Type.Object({
   bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that the copies of this agent from and to the domain may have together.' }))
 }, strict)
 
+/** One line, for copy records. */
+const linePattern = '^[^\\u0000-\\u001f\\u007f-\\u009f]*$'
+
 const accountPattern = '^[a-z_][a-z0-9_-]{0,31}$'
 
 /** Everything that can be configured, but for `listen`: see `listenerSchemas`. */
 export const ConfigSchema = Type.Object({
   // one listener or a list of them; see parseListeners
   listen: Type.Unknown({ default: {} }),
-  hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, description: 'What this host is called in copy records; the host name by default.' })),
-  publicUrl: Type.Optional(Type.String({ maxLength: 2000, description: 'Where other hosts can reach this agent; stands in copy records.' })),
+  hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, pattern: linePattern, description: 'What this host is called in copy records; the host name by default.' })),
+  publicUrl: Type.Optional(Type.String({ maxLength: 2000, pattern: linePattern, description: 'Where other hosts can reach this agent; stands in copy records.' })),
   domains: Type.Array(DomainConfig, { default: [{ id: 'local', layout: 'directory', path: './var/images', create: true, sample: true }] }),
-  discover: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Mount roots. Below each, every directory that is named by a UUID and has dom_md/metadata in it is attached as a domain of the layout `ovirt`, at the start and on SIGHUP.' }),
+  discover: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Mount roots. Below each, every directory that is named by a UUID and has dom_md/metadata in it is attached as a domain of the layout `ovirt`, at the start and on SIGHUP; links are not followed, and of one root at most 200 are.' }),
   recovery: Words(['manual', 'own', 'any'], { default: 'manual', description: '`manual`: an interrupted copy waits for mendImage. `own`: at its start the agent continues what this host was copying. `any`: and, every minute, what any host has left.' }),
   copy: group({
     maxConcurrent: Type.Integer({ minimum: 1, default: 4, description: 'Copies that run at the same time; others wait in order.' }),

@@ -99,7 +99,7 @@ export function destination (next: unknown): string {
 }
 
 function show (reply: FastifyReply, body: string): FastifyReply {
-  return reply.type('text/html; charset=utf-8').header('content-security-policy', policy).header('cache-control', 'no-store').send(`<!doctype html>
+  return reply.type('text/html; charset=utf-8').header('content-security-policy', policy).header('cross-origin-opener-policy', 'same-origin').header('cache-control', 'no-store').send(`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { appendFile, copyFile, readFile, stat, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, copyFile, readFile, stat, writeFile } from 'node:fs/promises'
 import { get as httpsGet, request as httpsRequest } from 'node:https'
 import { connect, type TLSSocket } from 'node:tls'
 import { join } from 'node:path'
@@ -113,6 +113,31 @@ t.test('an authority that is not trusted any more ends old connections, too', as
   const [response] = await once(sent, 'response')
   t.equal(response.statusCode, 200, 'clients of the new one are let in')
   response.destroy()
+})
+
+t.test('files that every user may write, or keys that every user may read, are not taken', async t => {
+  for (const [file, mode, says] of [[tokensFile, 0o666, /every user of this host may write .*tokens/], [server.key, 0o644, /every user of this host may read .*server\.key/], [server.cert, 0o646, /may write .*server\.pem/]] as const) {
+    const { mode: before } = await stat(file)
+    await chmod(file, mode)
+    await hangUp(says)
+    await chmod(file, before)
+  }
+  t.equal(await ask(tokens.admin), 200)
+})
+
+t.test('a configuration that would open the listeners there are is not taken', async t => {
+  const good = await readFile(agent.config, 'utf8')
+  const { auth: _, ...config } = JSON.parse(good) as Record<string, unknown>
+  // what is said of listeners takes a restart; without this, everybody who reaches the old ones would be an administrator
+  await writeFile(agent.config, JSON.stringify({ ...config, listen: { host: '127.0.0.1', port: 0 } }))
+  await hangUp(/tokens and certificates stay as they were/)
+  t.equal(await ask('nonsense'), 401)
+  await writeFile(agent.config, good)
+  await hangUp(/read anew/)
+})
+
+t.test('no core dump is made, in which keys could be', async t => {
+  t.match(await readFile(`/proc/${agent.pid}/limits`, 'utf8'), /^Max core file size +0 +0 /m)
 })
 
 t.test('every change and every refusal is in the log, and no token is', async t => {

@@ -1,8 +1,12 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
-/** Nobody needs as many. Node reads no more of a connection whose replies are stuck, but those that wait for an event have nothing to send: streams behind a stream would be kept in memory for ever. */
+/**
+ * Nobody needs as many. Node reads no more of a connection whose replies are stuck, but those that wait for an event have
+ * nothing to send: streams behind a stream would be kept in memory for ever.
+ */
 const maxWaiting = 1000
+const lookEvery = 50
 
 /** The replies that each connection still gets. They go out in the order of their requests. */
 export class Replies {
@@ -14,12 +18,16 @@ export class Replies {
   add (socket: Socket, response: ServerResponse): void {
     const before = this.#last.get(socket)
     this.#last.set(socket, response)
-    if (before === undefined || before.writableFinished) return
-    const waiting = this.#waiting.get(socket) ?? [before]
+    if (before === undefined || before.writableFinished) {
+      this.#waiting.delete(socket)
+      return
+    }
+    let waiting = this.#waiting.get(socket) ?? [before]
     waiting.push(response)
-    const due = waiting.length > maxWaiting ? waiting.filter(({ writableFinished }) => !writableFinished) : waiting
-    this.#waiting.set(socket, due)
-    if (due.length > maxWaiting) socket.destroy()
+    // those that have gone are not kept
+    if (waiting.length % lookEvery === 0) waiting = waiting.filter(({ writableFinished }) => !writableFinished)
+    this.#waiting.set(socket, waiting)
+    if (waiting.length > maxWaiting) socket.destroy()
   }
 
   /**

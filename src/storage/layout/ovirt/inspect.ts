@@ -1,6 +1,5 @@
-import { readdir } from 'node:fs/promises'
 import { AppError } from '../../../errors.ts'
-import { entry, look } from '../../../system/directory.ts'
+import { look, namesIn } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isLeased } from '../../lease.ts'
 import { isImageName } from '../../names.ts'
@@ -21,9 +20,14 @@ export interface FoundImage {
   verdict?: Verdict
 }
 
+/** Each is looked at, and more than that would be rubbish, made to hurt. */
+const maxImages = 200_000
+
 /** The names of all images that have a directory, sorted. Those that vdsm is removing are among them. */
 export async function imageNames (area: Area): Promise<string[]> {
-  return (await readdir(entry(area.images, '.'))).filter(isImageName).sort()
+  const names = await namesIn(area.images, maxImages, isImageName)
+  if (names === undefined) throw new AppError('image-invalid', `Domain ${area.id} has more than ${maxImages} images, more than an engine makes: they are not all looked at.`)
+  return names.sort()
 }
 
 /** The volumes that have a record, by image; an empty name stands for the image itself. */

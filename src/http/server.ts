@@ -73,7 +73,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   let closing = false
 
   const app: App = Fastify({
-    loggerInstance: log,
+    loggerInstance: withoutChildren(log),
     logController: new LogController({ disableRequestLogging: true }),
     // typed as the plain kind: nothing here asks which of both it is
     ...(tls ? { https: { ...http, ...credentials?.certificates?.options } } as unknown as { http: HttpOptions } : { http }),
@@ -106,22 +106,22 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   // an expectation may be ignored (RFC 9110, 10.1.1); Node's own answer would be no problem
   app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
   app.addHook('onRoute', ({ url, method }) => { routes.add(url, method) })
-  // Hooks of every request, with `done`: a promise for each would be a tenth of what a GET costs (scripts/bench/http.mjs).
   audit(app, log)
+  const checkLoad = limits.maxLagMs === Infinity ? undefined : guardLoad(app, limits.maxLagMs)
+  const admits = credentials === undefined ? undefined : guardAccess(app, credentials)
+  // one hook for all that is asked of every request, and no promise: what a GET costs is mostly this (scripts/bench/http.mjs)
   app.addHook('onRequest', (request, reply, done) => {
     reply.headers(headers)
-    if (!guard(request, reply)) done()
-  })
-  if (limits.maxLagMs !== Infinity) guardLoad(app, limits.maxLagMs)
-  if (credentials !== undefined) guardAccess(app, credentials)
-  app.addHook('onRequest', (request, reply, done) => {
+    if (guard(request, reply)) return
+    checkLoad?.(request)
+    if (admits?.(request, reply) === false) return
     // before the body is read: nobody is told what is wrong with a body that nobody wants
     if (request.is404) routes.refuse(request, reply)
     done()
   })
   if (log.level === 'debug' || log.level === 'trace') {
     app.addHook('onResponse', (request, reply, done) => {
-      request.log.debug({ method: request.method, path: pathOf(request), status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
+      request.log.debug({ reqId: request.id, method: request.method, path: pathOf(request), status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
       done()
     })
   }
@@ -150,6 +150,16 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     app.server.prependListener(event, (socket: Socket) => { if (socket instanceof TLSSocket) remember(socket, credentials?.certificates) })
   }
   return app
+}
+
+/**
+ * Fastify makes a child of its logger for each request, which is a twentieth of a GET. Few requests have a line in the
+ * log, and those that have name themselves.
+ */
+function withoutChildren (log: FastifyBaseLogger): FastifyBaseLogger {
+  const own: FastifyBaseLogger = Object.create(log)
+  own.child = () => own
+  return own
 }
 
 /** What counts the connections of an application, for listeners that come later. */

@@ -39,6 +39,7 @@ export class Run {
   #retired = false
   readonly #waiters = new Set<() => void>()
   #wire: Task | undefined
+  #etag: string | undefined
 
   constructor (of: { id: string, spec: TaskSpec, specDigest: string, cancelable: boolean, instance: string, replaces: string | undefined, createdAt: number }) {
     this.id = of.id
@@ -55,7 +56,7 @@ export class Run {
   get tick (): number { return this.#tick }
   get error (): Problem | undefined { return this.#error }
   get finished (): boolean { return isFinished(this.#state) }
-  get etag (): string { return etagOf(this) }
+  get etag (): string { return this.#etag ??= etagOf(this) }
   get startedAt (): number | undefined { return this.#startedAt }
   get endedAt (): number | undefined { return this.#endedAt }
   /** Whether the id is no longer this run's: it was forgotten, or used again. */
@@ -73,7 +74,7 @@ export class Run {
     if (isFinished(to)) this.#endedAt = now
     if (result !== undefined) this.#result = result
     if (error !== undefined) this.#error = error
-    this.#wire = undefined
+    this.#changed()
     this.#wake()
     return true
   }
@@ -97,7 +98,7 @@ export class Run {
   publish (progress: Progress | undefined): void {
     this.#progress = progress
     this.#tick++
-    this.#wire = undefined
+    this.#changed()
   }
 
   /**
@@ -118,6 +119,11 @@ export class Run {
       this.#waiters.add(wake)
       for (const signal of signals) signal.addEventListener('abort', end)
     })
+  }
+
+  #changed (): void {
+    this.#wire = undefined
+    this.#etag = undefined
   }
 
   #wake (): void {

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Credentials } from '../auth/credentials.ts'
+import type { Credentials, Presented } from '../auth/credentials.ts'
 import { includes, type Caller, type Scope } from '../auth/scope.ts'
 import { AppError } from '../errors.ts'
 import { cameOverUnixSocket } from './arrival.ts'
@@ -25,6 +25,12 @@ const cookiePattern = new RegExp(`(?:^|;)\\s*${cookieName}=([A-Za-z0-9_-]{43})\\
 /** The key of the session in the cookie of a request. */
 export function sessionKeyOf ({ headers: { cookie } }: FastifyRequest): string | undefined {
   return cookie === undefined ? undefined : cookiePattern.exec(cookie)?.[1]
+}
+
+/** What a request shows of its sender. */
+export function presentedBy (request: FastifyRequest): Presented {
+  const { headers: { authorization }, socket } = request
+  return { authorization, sessionKey: sessionKeyOf(request), socket, overUnixSocket: cameOverUnixSocket(socket) }
 }
 
 /** Whether a method changes nothing. */
@@ -67,8 +73,8 @@ export function guardAccess (app: App, credentials: Credentials): (request: Fast
 }
 
 function callerOf (request: FastifyRequest, credentials: Credentials): Caller {
-  const { headers, method, socket } = request
-  const caller = credentials.identify({ authorization: headers.authorization, sessionKey: sessionKeyOf(request), socket, overUnixSocket: cameOverUnixSocket(socket) })
+  const { headers, method } = request
+  const caller = credentials.identify(presentedBy(request))
   // a browser sends the cookie by itself, whoever made it send the request: with SameSite only a page of this host can.
   // An Origin that is there has been compared with the Host before.
   if (caller.via === 'session' && !isSafe(method) && headers.origin === undefined) {

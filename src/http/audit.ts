@@ -14,6 +14,9 @@ declare module 'fastify' {
 /** Refusals that say something about the caller. */
 const aboutCallers = new Set([401, 403, 429])
 
+/** So many refusals of strangers have a line each; of a flood, only the number is told: it would push everything else out of the log. */
+const strangers = { most: 1000, inMs: 10_000 }
+
 /**
  * Writes down who changed what, and who was refused what: one line each, with `audit`, whatever the level of the log is.
  * Nothing that came with a request but its path and a body that was found to be a command gets into it: no header, no query.
@@ -22,11 +25,26 @@ export function audit (app: App, log: FastifyBaseLogger): void {
   app.decorateRequest('refusal', undefined)
   if (log.level === 'silent') return
   const lines = log.child({}, { level: 'info' })
+  let refused = 0
+  const isTooMany = () => {
+    if (refused === 0) {
+      setTimeout(() => {
+        const more = refused - strangers.most
+        refused = 0
+        if (more > 0) lines.info({ audit: 'refusal', who: 'unknown', more }, `somebody unknown: ${more} more refusals within ${strangers.inMs / 1000} s`)
+      }, strangers.inMs).unref()
+    }
+    return ++refused > strangers.most
+  }
   app.addHook('onResponse', (request, reply, done) => {
     const { statusCode } = reply
     const changes = !isSafe(request.method) && !request.is404
     if (changes || aboutCallers.has(statusCode)) {
       const { method, caller, refusal } = request
+      if (caller === undefined && aboutCallers.has(statusCode) && isTooMany()) {
+        done()
+        return
+      }
       lines.info({
         audit: changes && !aboutCallers.has(statusCode) ? 'change' : 'refusal',
         who: caller?.who ?? 'unknown',

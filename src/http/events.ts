@@ -8,6 +8,7 @@ import { AppError } from '../errors.ts'
 import type { Start } from '../events/cursor.ts'
 import type { Feed, Listener } from '../events/feed.ts'
 import { problems } from './responses.ts'
+import type { Standing } from './standing.ts'
 import type { App } from './types.ts'
 
 /** What the routes need of the registry. */
@@ -43,8 +44,12 @@ const stream = {
   content: { 'text/event-stream': { schema: Ref(AgentEvent) } }
 }
 
-/** `GET /events` and `GET /tasks/{id}/events`. Their streams end when the server closes. */
-export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: TaskFinder }): void {
+/** `GET /events` and `GET /tasks/{id}/events`. Their streams end when the server closes, or when their callers may not read any more. */
+export function eventRoutes (app: App, { feed, tasks, standing }: { feed: Feed, tasks: TaskFinder, standing?: Pick<Standing, 'watch'> }): void {
+  const take = (request: FastifyRequest, reply: FastifyReply, start: Start): Listener => {
+    standing?.watch(request)
+    return takeOut(request, reply, start)
+  }
   // before Fastify waits for open connections, which these would be for ever
   app.addHook('preClose', async () => { await feed.close() })
 
@@ -105,7 +110,7 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
 }
 
 /** Takes the response out of Fastify's hands, with the headers that hooks have set so far. */
-function take (request: FastifyRequest, reply: FastifyReply, start: Start): Listener {
+function takeOut (request: FastifyRequest, reply: FastifyReply, start: Start): Listener {
   reply.hijack()
   // a stream that stalls is noticed by the feed; one with rare heartbeats is no idle connection
   request.raw.socket.setTimeout(0)

@@ -30,7 +30,8 @@ export function makeGuard ({ allowedHosts, allowedOrigins, isOurs }: GuardOption
   const origins = new Set(allowedOrigins.map(origin => origin.toLowerCase()))
   return (request, reply) => {
     const { headers, method, socket } = request
-    const { host, origin } = headers
+    const { origin } = headers
+    const host = hostOf(request)
     const name = hostName(host)
     if (!isLoopback(name) && !cameOverUnixSocket(socket) && !hosts.has(name) && name !== addressOf(socket.localAddress) && !isOurs(name)) {
       throw new AppError('host-not-allowed', `The Host header ${JSON.stringify(host ?? '')} is not one this agent goes by. Use a loopback address, or add the name to "http.allowedHosts" in the configuration.`)
@@ -50,6 +51,18 @@ export function makeGuard ({ allowedHosts, allowedOrigins, isOurs }: GuardOption
     reply.code(204).send()
     return true
   }
+}
+
+/** Whom a request is for: an address with a host in it goes before the header, and two headers are none (RFC 9112, 3.2). */
+function hostOf ({ url, headers, raw: { rawHeaders } }: FastifyRequest): string | undefined {
+  let hosts = 0
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]
+    if (name?.length === 4 && name.toLowerCase() === 'host') hosts++
+  }
+  if (hosts > 1) throw new AppError('bad-request', 'A request has one Host header.')
+  if (url.startsWith('/') || url === '*') return headers.host
+  return /^https?:\/\/([^/?#]*)/i.exec(url)?.[1] ?? ''
 }
 
 function hostName (host: string | undefined): string {

@@ -1,4 +1,4 @@
-import type { ServerOptions as HttpOptions, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerOptions as HttpOptions, ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
 import { createServer as createSocketServer, type Server as SocketServer, type Socket } from 'node:net'
 import { createServer as createTlsServer, TLSSocket, type TlsOptions } from 'node:tls'
@@ -14,6 +14,7 @@ import { Connections, type ConnectionLimits } from './connections.ts'
 import { makeGuard } from './guard.ts'
 import { guardLoad } from './overload.ts'
 import { answerClientError, pathOf, RouteTable, sendProblem } from './problems.ts'
+import { Replies } from './replies.ts'
 import type { App } from './types.ts'
 import { makeValidator } from './validation.ts'
 
@@ -68,8 +69,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     headersTimeout: limits.headersTimeoutSeconds * 1000,
     connectionsCheckingInterval: Math.min(1000, limits.headersTimeoutSeconds * 500)
   }
-  // of each connection the reply to its last request: they go out in order, so when this one has gone none is due
-  const lastReplies = new WeakMap<Socket, ServerResponse>()
+  const replies = new Replies()
   let closing = false
 
   const app: App = Fastify({
@@ -91,9 +91,8 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
       sendProblem(error, request, reply)
     },
     clientErrorHandler: (error, socket) => {
-      // behind a reply that is still due, or in the middle of it, another would be taken for it
-      if (lastReplies.get(socket)?.writableFinished === false) socket.destroy()
-      else answerClientError(error, socket, instance)
+      if (replies.mayAnswer(socket)) answerClientError(error, socket, instance)
+      else socket.destroy()
     }
   }).withTypeProvider<TypeBoxTypeProvider>()
 
@@ -102,7 +101,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   app.setSerializerCompiler(() => JSON.stringify)
   app.setErrorHandler(sendProblem)
   app.setNotFoundHandler((request, reply) => { routes.refuse(request, reply) })
-  app.server.on('request', ({ socket }, response) => { lastReplies.set(socket, response) })
+  app.server.prependListener('request', ({ socket }: IncomingMessage, response: ServerResponse) => { replies.add(socket, response) })
   // an expectation may be ignored (RFC 9110, 10.1.1); Node's own answer would be no problem
   app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
   app.addHook('onRoute', ({ url, method }) => { routes.add(url, method) })

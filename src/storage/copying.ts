@@ -1,5 +1,7 @@
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
 import type { CopyResult, VerifyResult } from '../api/kinds.ts'
-import type { Progress } from '../api/task.ts'
+import { Progress } from '../api/task.ts'
 import { programFolder } from '../location.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
@@ -16,6 +18,8 @@ interface CopyContext {
 
 type Priority = Pick<CopySettings, 'nice' | 'ioPriority'>
 type Worker = Child<CopyWorkerFunctions, Omit<CopyAgentFunctions, 'ready'>>
+
+const Measure = Type.Record(Type.String(), Type.Number())
 
 /** How long the result waits for the worker to be gone, with its leases. Longer only where its storage hangs. */
 const goneWithinMs = 2000
@@ -70,7 +74,10 @@ async function inWorker<T> (what: string, work: (remote: CopyWorkerFunctions) =>
 function startWorker (listener: Omit<CopyAgentFunctions, 'ready'>, { nice, ioPriority }: Priority): Worker {
   // what the worker starts inherits both
   const under = [...nice === 0 ? [] : ['nice', '-n', String(nice)], ...ioPriority === 'normal' ? [] : ['ionice', ...ioPriority === 'idle' ? ['-c', '3'] : ['-c', '2', '-n', '7']]]
-  return new Child(new URL('storage/copy/main', programFolder), listener, under)
+  // what it says of itself goes on to every subscriber
+  const progress = (progress: Progress) => { if (Value.Check(Progress, progress)) listener.progress(progress) }
+  const measured = (measure: CopyMeasure) => { if (Value.Check(Measure, measure)) listener.measured(measure) }
+  return new Child(new URL('storage/copy/main', programFolder), { accepted: () => { listener.accepted() }, progress, measured }, under)
 }
 
 /** Resolves after the time; never, without one. */

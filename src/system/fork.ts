@@ -13,7 +13,7 @@ export function forkBound (module: URL, under: readonly string[] = []): ChildPro
   const file = fileURLToPath(module) + extname(import.meta.url)
   return fork(file, [], {
     execPath: 'setpriv',
-    execArgv: ['--pdeathsig', 'KILL', '--', ...under, process.execPath, ...process.execArgv],
+    execArgv: ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...under, process.execPath, ...process.execArgv],
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'] }
   })

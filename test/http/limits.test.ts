@@ -9,7 +9,7 @@ import { lineOf } from '../../src/auth/token-file.ts'
 import { makeToken } from '../../src/auth/token.ts'
 import { parseConfig } from '../../src/config.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
-import { silent, until } from '../helpers/http-agent.ts'
+import { copyOf, silent, startAgent, until } from '../helpers/http-agent.ts'
 import { HttpClient, isProblem } from '../helpers/http-client.ts'
 import { Subscriber } from '../helpers/subscriber.ts'
 
@@ -88,24 +88,52 @@ t.test('while the event loop lags, only what is vital is answered', async t => {
 })
 
 t.test('headers and bodies that do not come in time, or are too long, end the connection', async t => {
-  const { port } = await start(t, { headersTimeoutSeconds: 0.5, requestTimeoutSeconds: 1, maxHeaderBytes: 4096 })
-  const exchange = async (start: string): Promise<string> => {
-    const socket = connect(port, '127.0.0.1')
+  const limits = { headersTimeoutSeconds: 0.5, requestTimeoutSeconds: 1, maxHeaderBytes: 4096 }
+  const { port } = await start(t, limits)
+  // its tasks are not accepted until somebody says so
+  const waiting = await startAgent(t, { server: { limits: { ...limits, maxConnections: 100, maxConnectionsPerAddress: 100, maxLagMs: Infinity } } })
+  const command = JSON.stringify(copyOf('a.raw', 'b.raw'))
+  const exchange = async (start: string, to = port): Promise<string> => {
+    const socket = connect(to, '127.0.0.1')
     let got = ''
     socket.setEncoding('utf8').on('data', (text: string) => { got += text }).on('error', () => {})
     socket.write(start)
     await once(socket, 'close')
     return got
   }
-  const [silent, slow, body, long] = await Promise.all([
+  const [silent, slow, body, behind, due, long] = await Promise.all([
     exchange(''),
     exchange('GET /tasks HTTP/1.1\r\nHost: localhost\r\nX: '),
     exchange('POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntok'),
+    exchange('PUT /tasks/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{'),
+    exchange(`PUT /tasks/b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: wait=60\r\nContent-Length: ${command.length}\r\n\r\n${command}GET /tasks HTTP/1.1\r\nHost: loc`, waiting.port),
     exchange(`GET /tasks HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(5000)}\r\n\r\n`)
   ])
   for (const [name, got] of Object.entries({ silent, slow })) t.match(got, /^HTTP\/1.1 408 .*"code":"request-timeout"/s, name)
-  t.equal(body, '', 'where a reply is due to what has come, no other may take its place')
+  t.match(body, /^HTTP\/1.1 408 .*"code":"request-timeout"/s, 'also of a request whose reply would be the next')
+  t.equal(body.match(/HTTP\//g)?.length, 1)
+  t.match(behind, /^HTTP\/1.1 401 (?!.*HTTP\/1.1)/s, 'behind a reply to the same request there is no second one')
+  t.equal(due, '', 'where a reply is due to another request, no other may take its place')
   t.match(long, /^HTTP\/1.1 431 .*"code":"headers-too-large"/s)
+})
+
+t.test('a connection on which too many requests wait for their replies is ended', async t => {
+  const { port, one } = await start(t, { maxRequestsPerSecond: 100_000 })
+  const head = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: ${one.authorization}\r\n\r\n`
+  const pipeline = async (requests: string, enough: RegExp | undefined) => {
+    const socket = connect(port, '127.0.0.1')
+    let got = ''
+    socket.setEncoding('utf8').on('data', (text: string) => {
+      got += text
+      if (enough?.test(got) === true) socket.destroy()
+    }).on('error', () => {})
+    socket.write(requests)
+    await once(socket, 'close')
+    return got
+  }
+  await pipeline(head('/events') + head('/tasks').repeat(1100), undefined)
+  // those whose replies go out are as many as one likes
+  t.ok(await pipeline(head('/agent').repeat(400), /(?:HTTP\/1.1 200 .*){400}/s))
 })
 
 t.test('every change and every refusal has a line in the log, at any level, and no secret is in one', async t => {

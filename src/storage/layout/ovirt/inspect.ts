@@ -4,7 +4,7 @@ import { entry, look } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isLeased } from '../../lease.ts'
 import { isImageName } from '../../names.ts'
-import { keyOf, namedBy, readRecord, recordedImage, type CopyRecord } from '../../record.ts'
+import { keyOf, namedBy, readRecord, recordedKeys, type CopyRecord } from '../../record.ts'
 import { childrenOf, cycleAmong, cycleDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
@@ -29,11 +29,12 @@ export async function imageNames (area: Area): Promise<string[]> {
 /** The volumes that have a record, by image; an empty name stands for the image itself. */
 export async function recordedVolumes (area: Area): Promise<Map<string, string[]>> {
   const byImage = new Map<string, string[]>()
-  for (const file of await readdir(entry(area.copies, '.'))) {
-    const recorded = recordedImage(file)
-    if (recorded === undefined) continue
-    const { image, volume = '' } = namedBy(recorded.image)
-    if (isImageName(image)) byImage.set(image, [...new Set([...byImage.get(image) ?? [], volume])])
+  for (const key of await recordedKeys(area)) {
+    const { image, volume = '' } = namedBy(key)
+    if (!isImageName(image)) continue
+    const volumes = byImage.get(image)
+    if (volumes === undefined) byImage.set(image, [volume])
+    else volumes.push(volume)
   }
   return byImage
 }

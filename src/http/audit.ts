@@ -1,4 +1,4 @@
-import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { ErrorCode } from '../errors.ts'
 import { isSafe } from './access.ts'
 import { pathOf } from './problems.ts'
@@ -20,45 +20,31 @@ const strangers = { most: 1000, inMs: 10_000 }
 /**
  * Writes down who changed what, and who was refused what: one line each, with `audit`, whatever the level of the log is.
  * Nothing that came with a request but its path and a body that was found to be a command gets into it: no header, no query.
+ *
+ * What it returns is to be called with each reply that goes out. Not later: whoever hangs up before the reply has reached him
+ * has changed something all the same.
  */
-export function audit (app: App, log: FastifyBaseLogger): void {
+export function audit (app: App, log: FastifyBaseLogger): (request: FastifyRequest, reply: FastifyReply) => void {
   app.decorateRequest('refusal', undefined)
-  if (log.level === 'silent') return
+  if (log.level === 'silent') return () => {}
   const lines = log.child({}, { level: 'info' })
-  let refused = 0
-  const isTooMany = () => {
-    if (refused === 0) {
-      setTimeout(() => {
-        const more = refused - strangers.most
-        refused = 0
-        if (more > 0) lines.info({ audit: 'refusal', who: 'unknown', more }, `somebody unknown: ${more} more refusals within ${strangers.inMs / 1000} s`)
-      }, strangers.inMs).unref()
-    }
-    return ++refused > strangers.most
+  return (request, { statusCode }) => {
+    const { method } = request
+    const changes = !isSafe(method) && !request.is404
+    if (!changes && !aboutCallers.has(statusCode)) return
+    const { caller, refusal, ip } = request
+    lines.info({
+      audit: changes && !aboutCallers.has(statusCode) ? 'change' : 'refusal',
+      who: caller?.who ?? 'unknown',
+      ...(caller !== undefined && { via: caller.via }),
+      from: ip === '' || ip === undefined ? 'unix socket' : ip,
+      method,
+      path: pathOf(request),
+      status: statusCode,
+      ...(refusal !== undefined && { code: refusal }),
+      ...(isCommand(request) && { command: request.body })
+    }, `${caller?.who ?? 'somebody unknown'}: ${method} ${pathOf(request)}: ${refusal ?? statusCode}`)
   }
-  app.addHook('onResponse', (request, reply, done) => {
-    const { statusCode } = reply
-    const changes = !isSafe(request.method) && !request.is404
-    if (changes || aboutCallers.has(statusCode)) {
-      const { method, caller, refusal } = request
-      if (caller === undefined && aboutCallers.has(statusCode) && isTooMany()) {
-        done()
-        return
-      }
-      lines.info({
-        audit: changes && !aboutCallers.has(statusCode) ? 'change' : 'refusal',
-        who: caller?.who ?? 'unknown',
-        ...(caller !== undefined && { via: caller.via }),
-        from: request.ip === '' || request.ip === undefined ? 'unix socket' : request.ip,
-        method,
-        path: pathOf(request),
-        status: statusCode,
-        ...(refusal !== undefined && { code: refusal }),
-        ...(isCommand(request) && { command: request.body })
-      }, `${caller?.who ?? 'somebody unknown'}: ${method} ${pathOf(request)}: ${refusal ?? statusCode}`)
-    }
-    done()
-  })
 }
 
 /** Whether the body has passed its schema: then it is small, and holds no secrets. */

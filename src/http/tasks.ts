@@ -79,8 +79,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     const preferences = parsePrefer(request.headers.prefer)
     const claim = registry.claim(id, request.body, conditions)
     const waitMs = preferences.waitSeconds === undefined ? preferences.respondAsync ? 0 : acceptWaitMs : preferences.waitSeconds * 1000
-    await waitFor(claim.run, ({ state }) => state !== 'pending', waitMs, request, registry)
-    tellPreference(reply, applied(preferences))
+    if (claim.run.state === 'pending') await waitFor(claim.run, ({ state }) => state !== 'pending', waitMs, request, registry)
+    if (request.headers.prefer !== undefined) tellPreference(reply, applied(preferences))
     return answerClaim(reply, claim)
   })
 

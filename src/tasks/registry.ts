@@ -85,8 +85,8 @@ export class TaskRegistry {
   claim (id: string, spec: TaskSpec, conditions: ClaimConditions = {}): Claim {
     const definition = this.#definition(spec)
     definition.check(spec)
-    const specDigest = digest(spec)
     const existing = this.#runs.get(id)
+    const specDigest = existing?.hasSpec(spec) === true ? existing.specDigest : digest(spec)
     const reused = this.#check(existing, conditions)
     if (existing !== undefined && existing.state !== 'rejected' && reused === undefined) {
       if (existing.specDigest !== specDigest) {

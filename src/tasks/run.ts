@@ -40,6 +40,7 @@ export class Run {
   readonly #waiters = new Set<() => void>()
   #wire: Task | undefined
   #etag: string | undefined
+  #specText: string | undefined
 
   constructor (of: { id: string, spec: TaskSpec, specDigest: string, cancelable: boolean, instance: string, replaces: string | undefined, createdAt: number }) {
     this.id = of.id
@@ -61,6 +62,12 @@ export class Run {
   get endedAt (): number | undefined { return this.#endedAt }
   /** Whether the id is no longer this run's: it was forgotten, or used again. */
   get retired (): boolean { return this.#retired }
+
+  /** Whether this command is the run's own, word for word. If not, it may still be the same: their digests tell, which take ten times as long. */
+  hasSpec (spec: TaskSpec): boolean {
+    this.#specText ??= JSON.stringify(this.spec)
+    return JSON.stringify(spec) === this.#specText
+  }
 
   /**
    * The one place where a state changes. There is no `await` between the check and the write, so no two ends of a

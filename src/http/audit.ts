@@ -28,11 +28,23 @@ export function audit (app: App, log: FastifyBaseLogger): (request: FastifyReque
   app.decorateRequest('refusal', undefined)
   if (log.level === 'silent') return () => {}
   const lines = log.child({}, { level: 'info' })
+  let refused = 0
+  const isTooMany = () => {
+    if (refused === 0) {
+      setTimeout(() => {
+        const more = refused - strangers.most
+        refused = 0
+        if (more > 0) lines.info({ audit: 'refusal', who: 'unknown', more }, `somebody unknown: ${more} more refusals within ${strangers.inMs / 1000} s`)
+      }, strangers.inMs).unref()
+    }
+    return ++refused > strangers.most
+  }
   return (request, { statusCode }) => {
     const { method } = request
     const changes = !isSafe(method) && !request.is404
     if (!changes && !aboutCallers.has(statusCode)) return
     const { caller, refusal, ip } = request
+    if (caller === undefined && aboutCallers.has(statusCode) && isTooMany()) return
     lines.info({
       audit: changes && !aboutCallers.has(statusCode) ? 'change' : 'refusal',
       who: caller?.who ?? 'unknown',

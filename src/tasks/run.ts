@@ -57,7 +57,11 @@ export class Run {
   get tick (): number { return this.#tick }
   get error (): Problem | undefined { return this.#error }
   get finished (): boolean { return isFinished(this.#state) }
-  get etag (): string { return this.#etag ??= etagOf(this) }
+  get etag (): string {
+    this.#etag ??= etagOf(this)
+    return this.#etag
+  }
+
   get startedAt (): number | undefined { return this.#startedAt }
   get endedAt (): number | undefined { return this.#endedAt }
   /** Whether the id is no longer this run's: it was forgotten, or used again. */

@@ -29,7 +29,7 @@ export class Sessions {
       if (session.until <= now) this.#sessions.delete(id)
       else if (session.tokenDigest.equals(tokenDigest)) own.push(id)
     }
-    for (const id of own.slice(0, own.length + 1 - maximum)) this.#sessions.delete(id)
+    for (const id of own.slice(0, Math.max(0, own.length + 1 - maximum))) this.#sessions.delete(id)
     const key = randomBytes(32).toString('base64url')
     this.#sessions.set(digest(key), { tokenDigest, until: now + lifetimeMs, endsAt: Date.now() + lifetimeMs })
     return key

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 
-/** Nobody needs as many; each is kept in memory, behind a stream for as long as that lasts. */
+/** Nobody needs as many. Node reads no more of a connection whose replies are stuck, but those that wait for an event have nothing to send: streams behind a stream would be kept in memory for ever. */
 const maxWaiting = 1000
 
 /** The replies that each connection still gets. They go out in the order of their requests. */

@@ -130,7 +130,7 @@ t.test('headers and bodies that do not come in time, or are too long, end the co
 t.test('a connection on which too many requests wait for their replies is ended', async t => {
   const { port, one } = await start(t, { maxRequestsPerSecond: 100_000 })
   const head = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: ${one.authorization}\r\n\r\n`
-  const pipeline = async (requests: string, enough = Infinity) => {
+  const pipeline = async (requests: string, enough: number) => {
     const socket = connect(port, '127.0.0.1')
     let got = ''
     socket.setEncoding('utf8').on('data', (text: string) => {
@@ -141,7 +141,7 @@ t.test('a connection on which too many requests wait for their replies is ended'
     await once(socket, 'close')
     return got
   }
-  await pipeline(head('/events') + head('/tasks').repeat(1100))
+  await pipeline(head('/events').repeat(1100), Infinity)
   // those whose replies go out are as many as one likes
   t.ok(await pipeline(head('/agent').repeat(400), 400))
 })

@@ -22,7 +22,7 @@ const ovirt = uuid('domain')
 const shared = await makeOvirtDomain(top, ovirt)
 const agent = await startAgent(t, {
   domains: [{ id: 'local', path: domain, create: true }, { id: ovirt, path: shared, layout: 'ovirt' }],
-  under: ['strace', '-f', '--seccomp-bpf', '-qq', '-s', '4096', '-e', 'trace=open,openat,openat2,link,linkat,rename,renameat,renameat2,unlink,unlinkat,execve', '-o', log]
+  under: ['strace', '-f', '--seccomp-bpf', '-qq', '-yy', '-s', '4096', '-e', 'trace=open,openat,openat2,link,linkat,rename,renameat,renameat2,unlink,unlinkat,execve', '-o', log]
 })
 const own = (...path: string[]) => join(domain, '.vdsm-tasks', ...path)
 await makeDisk(join(domain, 'source.raw'), MiB)
@@ -48,11 +48,17 @@ const rubbish: Record<string, unknown> = {
 }
 
 t.test('a record of rubbish, or with paths that lead outside, is refused with a problem', async t => {
-  await Promise.all(Object.entries(rubbish).map(async ([image, content]) => {
+  // a few at a time: each has a process of its own, under strace
+  const left = Object.entries(rubbish)
+  const some = async () => {
+    for (let next = left.pop(); next !== undefined; next = left.pop()) await refused(...next)
+  }
+  const refused = async (image: string, content: unknown) => {
     await record(image, content)
     const { status, body } = await agent.refused(`mend-${image}`, mendSpec(image))
     t.match([status, body.code], [422, 'record-invalid'], `${image}: ${body.detail}`)
-  }))
+  }
+  await Promise.all([some(), some(), some(), some()])
   for (const image of ['noise.raw', 'copy-id.raw']) t.match(await agent.refused(`onto-${image}`, copySpec('source.raw', image)), { status: 422, body: { code: 'record-invalid' } })
   await symlink(join(outside, 'secret.raw'), own('copies', 'linked.raw.json'))
   t.match(await agent.refused('linked', mendSpec('linked.raw')), { status: 422, body: { code: 'record-invalid' } })
@@ -182,6 +188,7 @@ t.test('nothing outside was opened, made or removed by anybody', async t => {
   const calls = (await readFile(log, 'utf8')).split('\n').filter(line => line.includes('outside'))
   // to refuse a link it must be tried with O_NOFOLLOW, by its own name; its target is never named
   t.same(calls.filter(line => line.includes(outside)), [])
-  t.same((await readFile(log, 'utf8')).split('\n').filter(line => /open(at2?)?\(.*device.*= \d/.test(line) && !/\.(ts|js|mjs)"/.test(line)), [], 'no device was opened')
+  // of what was opened, strace tells path and kind
+  t.same((await readFile(log, 'utf8')).split('\n').filter(line => /= \d+<\//.test(line) && line.slice(line.lastIndexOf(' = ')).includes(top) && /<(char|block|pipe|socket)/.test(line.slice(line.lastIndexOf(' = ')))), [], 'no device was opened')
   await rm(own(), { recursive: true })
 })

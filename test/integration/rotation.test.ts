@@ -95,7 +95,7 @@ t.test('what is wrong with new files is told, and the old ones stay in force', a
 
 t.test('an authority that is not trusted any more ends old connections, too', async t => {
   const socket = connect({ port, host: '127.0.0.1', ca: [ca], servername: 'localhost', cert: readFileSync(clients.allowed.cert), key: readFileSync(clients.allowed.key) })
-  await once(socket, 'secureConnect')
+  const [session] = await once(socket, 'session') as [Buffer]
   let text = ''
   socket.setEncoding('utf8').on('data', (more: string) => { text += more })
   const stream = await follow({ cert: readFileSync(clients.allowed.cert), key: readFileSync(clients.allowed.key) })
@@ -108,6 +108,13 @@ t.test('an authority that is not trusted any more ends old connections, too', as
   await until(() => text !== '', 'an answer')
   t.match(text, /^HTTP\/1.1 401 /)
   socket.destroy()
+  const resumed = connect({ port, host: '127.0.0.1', ca: [ca], servername: 'localhost', cert: readFileSync(clients.allowed.cert), key: readFileSync(clients.allowed.key), session })
+  let again = ''
+  resumed.setEncoding('utf8').on('data', (more: string) => { again += more })
+  resumed.write('GET /tasks HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await until(() => again !== '', 'an answer')
+  t.match(again, /^HTTP\/1.1 401 /, 'nor does a session help that was begun before')
+  resumed.destroy()
   const engine = await other.issue('engine.example', { extensions: forClients })
   const sent = httpsRequest(`${secureUrl}/tasks`, { ca: trusted, agent: false, cert: readFileSync(engine.cert), key: readFileSync(engine.key) }).end()
   const [response] = await once(sent, 'response')

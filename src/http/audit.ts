@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { ErrorCode } from '../errors.ts'
 import { isSafe } from './access.ts'
+import { cameOverUnixSocket } from './arrival.ts'
 import { pathOf } from './problems.ts'
 import type { App } from './types.ts'
 
@@ -43,13 +44,13 @@ export function audit (app: App, log: FastifyBaseLogger): (request: FastifyReque
     const { method } = request
     const changes = !isSafe(method) && !request.is404
     if (!changes && !aboutCallers.has(statusCode)) return
-    const { caller, refusal, ip } = request
+    const { caller, refusal, ip, socket } = request
     if (caller === undefined && aboutCallers.has(statusCode) && isTooMany()) return
     lines.info({
       audit: changes && !aboutCallers.has(statusCode) ? 'change' : 'refusal',
       who: caller?.who ?? 'unknown',
       ...(caller !== undefined && { via: caller.via }),
-      from: ip === '' || ip === undefined ? 'unix socket' : ip,
+      from: cameOverUnixSocket(socket) ? 'unix socket' : ip ?? 'unknown',
       method,
       path: pathOf(request),
       status: statusCode,

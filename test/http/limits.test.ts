@@ -146,6 +146,19 @@ t.test('a connection on which too many requests wait for their replies is ended'
   t.ok(await pipeline(head('/agent').repeat(400), 400))
 })
 
+t.test('also a change whose caller hangs up before the reply has its line', async t => {
+  const lines: string[] = []
+  const log = pino({ level: 'error' }, { write: (line: string) => { lines.push(line) } })
+  const { port, bodies } = await startAgent(t, { server: { log } })
+  const command = JSON.stringify(copyOf('a.raw', 'b.raw'))
+  const socket = connect(port, '127.0.0.1')
+  socket.write(`PUT /tasks/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: wait=60\r\nContent-Length: ${command.length}\r\n\r\n${command}`)
+  await bodies.of('a')
+  socket.destroy()
+  await until(() => lines.length > 0)
+  t.match(JSON.parse(lines[0] ?? ''), { audit: 'change', method: 'PUT', path: '/tasks/a', status: 202, command: { kind: 'storage.copyImage' } })
+})
+
 t.test('every change and every refusal has a line in the log, at any level, and no secret is in one', async t => {
   const lines: string[] = []
   const log = pino({ level: 'error' }, { write: (line: string) => { lines.push(line) } })

@@ -40,9 +40,10 @@ export function isSafe (method: string): boolean {
 
 /**
  * Asks of every request who sends it and whether he may. A route must say what it needs: one that does not fails the
- * start, so that nobody adds one and forgets it.
+ * start, so that nobody adds one and forgets it. What it returns asks: it throws the refusal, and returns false when it has
+ * answered the request itself.
  */
-export function guardAccess (app: App, credentials: Credentials): void {
+export function guardAccess (app: App, credentials: Credentials): (request: FastifyRequest, reply: FastifyReply) => boolean {
   app.decorateRequest('caller', undefined)
   const undeclared: string[] = []
   const routes: Array<{ method: string | string[], url: string, config?: { scope?: Scope | 'open' } }> = []
@@ -52,26 +53,23 @@ export function guardAccess (app: App, credentials: Credentials): void {
     for (const { method, url, config } of routes) if (config?.scope === undefined) undeclared.push(`${String(method)} ${url}`)
     done(undeclared.length === 0 ? undefined : new Error(`these routes do not say which scope they need: ${undeclared.join(', ')}`))
   })
-  app.addHook('onRequest', (request, reply, done) => {
+  return (request, reply) => {
     const needed = request.routeOptions.config.scope ?? 'read'
-    if (needed === 'open') {
-      done()
-      return
-    }
+    if (needed === 'open') return true
     let caller
     try {
       caller = callerOf(request, credentials)
     } catch (error) {
       refuse(error, request, reply, credentials)
-      return
+      return false
     }
     request.caller = caller
     if (!includes(caller.scope, needed)) {
       reply.header('www-authenticate', `Bearer error="insufficient_scope", scope="${needed}"`)
       throw new AppError('scope-insufficient', `"${caller.who}" may ${caller.scope}; ${request.method} ${request.routeOptions.url} needs ${needed}.`)
     }
-    done()
-  })
+    return true
+  }
 }
 
 function callerOf (request: FastifyRequest, credentials: Credentials): Caller {

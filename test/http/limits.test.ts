@@ -41,6 +41,16 @@ t.test('who asks too often is told to wait; others, and streams in progress, are
   if (refused === undefined) throw new Error('all were answered')
   isProblem(t, refused, 'too-many-requests')
   t.equal(refused.headers['retry-after'], '1')
+  // an EventSource would never come back after a 429
+  const streams = await Promise.all(Array.from({ length: 60 }, async () => {
+    const subscriber = new Subscriber({ host: '127.0.0.1', port }, '/events', one)
+    t.teardown(() => { subscriber.close() })
+    const { event, data } = await subscriber.until(({ event }) => event === 'synced' || event === 'busy')
+    if (event === 'busy') t.match(subscriber, { response: { statusCode: 200 }, frames: [{ retry: Number }, { data: { limit: 'requestsPerSecond', maximum: 20 } }] })
+    return data?.['limit']
+  }))
+  t.ok(streams.filter(limit => limit === undefined).length <= 40)
+  t.ok(streams.includes('requestsPerSecond'))
   t.ok(replies.filter(({ status }) => status === 200).length <= 40, 'at most as many as two seconds allow')
   t.equal((await client.get('/tasks', two)).status, 200, 'another token')
   t.equal((await client.get('/healthz')).status, 200, 'health')
@@ -134,6 +144,19 @@ t.test('a connection on which too many requests wait for their replies is ended'
   await pipeline(head('/events').repeat(1100), Infinity)
   // those whose replies go out are as many as one likes
   t.ok(await pipeline(head('/agent').repeat(400), 400))
+})
+
+t.test('also a change whose caller hangs up before the reply has its line', async t => {
+  const lines: string[] = []
+  const log = pino({ level: 'error' }, { write: (line: string) => { lines.push(line) } })
+  const { port, bodies } = await startAgent(t, { server: { log } })
+  const command = JSON.stringify(copyOf('a.raw', 'b.raw'))
+  const socket = connect(port, '127.0.0.1')
+  socket.write(`PUT /tasks/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: wait=60\r\nContent-Length: ${command.length}\r\n\r\n${command}`)
+  await bodies.of('a')
+  socket.destroy()
+  await until(() => lines.length > 0)
+  t.match(JSON.parse(lines[0] ?? ''), { audit: 'change', method: 'PUT', path: '/tasks/a', status: 202, command: { kind: 'storage.copyImage' } })
 })
 
 t.test('every change and every refusal has a line in the log, at any level, and no secret is in one', async t => {

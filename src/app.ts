@@ -8,7 +8,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Agent } from './api/agent.ts'
 import { kinds } from './api/kinds.ts'
 import { Credentials } from './auth/credentials.ts'
-import type { Config, ListenConfig } from './config.ts'
+import { checkListener, isLoopback, type Config, type ListenConfig } from './config.ts'
 import { Feed } from './events/feed.ts'
 import { Gluster } from './gluster/cli.ts'
 import { createGlusterKinds } from './gluster/kinds.ts'
@@ -27,6 +27,7 @@ import { maxWaitSeconds } from './http/prefer.ts'
 import { addSchemas } from './http/schemas.ts'
 import { createServer, listenAlso } from './http/server.ts'
 import { freeSocketPath } from './http/socket.ts'
+import { Standing } from './http/standing.ts'
 import { taskRoutes } from './http/tasks.ts'
 import type { App } from './http/types.ts'
 import { Metrics } from './metrics/metrics.ts'
@@ -53,8 +54,8 @@ export interface Application {
   /** Resolves when every domain has been looked at and prepared, or cannot be. */
   prepared (): Promise<void>
   /**
-   * Reads tokens and certificates anew, for connections and requests from now on; open ones go on. Throws when something
-   * is wrong with them, and those from before stay in force.
+   * Reads tokens and certificates anew, for connections and requests from now on. Streams go on while their callers are
+   * still known. Throws when something is wrong, and those from before stay in force.
    */
   reloadCredentials (auth: Config['auth']): void
   /** Attaches and detaches domains as another configuration says. What else is different there takes a restart. */
@@ -166,6 +167,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     links: { tasks: '/tasks', domains: '/domains', events: '/events', operations: '/gluster/operations', health: '/healthz', readiness: '/readyz', metrics: '/metrics', document: '/openapi.json', reference: '/docs' }
   }
 
+  const standing = new Standing(credentials, log)
   const [listener] = config.listen
   const http = createServer({
     log,
@@ -197,8 +199,8 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId })
     domainRoutes(app, { domains })
     glusterRoutes(app, { operations })
-    eventRoutes(app, { feed, tasks: { find: id => registry.find(id)?.wire() } })
-    loginRoutes(app, credentials)
+    eventRoutes(app, { feed, standing, tasks: { find: id => registry.find(id)?.wire() } })
+    loginRoutes(app, credentials, standing)
     await app.register(pageRoutes)
   })
 
@@ -231,10 +233,13 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       return [http.server, ...others].map(addressOf)
     },
     reloadCredentials: auth => {
+      // the listeners stay as they are, whatever the new configuration says of them
+      for (const listener of config.listen) checkListener(listener, auth)
       credentials.reload(auth)
       for (const server of [http.server, ...others]) {
         if (server instanceof TlsServer && credentials.certificates !== undefined) server.setSecureContext(credentials.certificates.options)
       }
+      void standing.recheck()
     },
     prepared: async () => {
       await attaching
@@ -257,7 +262,13 @@ function withSanlock ({ sanlock }: Config, domains: readonly DomainOptions[]): D
 async function socketOptions (listener: ListenConfig): Promise<{ host: string, port: number } | { path: string }> {
   // a copy: listen() writes into what it is given, and the configuration is frozen. For "localhost" itself Fastify would
   // make a second server, and not wait for its replies
-  if (!('unix' in listener)) return { host: (await lookup(listener.host)).address, port: listener.port }
+  if (!('unix' in listener)) {
+    const { host, port } = listener
+    const { address } = await lookup(host)
+    // a name is what the resolver makes of it, and more was allowed for this one than for others
+    if (isLoopback(host) && !isLoopback(address)) throw new Error(`${host} is ${address} here, which others can reach. Set "listen.host" to "127.0.0.1".`)
+    return { host: address, port }
+  }
   await freeSocketPath(listener.unix)
   return { path: listener.unix }
 }

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { isIPv4 } from 'node:net'
 import { hostname } from 'node:os'
 import { dirname, join, resolve, sep } from 'node:path'
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
@@ -60,16 +61,19 @@ const DomainConfig = Type.Object({
   bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that the copies of this agent from and to the domain may have together.' }))
 }, strict)
 
+/** One line, for copy records. */
+const linePattern = '^[^\\u0000-\\u001f\\u007f-\\u009f]*$'
+
 const accountPattern = '^[a-z_][a-z0-9_-]{0,31}$'
 
 /** Everything that can be configured, but for `listen`: see `listenerSchemas`. */
 export const ConfigSchema = Type.Object({
   // one listener or a list of them; see parseListeners
   listen: Type.Unknown({ default: {} }),
-  hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, description: 'What this host is called in copy records; the host name by default.' })),
-  publicUrl: Type.Optional(Type.String({ maxLength: 2000, description: 'Where other hosts can reach this agent; stands in copy records.' })),
+  hostId: Type.Optional(Type.String({ minLength: 1, maxLength: 255, pattern: linePattern, description: 'What this host is called in copy records; the host name by default.' })),
+  publicUrl: Type.Optional(Type.String({ maxLength: 2000, pattern: linePattern, description: 'Where other hosts can reach this agent; stands in copy records.' })),
   domains: Type.Array(DomainConfig, { default: [{ id: 'local', layout: 'directory', path: './var/images', create: true, sample: true }] }),
-  discover: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Mount roots. Below each, every directory that is named by a UUID and has dom_md/metadata in it is attached as a domain of the layout `ovirt`, at the start and on SIGHUP.' }),
+  discover: Type.Array(Type.String({ minLength: 1 }), { default: [], description: 'Mount roots. Below each, every directory that is named by a UUID and has dom_md/metadata in it is attached as a domain of the layout `ovirt`, at the start and on SIGHUP; links are not followed, and of one root at most 200 are.' }),
   leases: Words(['flock', 'sanlock'], { default: 'flock', description: 'What keeps two hosts from writing the same volume of a domain of the layout `ovirt`, discovered ones among them. `flock`: locks on files of our own; `sanlock`: the leases of volumes that vdsm takes, too. The same on every host that shares the domain.' }),
   sanlock: group({
     hostId: Type.Optional(Type.Integer({ minimum: 1, maximum: 2000, description: 'The number of this host in lockspaces, which no other host may have: the one that the engine has given it. Not needed where vdsm joins them.' }))
@@ -217,7 +221,13 @@ function completeAuth ({ tokensFile, tls, clients }: Parsed['auth'], base: strin
   }
 }
 
-function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['auth']): void {
+/** Whether a host is this one's loopback, which nobody else can reach. */
+export function isLoopback (host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'))
+}
+
+/** Throws ConfigError when a listener must not be open to whom it would be, with this authentication. */
+export function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['auth']): void {
   if ('unix' in listener) {
     // longer ones are cut off without a word, and the socket then is somewhere else
     if (Buffer.byteLength(listener.unix) > 107) throw new ConfigError(`The path of the socket ${listener.unix} is too long: a path of a unix socket may have 107 bytes.`)
@@ -225,7 +235,7 @@ function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['aut
   }
   const { host } = listener
   if (listener.tls && tls === undefined) throw new ConfigError(`The listener on ${host} is to use TLS, but "auth.tls" is not set: {"cert": "cert.pem", "key": "key.pem"}.`)
-  if (host === 'localhost' || host === '::1' || /^127(\.\d{1,3}){3}$/.test(host)) return
+  if (isLoopback(host)) return
   const missing = [
     ...listener.tls ? [] : [tls === undefined ? 'TLS (set "auth.tls" to {"cert": "cert.pem", "key": "key.pem"})' : 'TLS (remove "tls": false)'],
     ...tokensFile !== undefined || tls?.clientCa !== undefined ? [] : ['authentication (set "auth.tokensFile", or "auth.tls.clientCa" and "auth.clients")']

@@ -5,7 +5,7 @@ import closeWithGrace from 'close-with-grace'
 import { pino, type DestinationStream, type Logger } from 'pino'
 import { createApp, version, type Application } from './app.ts'
 import { ConfigError, loadConfig, type Config } from './config.ts'
-import { becomeUser } from './system/privileges.ts'
+import { becomeUser, forbidCoreDumps } from './system/privileges.ts'
 
 const usage = `Usage: vdsm-tasks serve [--config FILE] [--show-config]
 
@@ -128,6 +128,10 @@ export async function serve (args: string[]): Promise<void> {
   // logs are for machines unless somebody looks
   const log = process.stdout.isTTY ? pino(settings, await prettyPrinter()) : pino(settings)
 
+  if (config.auth.tls !== undefined || config.auth.tokensFile !== undefined) {
+    // before there are any in memory
+    await forbidCoreDumps().catch((err: unknown) => { log.warn({ err }, 'core dumps of this process, which would have keys in them, could not be turned off') })
+  }
   const app = build(config, log)
   reloadOnHangup(app, options.config, log)
   closeWithGrace({ delay: 2000, logger: log, skip: ['SIGHUP'] }, async ({ err }) => {

@@ -103,7 +103,7 @@ const pair = { cert: 'c.pem', key: 'k.pem' }
 const clients = [{ name: 'engine', scope: 'operate' }]
 
 t.test('beyond loopback it wants TLS and authentication, and says what to set', async t => {
-  for (const host of ['0.0.0.0', '::', '10.0.0.1', 'node1.example', 'localhost.example', '', '127.0.0.1.example']) {
+  for (const host of ['0.0.0.0', '::', '10.0.0.1', 'node1.example', 'localhost.example', '', '127.0.0.1.example', '0', '0x7f.1', '127.0.0.999', '127.1', '::ffff:127.0.0.1', '::ffff:0.0.0.0', '[::1]', '::1%lo', '0:0:0:0:0:0:0:1', 'LOCALHOST', 'localhost.', ' 127.0.0.1', '2130706433']) {
     for (const [auth, message] of [
       [{}, /without TLS \(set "auth.tls".*and authentication \(set "auth.tokensFile"/],
       [{ tls: pair }, /without authentication \(set "auth.tokensFile"/],

@@ -5,11 +5,11 @@ const row = 18
 const left = 250
 const width = 900
 
-/** @param {Array<{name: string, values: Record<string, number>}>} groups milliseconds by tool; each group has its own scale */
+/** @param {Array<{name: string, values: Record<string, number>, unit?: string}>} groups what was measured by tool, milliseconds unless they say; each group has its own scale */
 export function chart (title, groups) {
   const lines = []
   let y = 50
-  for (const { name, values } of groups) {
+  for (const { name, values, unit = 'ms' } of groups) {
     const most = Math.max(...Object.values(values))
     lines.push(`<text x="10" y="${y + 4}" font-weight="bold">${escape(name)}</text>`)
     for (const [index, [tool, ms]] of Object.entries(values).entries()) {
@@ -17,7 +17,7 @@ export function chart (title, groups) {
       const length = Math.max(1, Math.round(ms / most * (width - left - 100)))
       lines.push(`<text x="${left - 8}" y="${y + 4}" text-anchor="end">${escape(tool)}</text>`,
         `<rect x="${left}" y="${y - 8}" width="${length}" height="13" fill="${colors[index % colors.length]}"/>`,
-        `<text x="${left + length + 6}" y="${y + 4}">${ms} ms</text>`)
+        `<text x="${left + length + 6}" y="${y + 4}">${ms} ${unit}</text>`)
     }
     y += row * 2
   }

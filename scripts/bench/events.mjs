@@ -1,5 +1,5 @@
 // What telling an event to many subscribers costs: this agent, nginx with nchan, and a bare loop of `res.write`.
-// npm run bench -- events [--subscribers 1000,5000] [--rate 50] [--seconds 8] [--rounds 3] [--servers agent,nchan,bare] [--dist dist]
+// npm run bench -- events [--subscribers 1000,5000] [--rate 50] [--seconds 8] [--rounds 3] [--servers agent,nchan,bare] [--json FILE] [--svg FILE] [--dist dist]
 // Needs nginx with nchan (apt-get install nginx libnginx-mod-nchan) and python3. Everything stays on the loopback.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
+import { chart } from './chart.mjs'
 
 const here = import.meta.dirname
 const { values: options } = parseArgs({
@@ -18,6 +19,8 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '8' },
     rounds: { type: 'string', default: '3' },
     servers: { type: 'string', default: 'agent,nchan,bare' },
+    json: { type: 'string' },
+    svg: { type: 'string' },
     dist: { type: 'string', default: join(here, '../../dist') }
   }
 })
@@ -91,18 +94,42 @@ function median (numbers) {
   return numbers.toSorted((a, b) => a - b)[Math.floor(numbers.length / 2)]
 }
 
+/** The medians of all rounds; what was lost in any of them counts. */
+function summarize (rounds) {
+  const { lost: _, ...first } = rounds[0]
+  return { ...Object.fromEntries(Object.keys(first).map(name => [name, median(rounds.map(round => round[name]))])), lost: rounds.reduce((sum, { lost }) => sum + lost, 0) }
+}
+
+function row (...cells) {
+  console.log(cells.map(([cell, width]) => String(cell).padStart(width)).join('  '))
+}
+
 const servers = options.servers.split(',')
+const table = []
 // undelivered: not there when three times the time had passed. The generator is not the bottleneck while its load is well below 1.
 console.log(`${options.rate} events/s for ${options.seconds} s, median of ${options.rounds} rounds, servers in turn in each round`)
-console.log('subscribers  server  CPU µs/event  in kernel   p50 ms   p99 ms  KiB/subscriber  undelivered  server load  generator load')
+row(['subscribers', 11], ['server', 6], ['CPU µs/event', 12], ['to agent', 8], ['in kernel', 9], ['p50 ms', 7], ['p99 ms', 7], ['KiB/subscriber', 14], ['undelivered', 11], ['server load', 11], ['generator load', 14])
 for (const subscribers of options.subscribers.split(',')) {
   const results = new Map(servers.map(server => [server, []]))
   for (let round = 0; round < Number(options.rounds); round++) {
-    for (const server of servers) results.get(server).push(await measure(server, subscribers))
+    for (const server of round % 2 === 0 ? servers : servers.toReversed()) results.get(server).push(await measure(server, subscribers))
   }
   for (const [server, rounds] of results) {
-    const of = name => median(rounds.map(round => round[name]))
-    const lost = rounds.reduce((sum, round) => sum + round.lost, 0)
-    console.log([subscribers.padStart(11), server.padStart(7), of('cpuMicros').toFixed(2).padStart(13), `${(of('systemShare') * 100).toFixed(0)} %`.padStart(10), of('p50').toFixed(1).padStart(8), of('p99').toFixed(1).padStart(8), of('kibPerSubscriber').toFixed(1).padStart(15), String(lost).padStart(12), of('serverLoad').toFixed(2).padStart(12), of('loadLoad').toFixed(2).padStart(15)].join(' '))
+    // the ratios are those of a round, which other load on the machine hits alike
+    const ours = results.get('agent')
+    const ratio = ours === undefined ? NaN : median(rounds.map(({ cpuMicros }, round) => cpuMicros / ours[round].cpuMicros))
+    const result = { subscribers: Number(subscribers), server, ...summarize(rounds), ratio }
+    table.push(result)
+    row([subscribers, 11], [server, 6], [result.cpuMicros.toFixed(2), 12], [ratio.toFixed(2), 8], [`${(result.systemShare * 100).toFixed(0)} %`, 9], [result.p50.toFixed(1), 7], [result.p99.toFixed(1), 7], [result.kibPerSubscriber.toFixed(1), 14], [result.lost, 11], [result.serverLoad.toFixed(2), 11], [result.loadLoad.toFixed(2), 14])
   }
+}
+if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ node: process.version, options, table }, undefined, 2)}\n`)
+if (options.svg !== undefined) {
+  const counts = [...new Set(table.map(({ subscribers }) => subscribers))]
+  const groups = [['CPU of an event', 'cpuMicros', 'µs'], ['p99', 'p99', 'ms']].flatMap(([what, key, unit]) => counts.map(count => ({
+    name: `${what}, ${count} subscribers`,
+    values: Object.fromEntries(table.filter(({ subscribers }) => subscribers === count).map(result => [result.server, Number(result[key].toFixed(2))])),
+    unit
+  })))
+  writeFileSync(options.svg, chart('An event for many subscribers', groups))
 }

@@ -11,6 +11,8 @@ process.once('disconnect', () => process.exit())
 async function agent () {
   const load = async path => await import(pathToFileURL(join(dist, path)).href)
   const { kinds } = await load('api/kinds.js')
+  const { Credentials } = await load('auth/credentials.js')
+  const { parseConfig } = await load('config.js')
   const { Feed } = await load('events/feed.js')
   const { eventRoutes } = await load('http/events.js')
   const { addSchemas } = await load('http/schemas.js')
@@ -19,7 +21,9 @@ async function agent () {
   const { TaskRegistry } = await load('tasks/registry.js')
 
   const instance = '5f0c9f1e8a2b'
-  // as main.ts has it; standard output is /dev/null
+  // what guards a request is all there, as app.ts has it by default
+  const { auth, http } = parseConfig({}, '/')
+  // as serve.ts has it; standard output is /dev/null
   const log = pino({ base: { host: 'node1' } })
   const definition = {
     cancelable: true,
@@ -45,7 +49,7 @@ async function agent () {
     acceptDeadlineMs: 10_000,
     queues: {}
   })
-  const app = createServer({ log, instance, allowedHosts: [], maxBodyBytes: 1024 * 1024 })
+  const app = createServer({ log, instance, allowedHosts: [], maxBodyBytes: http.maxBodyBytes, credentials: new Credentials(auth), limits: http })
   addSchemas(app)
   taskRoutes(app, { registry, startedAt: new Date().toISOString(), lastEventId: () => feed.lastEventId })
   eventRoutes(app, { feed, tasks: { find: id => registry.find(id)?.wire() } })

@@ -1,5 +1,5 @@
 // What a request costs beside a bare Fastify route that sends the same bytes, and what the agent costs when nobody asks.
-// npm run bench -- http [--seconds 2] [--rounds 3] [--connections 16] [--subscribers 0,1000] [--requests GET,join,create,list] [--starts 9] [--parts requests,start,idle] [--json FILE] [--dist dist]
+// npm run bench -- http [--seconds 2] [--rounds 3] [--connections 16] [--subscribers 0,1000] [--requests GET,join,create,list] [--starts 9] [--parts requests,start,idle] [--json FILE] [--svg FILE] [--dist dist]
 // Needs wrk (apt-get install wrk). Everything stays on the loopback.
 import { execFileSync, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { chart } from './chart.mjs'
 
 const here = import.meta.dirname
 const { values: options } = parseArgs({
@@ -22,6 +23,7 @@ const { values: options } = parseArgs({
     starts: { type: 'string', default: '9' },
     parts: { type: 'string', default: 'requests,start,idle' },
     json: { type: 'string' },
+    svg: { type: 'string' },
     dist: { type: 'string', default: join(here, '../../dist') }
   }
 })
@@ -241,3 +243,10 @@ const measurements = { requests: compareRequests, start: measureStart, idle: mea
 const result = {}
 for (const part of options.parts.split(',')) result[part] = await measurements[part]()
 if (options.json !== undefined) writeFileSync(options.json, `${JSON.stringify({ node: process.version, options, ...result }, undefined, 2)}\n`)
+if (options.svg !== undefined && result.requests !== undefined) {
+  writeFileSync(options.svg, chart('Requests in a second, beside a bare route that sends the same bytes', result.requests.map(({ subscribers, request, agent, bare }) => ({
+    name: `${request}, ${subscribers} subscribers`,
+    values: { agent: Math.round(agent.perSecond), bare: Math.round(bare.perSecond) },
+    unit: '/s'
+  }))))
+}

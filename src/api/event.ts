@@ -95,13 +95,16 @@ export const ByeEvent = Strict({
   data: Strict({ reason: Words(['stopping']) })
 }, { $id: 'ByeEvent', description: 'The agent is stopping and ends the stream. Connect again: tasks of a stopped agent are forgotten, images are not.' })
 
+const busyLimits = ['streams', 'streamsPerAddress', 'requestsPerSecond'] as const
+export type BusyLimit = (typeof busyLimits)[number]
+
 export const BusyEvent = Strict({
   event: Type.Literal('busy'),
   data: Strict({
-    limit: Words(['streams', 'streamsPerAddress'], { description: 'Which limit was reached.' }),
-    maximum: Type.Integer({ minimum: 0, description: 'How many streams are allowed.' })
+    limit: Words(busyLimits, { description: 'Which limit was reached.' }),
+    maximum: Type.Integer({ minimum: 0, description: 'How many are allowed.' })
   })
-}, { $id: 'BusyEvent', description: 'There are as many streams as may be. The stream ends; the `retry:` line says when to come again.' })
+}, { $id: 'BusyEvent', description: 'There are as many streams as may be, or they are begun too often. The stream ends; the `retry:` line says when to come again.' })
 
 const frames = [
   TaskEvent, OperationEvent, ImageEvent, ForgottenEvent, ProgressEvent, OperationProgressEvent, SyncedEvent, ResetEvent, ByeEvent, BusyEvent

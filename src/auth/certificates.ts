@@ -1,6 +1,6 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { readFileSync } from 'node:fs'
 import type { TlsOptions } from 'node:tls'
+import { readGuarded } from './guarded-file.ts'
 
 /** Where the certificate, its key and the authority of clients are; all in PEM. */
 export interface TlsFiles {
@@ -22,8 +22,8 @@ const pem = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
 
 /** Reads certificates and key. Throws an Error that names the file. */
 export function readCertificates (files: TlsFiles): Certificates {
-  const cert = readFileSync(files.cert)
-  const key = readFileSync(files.key)
+  const cert = readGuarded(files.cert)
+  const key = readGuarded(files.key, { secret: true })
   const [own] = parse(files.cert, cert)
   if (own === undefined) throw new Error(`there is no certificate in ${files.cert}`)
   let fits
@@ -33,7 +33,7 @@ export function readCertificates (files: TlsFiles): Certificates {
     throw new Error(`${files.key} is not a private key in PEM without a passphrase`, { cause: error })
   }
   if (!fits) throw new Error(`the key in ${files.key} is not that of the certificate in ${files.cert}`)
-  const ca = files.clientCa === undefined ? undefined : readFileSync(files.clientCa)
+  const ca = files.clientCa === undefined ? undefined : readGuarded(files.clientCa)
   const clientAuthorities = ca === undefined ? [] : parse(files.clientCa ?? '', ca)
   if (ca !== undefined && clientAuthorities.length === 0) throw new Error(`there is no certificate in ${files.clientCa}`)
   return {

@@ -31,7 +31,7 @@ export function judge (socket: TLSSocket, certificates: Certificates, clients: r
   if (!isCurrent(certificate)) throw new AppError('credentials-invalid', `The client certificate is not valid now, but from ${certificate.validFrom} to ${certificate.validTo}.`)
   const client = clients.find(({ name }) => isFor(certificate, name))
   if (client === undefined) throw new AppError('certificate-not-allowed', 'None of the names in the client certificate is in "auth.clients" of the configuration.')
-  return { who: client.name, via: 'certificate', scope: client.scope }
+  return { who: client.name, via: 'certificate', scope: client.scope, until: Date.parse(certificate.validTo) }
 }
 
 function stillTrusted (certificate: X509Certificate, then: Certificates, now: Certificates): boolean {

@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { AppError } from '../errors.ts'
 import { readCertificates, type Certificates, type TlsFiles } from './certificates.ts'
 import { judge } from './client-certificate.ts'
+import { readGuarded } from './guarded-file.ts'
 import type { Caller, Scope } from './scope.ts'
 import { Sessions } from './sessions.ts'
 import { findToken, isExpired, parseTokens, type StoredToken } from './token-file.ts'
@@ -51,17 +51,17 @@ export class Credentials {
   get certificates (): Certificates | undefined { return this.#known.certificates }
 
   /** Whether callers must say who they are; if not, the agent listens where only this host can reach it. */
-  get required (): boolean {
-    const { tokens, certificates } = this.#known
-    return tokens !== undefined || (certificates !== undefined && certificates.clientAuthorities.length > 0)
-  }
+  get required (): boolean { return isRequired(this.#known) }
 
   /** Whether a browser can log in: with a token. */
   get takesTokens (): boolean { return this.#known.tokens !== undefined }
 
   /** Reads everything anew. When something is wrong it throws, and what was known stays in force. */
   reload (config: AuthConfig): void {
-    this.#known = read(config)
+    const next = read(config)
+    // what is bound by it, as the rate of requests, is set up at the start
+    if (isRequired(next) !== this.required) throw new Error(`authentication is ${this.required ? 'in force, and ends' : 'not in force, and begins'} only with a restart`)
+    this.#known = next
   }
 
   /** Finds out who a caller is. Throws `unauthenticated`, `credentials-invalid` or `certificate-not-allowed`. */
@@ -79,8 +79,8 @@ export class Credentials {
 
   /** Begins a session for a token, and returns its key. Throws `credentials-invalid`. */
   logIn (token: string): { key: string, caller: Caller } {
-    const { name, scope } = this.#accepted(token)
-    return { key: this.#sessions.begin(name), caller: { who: name, via: 'session', scope } }
+    const stored = this.#accepted(token)
+    return { key: this.#sessions.begin(stored), caller: callerOf(stored, 'session') }
   }
 
   logOut (key: string): void {
@@ -90,15 +90,15 @@ export class Credentials {
   #byToken (authorization: string): Caller {
     const [, token] = /^Bearer +(\S+) *$/i.exec(authorization) ?? []
     if (token === undefined) throw new AppError('credentials-invalid', 'The Authorization header must be "Bearer TOKEN".')
-    const { name, scope } = this.#accepted(token)
-    return { who: name, via: 'token', scope }
+    return callerOf(this.#accepted(token), 'token')
   }
 
   /** Nobody, when the session is over or its token was taken back: to log in again helps. */
   #bySession (key: string): Caller | undefined {
-    const name = this.#sessions.tokenOf(key)
-    const stored = name === undefined ? undefined : this.#known.tokens?.find(token => token.name === name)
-    return stored === undefined || isExpired(stored) ? undefined : { who: stored.name, via: 'session', scope: stored.scope }
+    const session = this.#sessions.find(key)
+    const stored = session === undefined ? undefined : this.#known.tokens?.find(({ digest }) => digest.equals(session.tokenDigest))
+    if (session === undefined || stored === undefined || isExpired(stored)) return undefined
+    return { ...callerOf(stored, 'session'), until: Math.min(session.endsAt, stored.expiresAt ?? Infinity) }
   }
 
   #accepted (token: string): StoredToken {
@@ -107,6 +107,14 @@ export class Credentials {
     if (isExpired(stored)) throw new AppError('credentials-invalid', `The time of the token "${stored.name}" is over. vdsm-tasks token create makes another one.`)
     return stored
   }
+}
+
+function isRequired ({ tokens, certificates }: Known): boolean {
+  return tokens !== undefined || (certificates !== undefined && certificates.clientAuthorities.length > 0)
+}
+
+function callerOf ({ name, scope, expiresAt }: StoredToken, via: 'token' | 'session'): Caller {
+  return { who: name, via, scope, ...(expiresAt !== undefined && { until: expiresAt }) }
 }
 
 function read ({ tokensFile, tls, clients }: AuthConfig): Known {
@@ -119,7 +127,7 @@ function read ({ tokensFile, tls, clients }: AuthConfig): Known {
 
 function readTokens (file: string): StoredToken[] {
   try {
-    return parseTokens(readFileSync(file, 'utf8'))
+    return parseTokens(readGuarded(file).toString())
   } catch (error) {
     throw new Error(`the tokens in ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
   }

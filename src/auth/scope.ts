@@ -18,4 +18,6 @@ export interface Caller {
   readonly who: string
   readonly via: 'token' | 'session' | 'certificate' | 'unix socket' | 'loopback'
   readonly scope: Scope
+  /** When his token, session or certificate is over by itself; milliseconds since 1970. */
+  readonly until?: number
 }

@@ -53,6 +53,6 @@ function wordsOf ({ out: { sink } }: Session, { event, data }: AgentEvent): stri
     case 'synced': return `instance ${data.instance}`
     case 'reset':
     case 'bye': return data.reason
-    case 'busy': return `${data.maximum} streams are open`
+    case 'busy': return data.limit === 'requestsPerSecond' ? `more than ${data.maximum} requests in a second` : `${data.maximum} streams are open`
   }
 }

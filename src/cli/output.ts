@@ -43,6 +43,11 @@ export function paintState (sink: Sink, state: string): string {
   return style === undefined ? state : paint(sink, style, state)
 }
 
+/** A text without control characters. */
+function harmless (text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '\u{fffd}')
+}
+
 /** Standard output: results, for people or, with `--json`, for programs. */
 export class Output {
   readonly sink: Sink
@@ -57,6 +62,8 @@ export class Output {
 
   /** Rows with aligned columns; the cells of a column named `state` have its colour. */
   table (heads: readonly string[], rows: ReadonlyArray<readonly string[]>): void {
+    // names come from a storage that others share: nothing in them may steer the terminal
+    rows = rows.map(row => row.map(harmless))
     const widths = heads.map((head, column) => Math.max(head.length, ...rows.map(row => row[column]?.length ?? 0)))
     const align = (cells: readonly string[], look: (text: string, column: number) => string) =>
       cells.map((cell, column) => look(cell, column) + ' '.repeat(column === cells.length - 1 ? 0 : (widths[column] ?? 0) - cell.length)).join('  ')
@@ -68,7 +75,7 @@ export class Output {
   fields (fields: ReadonlyArray<readonly [name: string, value: string | undefined]>): void {
     const width = Math.max(...fields.map(([name]) => name.length))
     for (const [name, value] of fields) {
-      if (value !== undefined) this.line(`${paint(this.sink, 'dim', name.padEnd(width))}  ${name === 'state' ? paintState(this.sink, value) : value}`)
+      if (value !== undefined) this.line(`${paint(this.sink, 'dim', name.padEnd(width))}  ${name === 'state' ? paintState(this.sink, value) : harmless(value)}`)
     }
   }
 

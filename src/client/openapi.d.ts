@@ -1715,7 +1715,7 @@ export interface components {
                 reason: "stopping";
             };
         };
-        /** @description There are as many streams as may be. The stream ends; the `retry:` line says when to come again. */
+        /** @description There are as many streams as may be, or they are begun too often. The stream ends; the `retry:` line says when to come again. */
         BusyEvent: {
             /**
              * @description discriminator enum property added by openapi-typescript
@@ -1727,8 +1727,8 @@ export interface components {
                  * @description Which limit was reached.
                  * @enum {string}
                  */
-                limit: "streams" | "streamsPerAddress";
-                /** @description How many streams are allowed. */
+                limit: "streams" | "streamsPerAddress" | "requestsPerSecond";
+                /** @description How many are allowed. */
                 maximum: number;
             };
         };

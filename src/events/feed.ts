@@ -8,7 +8,7 @@ import { encode, encodeRetry } from './frame.ts'
 import { Latest } from './latest.ts'
 import { Ring } from './ring.ts'
 import { encodeReset, type DropReason, type Headers } from './stream.ts'
-import { answer, Streams, type LookForUnanswered, type StreamLog } from './streams.ts'
+import { answer, retryMs, Streams, type LookForUnanswered, type StreamLog } from './streams.ts'
 
 export interface FeedOptions {
   instance: string
@@ -122,6 +122,11 @@ export class Feed {
   operationProgress (operation: Operation): void {
     this.#latest.set(operation.operationId, { type: 'operationProgress' }, encode('operationProgress', operation))
     this.#streams.wakeAll()
+  }
+
+  /** Tells a subscriber to come again in a moment, because he or others like him begin streams too often. */
+  refuse ({ response, headers }: Omit<Listener, 'start'>, maximum: number): void {
+    this.#streams.refuse(response, headers, { limit: 'requestsPerSecond', maximum, retryMs: retryMs() })
   }
 
   /** Finds where a subscriber that comes with this cursor goes on. */

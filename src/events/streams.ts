@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { BusyLimit } from '../api/event.ts'
 import type { Task } from '../api/task.ts'
 import { Channel } from './channel.ts'
 import { compile, type Wanted } from './filter.ts'
@@ -92,9 +93,13 @@ export class Streams implements Host {
     }
     // `close` has been or will be emitted before anybody could listen to it
     if (socket.destroyed) return
-    const refusal = this.#bye ?? this.#refusal(address)
-    if (refusal !== undefined) {
-      answer(response, headers, [refusal])
+    if (this.#bye !== undefined) {
+      answer(response, headers, [this.#bye])
+      return
+    }
+    const reached = this.#limitReached(address)
+    if (reached !== undefined) {
+      this.refuse(response, headers, { ...reached, retryMs: busyRetryMs })
       return
     }
     const now = performance.now()
@@ -111,10 +116,15 @@ export class Streams implements Host {
     // head, greeting and the first frames in one packet
     socket.cork()
     sendHead(response, headers)
-    // spread, so that the subscribers of a restarted agent do not all come back at the same moment
-    socket.write(Buffer.concat([encodeRetry(2000 + Math.random() * 3000), ...greeting]))
+    socket.write(Buffer.concat([encodeRetry(retryMs()), ...greeting]))
     stream.advance(now)
     socket.uncork()
+  }
+
+  /** Tells a subscriber to come again later. No HTTP error: EventSource would take it for the end. */
+  refuse (response: ServerResponse, headers: Headers, { limit, maximum, retryMs }: { limit: BusyLimit, maximum: number, retryMs: number }): void {
+    this.#refused++
+    answer(response, headers, [encodeRetry(retryMs), encode('busy', { limit, maximum })])
   }
 
   /** There is something new for everybody. */
@@ -156,13 +166,11 @@ export class Streams implements Host {
     })
   }
 
-  #refusal (address: string | undefined): Buffer | undefined {
+  #limitReached (address: string | undefined): { limit: BusyLimit, maximum: number } | undefined {
     const { maxStreams, maxStreamsPerAddress } = this.#options
-    const full = this.#streams.size >= maxStreams
-    if (!full && (address === undefined || (this.#perAddress.get(address) ?? 0) < maxStreamsPerAddress)) return undefined
-    this.#refused++
-    const data = full ? { limit: 'streams', maximum: maxStreams } : { limit: 'streamsPerAddress', maximum: maxStreamsPerAddress }
-    return Buffer.concat([encodeRetry(busyRetryMs), encode('busy', data)])
+    if (this.#streams.size >= maxStreams) return { limit: 'streams', maximum: maxStreams }
+    if (address === undefined || (this.#perAddress.get(address) ?? 0) < maxStreamsPerAddress) return undefined
+    return { limit: 'streamsPerAddress', maximum: maxStreamsPerAddress }
   }
 
   #join (wanted: Wanted): Channel {
@@ -204,6 +212,11 @@ export class Streams implements Host {
     const now = performance.now()
     for (const stream of this.#streams) stream.heedUnanswered(timesOf, now)
   }
+}
+
+/** Spread, so that the subscribers of a restarted agent do not all come back at the same moment. */
+export function retryMs (): number {
+  return 2000 + Math.random() * 3000
 }
 
 /** A short stream: it says something and ends. */

@@ -1,5 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Credentials } from '../auth/credentials.ts'
+import type { Credentials, Presented } from '../auth/credentials.ts'
 import { includes, type Caller, type Scope } from '../auth/scope.ts'
 import { AppError } from '../errors.ts'
 import { cameOverUnixSocket } from './arrival.ts'
@@ -27,6 +27,12 @@ export function sessionKeyOf ({ headers: { cookie } }: FastifyRequest): string |
   return cookie === undefined ? undefined : cookiePattern.exec(cookie)?.[1]
 }
 
+/** What a request shows of its sender. */
+export function presentedBy (request: FastifyRequest): Presented {
+  const { headers: { authorization }, socket } = request
+  return { authorization, sessionKey: sessionKeyOf(request), socket, overUnixSocket: cameOverUnixSocket(socket) }
+}
+
 /** Whether a method changes nothing. */
 export function isSafe (method: string): boolean {
   return method === 'GET' || method === 'HEAD' || method === 'OPTIONS'
@@ -34,9 +40,10 @@ export function isSafe (method: string): boolean {
 
 /**
  * Asks of every request who sends it and whether he may. A route must say what it needs: one that does not fails the
- * start, so that nobody adds one and forgets it.
+ * start, so that nobody adds one and forgets it. What it returns asks: it throws the refusal, and returns false when it has
+ * answered the request itself.
  */
-export function guardAccess (app: App, credentials: Credentials): void {
+export function guardAccess (app: App, credentials: Credentials): (request: FastifyRequest, reply: FastifyReply) => boolean {
   app.decorateRequest('caller', undefined)
   const undeclared: string[] = []
   const routes: Array<{ method: string | string[], url: string, config?: { scope?: Scope | 'open' } }> = []
@@ -46,31 +53,28 @@ export function guardAccess (app: App, credentials: Credentials): void {
     for (const { method, url, config } of routes) if (config?.scope === undefined) undeclared.push(`${String(method)} ${url}`)
     done(undeclared.length === 0 ? undefined : new Error(`these routes do not say which scope they need: ${undeclared.join(', ')}`))
   })
-  app.addHook('onRequest', (request, reply, done) => {
+  return (request, reply) => {
     const needed = request.routeOptions.config.scope ?? 'read'
-    if (needed === 'open') {
-      done()
-      return
-    }
+    if (needed === 'open') return true
     let caller
     try {
       caller = callerOf(request, credentials)
     } catch (error) {
       refuse(error, request, reply, credentials)
-      return
+      return false
     }
     request.caller = caller
     if (!includes(caller.scope, needed)) {
       reply.header('www-authenticate', `Bearer error="insufficient_scope", scope="${needed}"`)
       throw new AppError('scope-insufficient', `"${caller.who}" may ${caller.scope}; ${request.method} ${request.routeOptions.url} needs ${needed}.`)
     }
-    done()
-  })
+    return true
+  }
 }
 
 function callerOf (request: FastifyRequest, credentials: Credentials): Caller {
-  const { headers, method, socket } = request
-  const caller = credentials.identify({ authorization: headers.authorization, sessionKey: sessionKeyOf(request), socket, overUnixSocket: cameOverUnixSocket(socket) })
+  const { headers, method } = request
+  const caller = credentials.identify(presentedBy(request))
   // a browser sends the cookie by itself, whoever made it send the request: with SameSite only a page of this host can.
   // An Origin that is there has been compared with the Host before.
   if (caller.via === 'session' && !isSafe(method) && headers.origin === undefined) {

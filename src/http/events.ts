@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import { AgentEvent, eventTypes, type EventType } from '../api/event.ts'
 import { TaskId } from '../api/names.ts'
 import { Ref, Strict } from '../api/schema.ts'
@@ -7,7 +7,10 @@ import type { Task } from '../api/task.ts'
 import { AppError } from '../errors.ts'
 import type { Start } from '../events/cursor.ts'
 import type { Feed, Listener } from '../events/feed.ts'
+import { sendProblem } from './problems.ts'
 import { problems } from './responses.ts'
+import { leaveToStream } from './stuck.ts'
+import type { Standing } from './standing.ts'
 import type { App } from './types.ts'
 
 /** What the routes need of the registry. */
@@ -43,8 +46,17 @@ const stream = {
   content: { 'text/event-stream': { schema: Ref(AgentEvent) } }
 }
 
-/** `GET /events` and `GET /tasks/{id}/events`. Their streams end when the server closes. */
-export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: TaskFinder }): void {
+/** `GET /events` and `GET /tasks/{id}/events`. Their streams end when the server closes, or when their callers may not read any more. */
+export function eventRoutes (app: App, { feed, tasks, standing }: { feed: Feed, tasks: TaskFinder, standing?: Pick<Standing, 'watch'> }): void {
+  const take = (request: FastifyRequest, reply: FastifyReply, start: Start): Listener => {
+    standing?.watch(request)
+    return { ...takeOut(request, reply), start }
+  }
+  // all subscribers of a proxy or an engine may come back at once with one token
+  const answerError = (error: FastifyError, request: FastifyRequest, reply: FastifyReply) => {
+    if (error instanceof AppError && error.code === 'too-many-requests') feed.refuse(takeOut(request, reply), Number(error.members['maximum']))
+    else sendProblem(error, request, reply)
+  }
   // before Fastify waits for open connections, which these would be for ever
   app.addHook('preClose', async () => { await feed.close() })
 
@@ -52,6 +64,7 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
     // vital: EventSource takes an HTTP error for the end, and never comes back
     config: { scope: 'read', vital: true },
     exposeHeadRoute: false,
+    errorHandler: answerError,
     preValidation: joinCursors,
     schema: {
       operationId: 'followEvents',
@@ -73,6 +86,7 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
   app.get('/tasks/:id/events', {
     config: { scope: 'read', vital: true },
     exposeHeadRoute: false,
+    errorHandler: answerError,
     preValidation: joinCursors,
     schema: {
       operationId: 'followTask',
@@ -105,13 +119,13 @@ export function eventRoutes (app: App, { feed, tasks }: { feed: Feed, tasks: Tas
 }
 
 /** Takes the response out of Fastify's hands, with the headers that hooks have set so far. */
-function take (request: FastifyRequest, reply: FastifyReply, start: Start): Listener {
+function takeOut (request: FastifyRequest, reply: FastifyReply): Omit<Listener, 'start'> {
   reply.hijack()
-  // a stream that stalls is noticed by the feed; one with rare heartbeats is no idle connection
-  request.raw.socket.setTimeout(0)
+  // one that stalls is noticed by the feed
+  leaveToStream(request.raw.socket)
   // behind a unix socket nobody has an address
   const address = request.ip === '' ? undefined : request.ip
-  return { response: reply.raw, headers: reply.getHeaders(), address, start }
+  return { response: reply.raw, headers: reply.getHeaders(), address }
 }
 
 function cursor ({ headers, query }: FastifyRequest): string | undefined {

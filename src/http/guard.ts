@@ -28,11 +28,15 @@ const corsResponseHeaders = 'etag, location, retry-after, agent-instance, idempo
 export function makeGuard ({ allowedHosts, allowedOrigins, isOurs }: GuardOptions): (request: FastifyRequest, reply: FastifyReply) => boolean {
   const hosts = new Set(allowedHosts.map(name => name.toLowerCase()))
   const origins = new Set(allowedOrigins.map(origin => origin.toLowerCase()))
+  let last = lookAt(undefined)
   return (request, reply) => {
     const { headers, method, socket } = request
-    const { host, origin } = headers
-    const name = hostName(host)
-    if (!isLoopback(name) && !cameOverUnixSocket(socket) && !hosts.has(name) && name !== addressOf(socket.localAddress) && !isOurs(name)) {
+    const { origin } = headers
+    const host = hostOf(request)
+    // a client sends the same one with every request
+    if (host !== last.host) last = lookAt(host)
+    const { name } = last
+    if (!last.loopback && !cameOverUnixSocket(socket) && !hosts.has(name) && name !== addressOf(socket.localAddress) && !isOurs(name)) {
       throw new AppError('host-not-allowed', `The Host header ${JSON.stringify(host ?? '')} is not one this agent goes by. Use a loopback address, or add the name to "http.allowedHosts" in the configuration.`)
     }
     if (origins.size > 0) reply.header('vary', 'Origin')
@@ -50,6 +54,23 @@ export function makeGuard ({ allowedHosts, allowedOrigins, isOurs }: GuardOption
     reply.code(204).send()
     return true
   }
+}
+
+/** Whom a request is for: an address with a host in it goes before the header, and two headers are none (RFC 9112, 3.2). */
+function hostOf ({ url, headers, raw: { rawHeaders } }: FastifyRequest): string | undefined {
+  let hosts = 0
+  for (let at = 0; at < rawHeaders.length; at += 2) {
+    const name = rawHeaders[at]
+    if (name?.length === 4 && name.toLowerCase() === 'host') hosts++
+  }
+  if (hosts > 1) throw new AppError('bad-request', 'A request has one Host header.')
+  if (url.startsWith('/') || url === '*') return headers.host
+  return /^https?:\/\/([^/?#]*)/i.exec(url)?.[1] ?? ''
+}
+
+function lookAt (host: string | undefined): { host: string | undefined, name: string, loopback: boolean } {
+  const name = hostName(host)
+  return { host, name, loopback: isLoopback(name) }
 }
 
 function hostName (host: string | undefined): string {

@@ -3,8 +3,8 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Credentials } from '../auth/credentials.ts'
 import type { Caller } from '../auth/scope.ts'
 import { AppError } from '../errors.ts'
-import { cookieName, sessionKeyOf } from './access.ts'
-import { cameOverUnixSocket } from './arrival.ts'
+import { cookieName, presentedBy, sessionKeyOf } from './access.ts'
+import type { Standing } from './standing.ts'
 import type { App } from './types.ts'
 
 const style = `
@@ -24,9 +24,14 @@ const attempts = { max: 10, timeWindow: 10_000, keyGenerator: (request: FastifyR
 
 /**
  * Logging in with a browser: the token is exchanged for a cookie, which EventSource sends, too, and which no script can
- * read. A page that gets 401 sends its visitor to /login; POST /logout ends the session.
+ * read. A page that gets 401 sends its visitor to /login; POST /logout ends the session, and the streams that it has open.
  */
-export function loginRoutes (app: App, credentials: Credentials): void {
+export function loginRoutes (app: App, credentials: Credentials, standing: Pick<Standing, 'recheck'>): void {
+  const logOut = (key: string) => {
+    credentials.logOut(key)
+    void standing.recheck(key)
+  }
+
   app.register(async (routes: App) => {
     // elsewhere it is JSON, whatever curl calls it
     routes.removeContentTypeParser('application/x-www-form-urlencoded')
@@ -48,6 +53,9 @@ export function loginRoutes (app: App, credentials: Credentials): void {
       try {
         const { key, caller } = credentials.logIn(typeof token === 'string' ? token.trim() : '')
         request.caller = caller
+        // the cookie takes the place of this one, which nobody could end any more
+        const before = sessionKeyOf(request)
+        if (before !== undefined) logOut(before)
         setCookie(reply, key, 12 * 3600)
         return reply.redirect(destination(next), 303)
       } catch (error) {
@@ -61,7 +69,7 @@ export function loginRoutes (app: App, credentials: Credentials): void {
       const key = sessionKeyOf(request)
       // as for everything that a cookie changes; a foreign Origin is refused before
       if (request.headers.origin === undefined) throw new AppError('origin-not-allowed', 'POST /logout must come from the agent\'s own page.')
-      if (key !== undefined) credentials.logOut(key)
+      if (key !== undefined) logOut(key)
       setCookie(reply, '', 0)
       return reply.redirect('/login', 303)
     })
@@ -70,7 +78,7 @@ export function loginRoutes (app: App, credentials: Credentials): void {
 
 function known (request: FastifyRequest, credentials: Credentials): Caller | undefined {
   try {
-    return credentials.identify({ authorization: undefined, sessionKey: sessionKeyOf(request), socket: request.socket, overUnixSocket: cameOverUnixSocket(request.socket) })
+    return credentials.identify({ ...presentedBy(request), authorization: undefined })
   } catch (error) {
     if (error instanceof AppError) return undefined
     throw error
@@ -91,7 +99,7 @@ export function destination (next: unknown): string {
 }
 
 function show (reply: FastifyReply, body: string): FastifyReply {
-  return reply.type('text/html; charset=utf-8').header('content-security-policy', policy).header('cache-control', 'no-store').send(`<!doctype html>
+  return reply.type('text/html; charset=utf-8').header('content-security-policy', policy).header('cross-origin-opener-policy', 'same-origin').header('cache-control', 'no-store').send(`<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

@@ -1,4 +1,5 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
 import type { App } from './types.ts'
 
@@ -6,12 +7,12 @@ const resolutionMs = 20
 const lookEveryMs = 500
 
 /**
- * Refuses requests, before anything is done for them, while the event loop lags: the agent has more to do than it can,
+ * Makes the check that refuses requests, before anything is done for them, while the event loop lags: the agent has more to do than it can,
  * and a queue that only grows helps nobody. What is vital is always answered: health, cancel, streams.
  *
  * Not @fastify/under-pressure: its hook comes with its plugin, after those that find out who asks, and it looks at memory all the time, too.
  */
-export function guardLoad (app: App, maxLagMs: number): void {
+export function guardLoad (app: App, maxLagMs: number): (request: FastifyRequest) => void {
   const delay = monitorEventLoopDelay({ resolution: resolutionMs })
   let lagMs = 0
   let lastMs = 0
@@ -27,10 +28,9 @@ export function guardLoad (app: App, maxLagMs: number): void {
     clearInterval(timer)
     delay.disable()
   })
-  app.addHook('onRequest', (request, _reply, done) => {
+  return request => {
     if (lagMs > maxLagMs && request.routeOptions.config.vital !== true) {
       throw new AppError('agent-overloaded', `The agent lags ${Math.round(lagMs)} ms behind. Come again in a moment; running copies are not affected.`, { members: { retryAfter: 2 } })
     }
-    done()
-  })
+  }
 }

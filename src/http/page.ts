@@ -18,6 +18,8 @@ export async function pageRoutes (app: App): Promise<void> {
     setHeaders: reply => {
       reply.header('content-security-policy', policy)
       reply.header('x-content-type-options', 'nosniff')
+      // whoever opens it in a window gets no handle to that
+      reply.header('cross-origin-opener-policy', 'same-origin')
       // an upgraded agent must not be shown by an old page
       reply.header('cache-control', 'no-cache')
     }

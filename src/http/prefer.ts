@@ -11,7 +11,9 @@ export interface Preferences {
 export const maxWaitSeconds = 60
 
 export function parsePrefer (header: string | readonly string[] | undefined): Preferences {
-  const preferences = [header ?? []].flat().join(',').split(',').map(preference => preference.split(';', 1)[0]?.trim().toLowerCase() ?? '')
+  // most requests come without
+  if (header === undefined) return { waitSeconds: undefined, respondAsync: false }
+  const preferences = [header].flat().join(',').split(',').map(preference => preference.split(';', 1)[0]?.trim().toLowerCase() ?? '')
   const wait = preferences.map(preference => /^wait\s*=\s*"?(\d+)"?$/.exec(preference)?.[1]).find(value => value !== undefined)
   return {
     waitSeconds: wait === undefined ? undefined : Math.min(Number(wait), maxWaitSeconds),

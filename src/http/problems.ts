@@ -35,7 +35,7 @@ export function sendProblem (error: FastifyError | Error, request: FastifyReques
   const known = appErrorOf(error)
   const { status } = catalogue[known.code]
   request.refusal = known.code
-  const at = { method: request.method, path: pathOf(request), code: known.code }
+  const at = { reqId: request.id, method: request.method, path: pathOf(request), code: known.code }
   if (status >= 500) request.log.error({ ...at, err: known.code === 'internal' ? error : known }, 'request failed')
   else request.log.info({ ...at, detail: known.message }, 'request refused')
   const { retryAfter, ...problem } = problemOf(known) as ReturnType<typeof problemOf> & { retryAfter?: number, task?: Task }

@@ -18,6 +18,6 @@ export function limitRate (app: App, maxRequestsPerSecond: number): void {
     allowList: ({ caller, routeOptions }) => caller?.via === 'loopback' || caller?.via === 'unix socket' || (routeOptions.config.scope === 'open' && routeOptions.config.rateLimit === undefined),
     addHeaders: { ...none, 'retry-after': false },
     addHeadersOnExceeding: none,
-    errorResponseBuilder: ({ caller }, { ttl, max }) => new AppError('too-many-requests', `${caller === undefined ? 'This address' : `"${caller.who}"`} may send ${max} requests in this time. Wait for a change with "Prefer: wait=N", or follow /events, instead of asking often.`, { members: { retryAfter: Math.max(1, Math.ceil(ttl / 1000)) } })
+    errorResponseBuilder: ({ caller }, { ttl, max }) => new AppError('too-many-requests', `${caller === undefined ? 'This address' : `"${caller.who}"`} may send ${max} requests in this time. Wait for a change with "Prefer: wait=N", or follow /events, instead of asking often.`, { members: { retryAfter: Math.max(1, Math.ceil(ttl / 1000)), maximum: max } })
   })
 }

@@ -1,4 +1,4 @@
-import type { ServerOptions as HttpOptions, ServerResponse } from 'node:http'
+import type { IncomingMessage, ServerOptions as HttpOptions, ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
 import { createServer as createSocketServer, type Server as SocketServer, type Socket } from 'node:net'
 import { createServer as createTlsServer, TLSSocket, type TlsOptions } from 'node:tls'
@@ -14,6 +14,8 @@ import { Connections, type ConnectionLimits } from './connections.ts'
 import { makeGuard } from './guard.ts'
 import { guardLoad } from './overload.ts'
 import { answerClientError, pathOf, RouteTable, sendProblem } from './problems.ts'
+import { Replies } from './replies.ts'
+import { endStuck } from './stuck.ts'
 import type { App } from './types.ts'
 import { makeValidator } from './validation.ts'
 
@@ -68,19 +70,15 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     headersTimeout: limits.headersTimeoutSeconds * 1000,
     connectionsCheckingInterval: Math.min(1000, limits.headersTimeoutSeconds * 500)
   }
-  // of each connection the reply to its last request: they go out in order, so when this one has gone none is due
-  const lastReplies = new WeakMap<Socket, ServerResponse>()
+  const replies = new Replies()
   let closing = false
 
   const app: App = Fastify({
-    loggerInstance: log,
     logController: new LogController({ disableRequestLogging: true }),
     // typed as the plain kind: nothing here asks which of both it is
     ...(tls ? { https: { ...http, ...credentials?.certificates?.options } } as unknown as { http: HttpOptions } : { http }),
     bodyLimit: maxBodyBytes,
     requestTimeout: limits.requestTimeoutSeconds * 1000,
-    // nothing is read or written for longer than any answer may take: nobody is there, or nobody takes what is sent
-    connectionTimeout: 120_000,
     // an id may have 255 characters, each of them percent-encoded
     routerOptions: { maxParamLength: 1000, caseSensitive: true },
     // the deadline below ends what is idle; "true" would cut replies that are under way
@@ -91,41 +89,45 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
       sendProblem(error, request, reply)
     },
     clientErrorHandler: (error, socket) => {
-      // behind a reply that is still due, or in the middle of it, another would be taken for it
-      if (lastReplies.get(socket)?.writableFinished === false) socket.destroy()
-      else answerClientError(error, socket, instance)
+      if (replies.mayAnswer(socket)) answerClientError(error, socket, instance)
+      else socket.destroy()
     }
   }).withTypeProvider<TypeBoxTypeProvider>()
 
+  // With a logger of its own, Fastify makes a child of it for each request and listens for the end of each reply: a tenth of
+  // a GET (scripts/bench/http.mjs). Few requests have a line in the log, and those that have name themselves.
+  app.log = log
+  app.setChildLoggerFactory(() => log)
   app.setValidatorCompiler(makeValidator(() => app.getSchemas()))
   // fast-json-stringify answers 500 when a value fits no branch of a union
   app.setSerializerCompiler(() => JSON.stringify)
   app.setErrorHandler(sendProblem)
   app.setNotFoundHandler((request, reply) => { routes.refuse(request, reply) })
-  app.server.on('request', ({ socket }, response) => { lastReplies.set(socket, response) })
+  app.server.prependListener('request', ({ socket }: IncomingMessage, response: ServerResponse) => { replies.add(socket, response) })
   // an expectation may be ignored (RFC 9110, 10.1.1); Node's own answer would be no problem
   app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
   app.addHook('onRoute', ({ url, method }) => { routes.add(url, method) })
-  // Hooks of every request, with `done`: a promise for each would be a tenth of what a GET costs (scripts/bench/http.mjs).
-  audit(app, log)
+  const note = audit(app, log)
+  const checkLoad = limits.maxLagMs === Infinity ? undefined : guardLoad(app, limits.maxLagMs)
+  const admits = credentials === undefined ? undefined : guardAccess(app, credentials)
+  // one hook for all that is asked of every request, and no promise: what a GET costs is mostly this (scripts/bench/http.mjs)
   app.addHook('onRequest', (request, reply, done) => {
     reply.headers(headers)
-    if (!guard(request, reply)) done()
-  })
-  if (limits.maxLagMs !== Infinity) guardLoad(app, limits.maxLagMs)
-  if (credentials !== undefined) guardAccess(app, credentials)
-  app.addHook('onRequest', (request, reply, done) => {
+    if (guard(request, reply)) return
+    checkLoad?.(request)
+    if (admits?.(request, reply) === false) return
     // before the body is read: nobody is told what is wrong with a body that nobody wants
     if (request.is404) routes.refuse(request, reply)
     done()
   })
   if (log.level === 'debug' || log.level === 'trace') {
     app.addHook('onResponse', (request, reply, done) => {
-      request.log.debug({ method: request.method, path: pathOf(request), status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
+      request.log.debug({ reqId: request.id, method: request.method, path: pathOf(request), status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
       done()
     })
   }
-  app.addHook('onSend', (_request, reply, _payload, done) => {
+  app.addHook('onSend', (request, reply, _payload, done) => {
+    note(request, reply)
     if (closing) reply.header('connection', 'close')
     done()
   })
@@ -140,6 +142,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   })
   acceptJson(app)
   noteArrivals(app.server)
+  endStuck(app.server, { afterMs: 90_000, lookEveryMs: 30_000 })
   if (limits.maxConnections !== Infinity) {
     const connections = new Connections(limits, (details, message) => { log.warn(details, message) })
     watchers.set(app, server => { connections.watch(server) })

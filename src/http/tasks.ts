@@ -5,12 +5,12 @@ import { TaskId, taskIdPattern } from '../api/names.ts'
 import { Ref, Strict } from '../api/schema.ts'
 import { Preview, Task, TaskList, taskStates } from '../api/task.ts'
 import { AppError, isErrorCode } from '../errors.ts'
-import { namesExactly, namesRevision, parseCondition } from '../tasks/etag.ts'
+import { namesExactly, namesRevision, parseCondition, type TagCondition } from '../tasks/etag.ts'
 import { listTasks } from '../tasks/list.ts'
 import { checkRun, retryAfter, type Claim, type TaskRegistry } from '../tasks/registry.ts'
 import type { Run } from '../tasks/run.ts'
 import { isFinished } from '../tasks/state.ts'
-import { applied, maxWaitSeconds, parsePrefer } from './prefer.ts'
+import { applied, maxWaitSeconds, parsePrefer, type Preferences } from './prefer.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
@@ -79,8 +79,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     const preferences = parsePrefer(request.headers.prefer)
     const claim = registry.claim(id, request.body, conditions)
     const waitMs = preferences.waitSeconds === undefined ? preferences.respondAsync ? 0 : acceptWaitMs : preferences.waitSeconds * 1000
-    await waitFor(claim.run, ({ state }) => state !== 'pending', waitMs, request, registry)
-    tellPreference(reply, applied(preferences))
+    if (claim.run.state === 'pending') await waitFor(claim.run, ({ state }) => state !== 'pending', waitMs, request, registry)
+    if (request.headers.prefer !== undefined) tellPreference(reply, applied(preferences))
     return answerClaim(reply, claim)
   })
 
@@ -99,24 +99,24 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
         ...problems({ 400: 'The request is malformed.', 404: 'The task has expired, was forgotten by a restart, or never was.' })
       }
     }
-  }, async (request, reply) => {
+  }, (request, reply) => {
     const known = parseCondition('If-None-Match', request.headers['if-none-match'])
     const { prefer } = request.headers
-    // most come without, and to read nothing out of nothing would cost as much as to find the task
-    const preferences = prefer === undefined ? undefined : parsePrefer(prefer)
-    let run = found(request.params.id)
-    if (preferences?.waitSeconds !== undefined) {
+    // most come without: they are answered in the same turn, without a promise
+    return prefer === undefined ? show(reply, found(request.params.id), known) : showWhenDue(request.params.id, request, reply, known, parsePrefer(prefer))
+  })
+
+  const showWhenDue = async (id: string, request: FastifyRequest, reply: FastifyReply, known: TagCondition | undefined, preferences: Preferences): Promise<Task | FastifyReply> => {
+    let run = found(id)
+    if (preferences.waitSeconds !== undefined) {
       const until = known === undefined ? ({ finished }: Run) => finished : (run: Run) => run.retired || !namesRevision(known, run)
       await waitFor(run, until, preferences.waitSeconds * 1000, request, registry)
       tellPreference(reply, applied({ ...preferences, respondAsync: false }))
       // by now the id may be another run's, or nobody's
-      run = found(request.params.id)
+      run = found(id)
     }
-    reply.header('vary', 'Prefer').header('cache-control', 'private, no-cache')
-    describe(reply, run)
-    if (known !== undefined && namesExactly(known, run)) return reply.code(304).send()
-    return run.wire()
-  })
+    return show(reply, run, known)
+  }
 
   app.delete('/tasks/:id', {
     // vital: the way out of too much work
@@ -228,6 +228,13 @@ async function waitFor (run: Run, until: (run: Run) => boolean, timeoutMs: numbe
   } finally {
     request.raw.socket.off('close', leave)
   }
+}
+
+/** The task, or nothing if it is still as the caller knows it. */
+function show (reply: FastifyReply, run: Run, known: TagCondition | undefined): Task | FastifyReply {
+  reply.header('vary', 'Prefer').header('cache-control', 'private, no-cache')
+  describe(reply, run)
+  return known !== undefined && namesExactly(known, run) ? reply.code(304).send() : run.wire()
 }
 
 function answerClaim (reply: FastifyReply, { how, run }: Claim): Task {

@@ -31,9 +31,9 @@ function whenNeeded (compile: () => ValidateFunction): FastifyValidationResult {
   let compiled: ValidateFunction | undefined
   const validate: FastifyValidationResult = (data: unknown) => {
     compiled ??= compile()
-    const valid = compiled(data)
+    if (compiled(data)) return true
     validate.errors = compiled.errors as FastifySchemaValidationError[] | null ?? null
-    return valid
+    return false
   }
   return validate
 }

@@ -1,9 +1,9 @@
 import { constants } from 'node:fs'
-import { mkdir, readdir, statfs } from 'node:fs/promises'
+import { mkdir, statfs } from 'node:fs/promises'
 import type { Layout, Leasing } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
 import type { LeaseShape } from '../sanlock/client.ts'
-import { closeFd, entry, hasCode, isRoot, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes, type Directory } from '../system/directory.ts'
+import { closeFd, entry, firstNames, hasCode, isRoot, look, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes, type Directory } from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
 import { parseDomainMetadata } from './layout/ovirt/domain-metadata.ts'
 
@@ -139,12 +139,10 @@ async function checkMetadata (root: Directory, { id, path }: DomainPlace): Promi
 /** Our own directories in a domain that somebody else has made. */
 async function makeRooms (root: Directory, owner: DomainPlace['owner']): Promise<void> {
   const access = { mode: 0o755, owner }
-  const names = await readdir(entry(root, '.'))
-  if (!names.includes(home)) await makeDirectory(root, home, access)
+  if (await look(root, home) === undefined) await makeDirectory(root, home, access)
   const own = await openSubdirectory(root, home)
   try {
-    const found = await readdir(entry(own, '.'))
-    for (const room of rooms) if (!found.includes(room)) await makeDirectory(own, room, access)
+    for (const room of rooms) if (await look(own, room) === undefined) await makeDirectory(own, room, access)
   } finally {
     await closeFd(own.fd)
   }
@@ -160,19 +158,18 @@ export async function prepareArea ({ id, path, layout }: DomainPlace, create: bo
   if (create) await mkdir(path, { recursive: true })
   const root = await openDirectory(path)
   try {
-    const names = await readdir(entry(root, '.'))
-    if (!names.includes(home)) {
+    if (await look(root, home) === undefined) {
       if (!create) return
       // what a fresh file system has in its root
-      const foreign = names.filter(name => name !== 'lost+found')
+      const foreign = await firstNames(root, 3, ({ name }) => name !== 'lost+found')
       if (foreign.length > 0) {
-        throw new AppError('domain-unavailable', `Domain ${id} is not created in ${path}: the directory is not empty (${foreign.slice(0, 3).join(', ')}). To use it as it is, put ${home}/${marker} with {"id":"${id}"} into it.`)
+        throw new AppError('domain-unavailable', `Domain ${id} is not created in ${path}: the directory is not empty (${foreign.join(', ')}). To use it as it is, put ${home}/${marker} with {"id":"${id}"} into it.`)
       }
       await makeDirectory(root, home)
     }
     const own = await openSubdirectory(root, home)
     try {
-      const isMarked = (await readdir(entry(own, '.'))).includes(marker)
+      const isMarked = await look(own, marker) !== undefined
       if (!isMarked && !create) return
       // a domain of another id is not ours to put anything into
       if (isMarked) await checkMarker(own, id, path)

@@ -4,13 +4,17 @@ import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
 import { type CopyProgress } from '../api/image.ts'
-import { DomainId, ImageName, uuidPattern, VolumeId } from '../api/names.ts'
+import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, Strict, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, hasCode, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
+import { closeFd, hasCode, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { Identity } from './identity.ts'
 import { areRanges, total } from './ranges.ts'
+
+/** Stands in messages, and on terminals: nothing that would steer one. */
+const Line = (maxLength: number) => Type.String({ maxLength, pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$' })
+const Time = Type.String({ pattern: '^[0-9TZ:.+-]{1,40}$' })
 
 const RangeList = Type.Array(Type.Tuple([Type.Integer({ minimum: 0 }), Type.Integer({ minimum: 0 })]))
 
@@ -64,7 +68,7 @@ export const CopyRecord = Strict({
   replaces: Type.Optional(Identity),
   bandwidth: Type.Optional(Type.Integer({ minimum: 1 })),
   /** The part's inode, from `copying` on; of a volume, from before it gets its name. */
-  inode: Type.Optional(Type.String()),
+  inode: Type.Optional(Type.String({ pattern: '^[0-9]{1,20}$' })),
   windowBytes: Type.Integer({ minimum: 0 }),
   /** Durable on the target. */
   done: RangeList,
@@ -73,12 +77,12 @@ export const CopyRecord = Strict({
   bytesMoved: Bytes(''),
   bytesPerSecond: Type.Optional(Bytes('')),
   epoch: Type.Integer({ minimum: 1 }),
-  host: Strict({ id: Type.String({ maxLength: 255 }), url: Type.Optional(Type.String({ maxLength: 2000 })) }),
-  taskId: Type.Optional(Type.String({ maxLength: 255 })),
-  createdAt: Type.String({ maxLength: 40 }),
-  checkpointAt: Type.String({ maxLength: 40 }),
-  completedAt: Type.Optional(Type.String({ maxLength: 40 })),
-  canceledAt: Type.Optional(Type.String({ maxLength: 40 })),
+  host: Strict({ id: Line(255), url: Type.Optional(Line(2000)) }),
+  taskId: Type.Optional(TaskId),
+  createdAt: Time,
+  checkpointAt: Time,
+  completedAt: Type.Optional(Time),
+  canceledAt: Type.Optional(Time),
   verified: Type.Optional(Type.Boolean()),
   /** The target as it was when the copy was complete. */
   target: Type.Optional(Identity)
@@ -115,10 +119,17 @@ export function namedBy (key: string): Named {
   return image === undefined ? { image: key } : { image, volume }
 }
 
-/** The image that a file in `copies/` is about, by its key, and whether it is a whole record or an unfinished write of one. */
-export function recordedImage (file: string): { image: string, whole: boolean } | undefined {
-  const match = /^(.+)\.json(\.new)?$/.exec(file)
-  return match?.[1] === undefined ? undefined : { image: match[1], whole: match[2] === undefined }
+/** More are no work of ours, but somebody's who wants agents to run out of memory. */
+const maxRecords = 50_000
+
+const recordFile = /^(.+)\.json(?:\.new)?$/
+
+/** The keys of all records in a domain, also of such as are only an unfinished write, sorted. Throws `record-invalid` when there are too many to be true. */
+export async function recordedKeys ({ id, copies }: { id: string, copies: Directory }): Promise<string[]> {
+  const names = await namesIn(copies, 2 * maxRecords, name => recordFile.test(name))
+  const keys = new Set(names?.flatMap(name => recordFile.exec(name)?.[1] ?? []))
+  if (names === undefined || keys.size > maxRecords) throw new AppError('record-invalid', `Domain ${id} has more than ${maxRecords} copy records, more than hosts make: they are not read. Look into .vdsm-tasks/copies there.`)
+  return [...keys].sort()
 }
 
 /**

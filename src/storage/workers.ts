@@ -1,3 +1,6 @@
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { Progress } from '../api/task.ts'
 import { programFolder } from '../location.ts'
 import { Child } from './child.ts'
 import type { CopyAgentFunctions, CopySettings, CopyWorkerFunctions } from './protocol.ts'
@@ -11,6 +14,8 @@ interface Started {
   /** Whoever it works for. */
   listener?: WorkerListener
 }
+
+const Measure = Type.Record(Type.String(), Type.Number())
 
 /** How long a worker is kept for the next copy. It takes up some 40 MiB meanwhile. */
 const spareMs = 60_000
@@ -59,8 +64,9 @@ export class Workers {
     const started: { listener?: WorkerListener } = {}
     const process = new Child<CopyWorkerFunctions, WorkerListener>(new URL('storage/copy/main', programFolder), {
       accepted: () => { started.listener?.accepted() },
-      progress: progress => { started.listener?.progress(progress) },
-      measured: measure => { started.listener?.measured(measure) }
+      // what it says of itself goes on to every subscriber
+      progress: progress => { if (Value.Check(Progress, progress)) started.listener?.progress(progress) },
+      measured: measure => { if (Value.Check(Measure, measure)) started.listener?.measured(measure) }
     }, { under: this.#under, registered: this.#registered })
     return Object.assign(started, { process })
   }

@@ -1,7 +1,7 @@
 import process from 'node:process'
 import { promisify } from 'node:util'
-import { close, constants, fchmod, fchown, fstat, ftruncate, open, read, type BigIntStats } from 'node:fs'
-import { copyFile, lstat } from 'node:fs/promises'
+import { close, constants, fchmod, fchown, fstat, ftruncate, open, read, type BigIntStats, type Dirent } from 'node:fs'
+import { copyFile, lstat, opendir } from 'node:fs/promises'
 
 // Plain numbers, not FileHandles: a handle that is garbage-collected closes its descriptor, and with it goes its lock.
 const openFd = promisify(open)
@@ -66,9 +66,11 @@ export class NotAFileError extends Error {
 
 /**
  * Opens a regular file in a directory and returns its descriptor. Links are not followed, and nothing but a regular
- * file is accepted; opening a FIFO must not hang, hence O_NONBLOCK.
+ * file is accepted; opening a FIFO must not hang, hence O_NONBLOCK. It is looked at first, too: to open a device can do
+ * something already, as to rewind a tape or to start a watchdog, and whoever shares the storage could have made one.
  */
 export async function openFile (directory: Directory, name: string, flags: number, mode = 0o660): Promise<number> {
+  if ((flags & constants.O_EXCL) === 0 && (await look(directory, name))?.isFile() === false) throw new NotAFileError(name)
   let fd
   try {
     fd = await openFd(entry(directory, name), flags | constants.O_NOFOLLOW | constants.O_NONBLOCK, mode)
@@ -106,16 +108,47 @@ export async function look (directory: Directory, name: string): Promise<BigIntS
   }
 }
 
+const pieceBytes = 64 * 1024
+
 /** Reads at most `limit` bytes of an open file, from its start or from `offset` on. */
 export async function readBytes (fd: number, limit: number, offset = 0): Promise<Buffer> {
-  const buffer = Buffer.alloc(limit)
+  const pieces: Buffer[] = []
   let length = 0
+  // piece by piece: a limit may be far above what there mostly is
   while (length < limit) {
-    const { bytesRead } = await readFd(fd, buffer, length, limit - length, offset + length)
+    const piece = Buffer.alloc(Math.min(pieceBytes, limit - length))
+    const { bytesRead } = await readFd(fd, piece, 0, piece.length, offset + length)
     if (bytesRead === 0) break
     length += bytesRead
+    pieces.push(piece.subarray(0, bytesRead))
   }
-  return buffer.subarray(0, length)
+  const [first, ...more] = pieces
+  return first !== undefined && more.length === 0 ? first : Buffer.concat(pieces)
+}
+
+/** Entries that are read from a directory at a time. */
+const bufferSize = 1024
+
+/** The names in a directory that pass; undefined when they are more than `most`. On a shared storage there may be millions, made to hurt. */
+export async function namesIn (directory: Directory, most: number, passes: (name: string) => boolean = () => true): Promise<string[] | undefined> {
+  const names: string[] = []
+  for await (const { name } of await opendir(entry(directory, '.'), { bufferSize })) {
+    if (!passes(name)) continue
+    if (names.length === most) return undefined
+    names.push(name)
+  }
+  return names
+}
+
+/** The first `count` names in a directory that pass, sorted, however many there are. */
+export async function firstNames (directory: Directory, count: number, passes: (entry: Dirent) => boolean): Promise<string[]> {
+  let names: string[] = []
+  for await (const found of await opendir(entry(directory, '.'), { bufferSize })) {
+    if (!passes(found)) continue
+    names.push(found.name)
+    if (names.length > 2 * count + bufferSize) names = names.sort().slice(0, count)
+  }
+  return names.sort().slice(0, count)
 }
 
 /**

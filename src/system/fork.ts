@@ -15,7 +15,7 @@ export function forkBound (module: URL, under: readonly string[] = [], registere
   const file = fileURLToPath(module) + extname(import.meta.url)
   return fork(file, [], {
     execPath: 'setpriv',
-    execArgv: ['--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...process.execArgv],
+    execArgv: ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...process.execArgv],
     // sanlock says a word there
     stdio: ['ignore', registered ? 'ignore' : 'inherit', 'inherit', 'ipc'],
     env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'], ...(registered && { [registeredMark]: '1' }) }

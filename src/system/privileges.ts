@@ -1,4 +1,13 @@
 import process from 'node:process'
+import { runOk } from './run.ts'
+
+/**
+ * Has the kernel write no core dump of this process, nor of any that it starts from now on: it would have private keys in it.
+ * There is no such call in Node. Throws CommandError.
+ */
+export async function forbidCoreDumps (): Promise<void> {
+  await runOk(['prlimit', '--pid', String(process.pid), '--core=0:0'], { maxOutput: 0 })
+}
 
 /**
  * Makes this process, and all that it starts from now on, another user's for good: with this group, and with those that

@@ -62,7 +62,7 @@ function minimalEnvironment (): Record<string, string> {
  * Runs a program without a shell and resolves when it has ended.
  *
  * The program dies with this process (`setpriv --pdeathsig KILL`, the last change of credentials in the chain: a
- * later one would clear it). Rejects with CommandError when it cannot be started, takes too long, or prints too much.
+ * later one would clear it), and gets no rights that this process does not have. Rejects with CommandError when it cannot be started, takes too long, or prints too much.
  */
 export async function run (argv: readonly [string, ...string[]], options: RunOptions = {}): Promise<RunResult> {
   const { fds = [], maxOutput = 64 * 1024 * 1024, timeoutMs, signal } = options
@@ -70,7 +70,7 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
 
   // execa's types know descriptors up to 9; it hands any number on to Node, which takes them all
   const inherited = fds as ReadonlyArray<3>
-  const child = execa('setpriv', ['--pdeathsig', 'KILL', '--', ...argv], {
+  const child = execa('setpriv', ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...argv], {
     stdio: ['ignore', maxOutput === 0 ? 'ignore' : 'pipe', 'pipe', ...inherited],
     extendEnv: false,
     env: { ...minimalEnvironment(), ...options.env },

@@ -4,14 +4,21 @@ import { AppError, problemOf } from '../errors.ts'
 import type { KindDefinition, TaskLog } from './kind.ts'
 import type { Queue } from './queue.ts'
 import type { Run } from './run.ts'
+import { Throttle } from './throttle.ts'
 
-/** Published progress of one task: at most this often, the newest wins. */
+/** Published progress of one task, its places in a queue included: at most this often, the newest wins. */
 const progressIntervalMs = 500
+
+/** A task in a queue, and how it hears of its place there. */
+export interface Waiter {
+  queuePosition: number
+  readonly progress: Throttle<Progress>
+}
 
 export interface Execution {
   run: Run
   definition: KindDefinition<TaskSpec, TaskResult>
-  queue: Queue<Run> | undefined
+  queue: Queue<Waiter> | undefined
   /** An accept that takes longer is decided then: nobody may be left without an answer by a storage that hangs. */
   acceptDeadlineMs: number
   log: TaskLog
@@ -24,54 +31,65 @@ export interface Execution {
  * task was decided: until then its images stay in use.
  */
 export async function execute (execution: Execution): Promise<void> {
-  const { run, queue } = execution
-  if (queue === undefined) return await perform(execution)
-  const isFirst = await turn(execution, queue)
+  const { run, queue, progressed } = execution
+  const progress = new Throttle<Progress>(progressIntervalMs, latest => {
+    run.publish(latest)
+    progressed(run)
+  })
+  if (queue === undefined) return await perform(execution, { progress, giveUpPlace: () => {} })
+  const waiter: Waiter = { queuePosition: 0, progress }
+  const leave = () => {
+    queue.leave(waiter)
+    tellPositions(queue)
+  }
+  const isFirst = await turn(execution, queue, waiter)
   try {
     if (isFirst) {
       // it waits no more
+      progress.discard()
       if (run.wire().progress !== undefined) run.publish(undefined)
-      await perform(execution)
+      await perform(execution, { progress, giveUpPlace: leave })
     }
   } finally {
-    queue.leave(run)
-    tellPositions(queue, execution.progressed)
+    leave()
   }
 }
 
 /** Waits for the queue to let the run in; false if it was canceled before. */
-async function turn ({ run, moved, progressed }: Execution, queue: Queue<Run>): Promise<boolean> {
+async function turn ({ run, moved }: Execution, queue: Queue<Waiter>, waiter: Waiter): Promise<boolean> {
   return await new Promise<boolean>(resolve => {
     const { signal } = run.controller
     const cancel = () => {
-      queue.leave(run)
+      queue.leave(waiter)
+      waiter.progress.stop()
       moved(run.move('canceled', Date.now()))
-      tellPositions(queue, progressed)
+      tellPositions(queue)
       resolve(false)
     }
     let begun = false
-    queue.enter(run, () => {
+    queue.enter(waiter, () => {
       begun = true
       signal.removeEventListener('abort', cancel)
       resolve(true)
     })
     if (begun) return
     signal.addEventListener('abort', cancel, { once: true })
-    tellPositions(queue, progressed)
+    tellPositions(queue)
   })
 }
 
-function tellPositions (queue: Queue<Run>, progressed: (run: Run) => void): void {
+/** Every end of a task moves all that wait behind it, perhaps many times a second: that is told as seldom as any progress. */
+function tellPositions (queue: Queue<Waiter>): void {
   let queuePosition = 0
-  for (const run of queue.waiting) {
+  for (const waiter of queue.waiting) {
     queuePosition++
-    if (run.wire().progress?.queuePosition === queuePosition) continue
-    run.publish({ phase: 'queued', queuePosition })
-    progressed(run)
+    if (waiter.queuePosition === queuePosition) continue
+    waiter.queuePosition = queuePosition
+    waiter.progress.push({ phase: 'queued', queuePosition })
   }
 }
 
-async function perform ({ run, definition, queue, acceptDeadlineMs: usualDeadlineMs, log, moved, progressed }: Execution): Promise<void> {
+async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, log, moved }: Execution, { progress, giveUpPlace }: { progress: Throttle<Progress>, giveUpPlace: () => void }): Promise<void> {
   const { signal } = run.controller
   const acceptDeadlineMs = definition.acceptDeadlineMs ?? usualDeadlineMs
   const finish = (state: 'succeeded' | 'failed' | 'canceled' | 'rejected', outcome: { result?: TaskResult, error?: unknown } = {}) => {
@@ -80,17 +98,6 @@ async function perform ({ run, definition, queue, acceptDeadlineMs: usualDeadlin
       ...(outcome.result === undefined ? {} : { result: outcome.result }),
       ...('error' in outcome && { error: problemOf(outcome.error) })
     }))
-  }
-  const progress = new Throttle(progressIntervalMs, latest => {
-    run.publish(latest)
-    progressed(run)
-  })
-  // an accepted copy that hangs makes no load: its place is for others, or a few on a dead domain would keep all waiting.
-  // Not before it is accepted: whoever tries again and again would fill the host with workers that hang
-  const giveUpPlace = () => {
-    if (queue === undefined) return
-    queue.leave(run)
-    tellPositions(queue, progressed)
   }
   let accepted = false
   const deadline = setTimeout(() => {
@@ -112,6 +119,8 @@ async function perform ({ run, definition, queue, acceptDeadlineMs: usualDeadlin
         moved(run.accept(Date.now()))
       },
       progress: latest => {
+        // an accepted copy that hangs makes no load: its place is for others, or a few on a dead domain would keep all waiting.
+        // Not before it is accepted: whoever tries again and again would fill the host with workers that hang
         if (latest.stalledSince !== undefined && accepted) giveUpPlace()
         if (!run.finished) progress.push(latest)
       },
@@ -135,45 +144,5 @@ async function perform ({ run, definition, queue, acceptDeadlineMs: usualDeadlin
     clearTimeout(deadline)
     progress.stop()
     run.tuningListener = undefined
-  }
-}
-
-/** Passes on the newest of what it is given, at most once an interval. */
-class Throttle {
-  readonly #intervalMs: number
-  readonly #publish: (progress: Progress) => void
-  #latest: Progress | undefined
-  #timer: NodeJS.Timeout | undefined
-
-  constructor (intervalMs: number, publish: (progress: Progress) => void) {
-    this.#intervalMs = intervalMs
-    this.#publish = publish
-  }
-
-  push (progress: Progress): void {
-    this.#latest = progress
-    if (this.#timer === undefined) this.#send()
-  }
-
-  /** Sends what is waiting now, so that the last numbers are seen before the end is. */
-  flush (): void {
-    if (this.#latest !== undefined) this.#send()
-  }
-
-  stop (): void {
-    clearTimeout(this.#timer)
-    this.#timer = undefined
-    this.#latest = undefined
-  }
-
-  #send (): void {
-    clearTimeout(this.#timer)
-    const latest = this.#latest
-    this.#latest = undefined
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined
-      if (this.#latest !== undefined) this.#send()
-    }, this.#intervalMs)
-    if (latest !== undefined) this.#publish(latest)
   }
 }

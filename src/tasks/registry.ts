@@ -4,7 +4,7 @@ import type { Task } from '../api/task.ts'
 import { AppError } from '../errors.ts'
 import { digest } from './digest.ts'
 import { namesRevision, namesRun, type TagCondition } from './etag.ts'
-import { execute } from './execution.ts'
+import { execute, type Waiter } from './execution.ts'
 import type { KindDefinition, TaskLog, Tuning } from './kind.ts'
 import { Queue } from './queue.ts'
 import { Retention } from './retention.ts'
@@ -54,7 +54,7 @@ export class TaskRegistry {
   // insertion order is the order of (createdAt, runId): a reused id is inserted anew
   readonly #runs = new Map<string, Run>()
   readonly #usage = new Usage<Run>()
-  readonly #queues: ReadonlyMap<string, Queue<Run>>
+  readonly #queues: ReadonlyMap<string, Queue<Waiter>>
   readonly #retention: Retention
   readonly #stopping = new AbortController()
   #active = 0
@@ -62,7 +62,7 @@ export class TaskRegistry {
 
   constructor (options: RegistryOptions) {
     this.#options = options
-    this.#queues = new Map(Object.entries(options.queues).map(([name, limit]) => [name, new Queue<Run>(limit)]))
+    this.#queues = new Map(Object.entries(options.queues).map(([name, limit]) => [name, new Queue<Waiter>(limit)]))
     this.#retention = new Retention(options.retentionMs, run => { this.#remove(run) })
     // a thousand long polls are a thousand listeners, and no leak
     setMaxListeners(0, this.#stopping.signal)
@@ -85,8 +85,8 @@ export class TaskRegistry {
   claim (id: string, spec: TaskSpec, conditions: ClaimConditions = {}): Claim {
     const definition = this.#definition(spec)
     definition.check(spec)
-    const specDigest = digest(spec)
     const existing = this.#runs.get(id)
+    const specDigest = existing?.hasSpec(spec) === true ? existing.specDigest : digest(spec)
     const reused = this.#check(existing, conditions)
     if (existing !== undefined && existing.state !== 'rejected' && reused === undefined) {
       if (existing.specDigest !== specDigest) {

@@ -39,6 +39,8 @@ export class Run {
   #retired = false
   readonly #waiters = new Set<() => void>()
   #wire: Task | undefined
+  #etag: string | undefined
+  #specText: string | undefined
 
   constructor (of: { id: string, spec: TaskSpec, specDigest: string, cancelable: boolean, instance: string, replaces: string | undefined, createdAt: number }) {
     this.id = of.id
@@ -55,11 +57,21 @@ export class Run {
   get tick (): number { return this.#tick }
   get error (): Problem | undefined { return this.#error }
   get finished (): boolean { return isFinished(this.#state) }
-  get etag (): string { return etagOf(this) }
+  get etag (): string {
+    this.#etag ??= etagOf(this)
+    return this.#etag
+  }
+
   get startedAt (): number | undefined { return this.#startedAt }
   get endedAt (): number | undefined { return this.#endedAt }
   /** Whether the id is no longer this run's: it was forgotten, or used again. */
   get retired (): boolean { return this.#retired }
+
+  /** Whether this command is the run's own, word for word. If not, it may still be the same: their digests tell, which take ten times as long. */
+  hasSpec (spec: TaskSpec): boolean {
+    this.#specText ??= JSON.stringify(this.spec)
+    return JSON.stringify(spec) === this.#specText
+  }
 
   /**
    * The one place where a state changes. There is no `await` between the check and the write, so no two ends of a
@@ -73,7 +85,7 @@ export class Run {
     if (isFinished(to)) this.#endedAt = now
     if (result !== undefined) this.#result = result
     if (error !== undefined) this.#error = error
-    this.#wire = undefined
+    this.#changed()
     this.#wake()
     return true
   }
@@ -97,7 +109,7 @@ export class Run {
   publish (progress: Progress | undefined): void {
     this.#progress = progress
     this.#tick++
-    this.#wire = undefined
+    this.#changed()
   }
 
   /**
@@ -118,6 +130,11 @@ export class Run {
       this.#waiters.add(wake)
       for (const signal of signals) signal.addEventListener('abort', end)
     })
+  }
+
+  #changed (): void {
+    this.#wire = undefined
+    this.#etag = undefined
   }
 
   #wake (): void {

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { connect, createServer as createSocketServer, type AddressInfo, type Socket } from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { EventSource } from 'undici'
 import type { Task } from '../../src/api/task.ts'
 import { Client } from '../../src/client/client.ts'
 import { Feed } from '../../src/events/feed.ts'
@@ -74,49 +75,82 @@ async function breakingLine (t: Test, target: () => number): Promise<{ port: num
   return { port: (line.address() as AddressInfo).port, breaks: () => breaks, hold: () => { holds = true } }
 }
 
-/** Follows with the client until the last task of the last life; returns what it has seen go wrong and what it knows in the end. */
-async function follow (t: Test, port: number, last: string): Promise<{ mistakes: string[], revisions: Map<string, number>, instances: Set<string> }> {
-  const client = new Client({ url: `http://127.0.0.1:${port}` })
-  t.teardown(async () => { await client.close() })
-  const revisions = new Map<string, number>()
-  const mistakes: string[] = []
-  const instances = new Set<string>()
-  let complete = false
-  let cursor: string | undefined
-  // who has no cursor begins anew
-  const onLost = () => {
-    if (cursor !== undefined) return
-    revisions.clear()
-    complete = false
+/** What a follower of events believes: wrong about nothing, or it says where it went wrong. */
+class Model {
+  readonly revisions = new Map<string, number>()
+  readonly mistakes: string[] = []
+  readonly instances = new Set<string>()
+  #complete = false
+
+  /** A snapshot begins. */
+  forget (): void {
+    this.revisions.clear()
+    this.#complete = false
   }
-  for await (const frame of client.events({ onLost })) {
-    const { event, data } = frame
-    if ('id' in frame && frame.id !== undefined) cursor = frame.id
-    if (event === 'reset') {
-      revisions.clear()
-      complete = false
-      cursor = undefined
-    }
-    if (event === 'synced') complete = true
-    if (event !== 'task') continue
-    instances.add(data.instance)
-    // without a cursor the snapshot begins anew
-    const before = revisions.get(data.runId) ?? (complete ? -1 : data.revision - 1)
-    if (data.revision !== before + 1) mistakes.push(`${data.runId} went from revision ${before} to ${data.revision}`)
-    revisions.set(data.runId, data.revision)
-    if (data.runId === last) break
+
+  take (event: string | undefined, task: Task): void {
+    if (event === 'reset') this.forget()
+    if (event === 'synced') this.#complete = true
+    if (event !== 'task') return
+    const { instance, runId, revision } = task
+    this.instances.add(instance)
+    const before = this.revisions.get(runId) ?? (this.#complete ? -1 : revision - 1)
+    if (revision !== before + 1) this.mistakes.push(`${runId} went from revision ${before} to ${revision}`)
+    this.revisions.set(runId, revision)
   }
-  return { mistakes, revisions, instances }
 }
 
-t.test('the client gets through a thousand broken lines and two restarts without losing or repeating a transition', async t => {
+type Follow = (t: Test, port: number, last: string) => Promise<Model>
+
+/** Follows with the client until the last task of the last life. */
+const withClient: Follow = async (t, port, last) => {
+  const client = new Client({ url: `http://127.0.0.1:${port}` })
+  t.teardown(async () => { await client.close() })
+  const model = new Model()
+  let cursor: string | undefined
+  // who has no cursor begins anew
+  const onLost = () => { if (cursor === undefined) model.forget() }
+  for await (const frame of client.events({ onLost })) {
+    if ('id' in frame && frame.id !== undefined) cursor = frame.id
+    if (frame.event === 'reset') cursor = undefined
+    model.take(frame.event, frame.data as Task)
+    if (frame.event === 'task' && frame.data.runId === last) break
+  }
+  return model
+}
+
+/** Follows with nothing but an EventSource, which connects again by itself. */
+const withEventSource: Follow = async (t, port, last) => {
+  const source = new EventSource(`http://127.0.0.1:${port}/events`)
+  t.teardown(() => { source.close() })
+  const model = new Model()
+  let cursor = ''
+  source.addEventListener('open', () => { if (cursor === '') model.forget() })
+  await new Promise<void>((resolve, reject) => {
+    source.addEventListener('error', () => { if (source.readyState === EventSource.CLOSED) reject(new Error('the EventSource has given up')) })
+    for (const event of ['reset', 'task', 'synced']) {
+      source.addEventListener(event, message => {
+        const { data, lastEventId } = message as MessageEvent
+        cursor = lastEventId
+        const task = JSON.parse(data) as Task
+        model.take(event, task)
+        if (task.runId === last) resolve()
+      })
+    }
+  })
+  return model
+}
+
+t.test('client and EventSource get through a thousand broken lines each and two restarts without losing or repeating a transition', async t => {
   let life = new Life('first')
   let port = await life.begin()
   t.teardown(async () => { await life.end() })
-  const { port: linePort, breaks, hold } = await breakingLine(t, () => port)
-  const followers = Array.from({ length: 20 }, async () => await follow(t, linePort, 'third last'))
+  const lines = await Promise.all([withClient, withEventSource].map(async follow => {
+    const line = await breakingLine(t, () => port)
+    return { ...line, followers: Array.from({ length: 20 }, async () => await follow(t, line.port, 'third last')) }
+  }))
   for (const [next, until] of [['second', 350], ['third', 700], [undefined, 1000]] as const) {
-    while (breaks() < until) {
+    while (lines.some(({ breaks }) => breaks() < until)) {
       life.move(`t${Math.floor(Math.random() * 20)}`)
       for (let n = 0; n < 5; n++) await turn()
     }
@@ -126,13 +160,13 @@ t.test('the client gets through a thousand broken lines and two restarts without
     port = await life.begin()
     await old.end()
   }
-  hold()
+  for (const { hold } of lines) hold()
   life.move('last', 'succeeded')
   const truth = [...life.tasks.values()].map(({ runId, revision }) => `${runId} ${revision}`).sort()
-  for (const { mistakes, revisions, instances } of await Promise.all(followers)) {
+  for (const { mistakes, revisions, instances } of await Promise.all(lines.flatMap(({ followers }) => followers))) {
     t.same(mistakes, [])
     t.same([...revisions].map(([runId, revision]) => `${runId} ${revision}`).sort(), truth)
     t.ok(instances.has('third'))
   }
-  t.ok(breaks() >= 1000, `the line broke ${breaks()} times`)
+  for (const { breaks } of lines) t.ok(breaks() >= 1000, `the line broke ${breaks()} times`)
 })

@@ -9,7 +9,7 @@ import { lineOf } from '../../src/auth/token-file.ts'
 import { makeToken } from '../../src/auth/token.ts'
 import { parseConfig } from '../../src/config.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
-import { silent, until } from '../helpers/http-agent.ts'
+import { copyOf, silent, startAgent, until } from '../helpers/http-agent.ts'
 import { HttpClient, isProblem } from '../helpers/http-client.ts'
 import { Subscriber } from '../helpers/subscriber.ts'
 
@@ -41,6 +41,16 @@ t.test('who asks too often is told to wait; others, and streams in progress, are
   if (refused === undefined) throw new Error('all were answered')
   isProblem(t, refused, 'too-many-requests')
   t.equal(refused.headers['retry-after'], '1')
+  // an EventSource would never come back after a 429
+  const streams = await Promise.all(Array.from({ length: 60 }, async () => {
+    const subscriber = new Subscriber({ host: '127.0.0.1', port }, '/events', one)
+    t.teardown(() => { subscriber.close() })
+    const { event, data } = await subscriber.until(({ event }) => event === 'synced' || event === 'busy')
+    if (event === 'busy') t.match(subscriber, { response: { statusCode: 200 }, frames: [{ retry: Number }, { data: { limit: 'requestsPerSecond', maximum: 20 } }] })
+    return data?.['limit']
+  }))
+  t.ok(streams.filter(limit => limit === undefined).length <= 40)
+  t.ok(streams.includes('requestsPerSecond'))
   t.ok(replies.filter(({ status }) => status === 200).length <= 40, 'at most as many as two seconds allow')
   t.equal((await client.get('/tasks', two)).status, 200, 'another token')
   t.equal((await client.get('/healthz')).status, 200, 'health')
@@ -88,24 +98,65 @@ t.test('while the event loop lags, only what is vital is answered', async t => {
 })
 
 t.test('headers and bodies that do not come in time, or are too long, end the connection', async t => {
-  const { port } = await start(t, { headersTimeoutSeconds: 0.5, requestTimeoutSeconds: 1, maxHeaderBytes: 4096 })
-  const exchange = async (start: string): Promise<string> => {
-    const socket = connect(port, '127.0.0.1')
+  const limits = { headersTimeoutSeconds: 0.5, requestTimeoutSeconds: 1, maxHeaderBytes: 4096 }
+  const { port } = await start(t, limits)
+  // its tasks are not accepted until somebody says so
+  const waiting = await startAgent(t, { server: { limits: { ...limits, maxConnections: 100, maxConnectionsPerAddress: 100, maxLagMs: Infinity } } })
+  const command = JSON.stringify(copyOf('a.raw', 'b.raw'))
+  const exchange = async (start: string, to = port): Promise<string> => {
+    const socket = connect(to, '127.0.0.1')
     let got = ''
     socket.setEncoding('utf8').on('data', (text: string) => { got += text }).on('error', () => {})
     socket.write(start)
     await once(socket, 'close')
     return got
   }
-  const [silent, slow, body, long] = await Promise.all([
+  const [silent, slow, body, behind, due, long] = await Promise.all([
     exchange(''),
     exchange('GET /tasks HTTP/1.1\r\nHost: localhost\r\nX: '),
     exchange('POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ntok'),
+    exchange('PUT /tasks/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{'),
+    exchange(`PUT /tasks/b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: wait=60\r\nContent-Length: ${command.length}\r\n\r\n${command}GET /tasks HTTP/1.1\r\nHost: loc`, waiting.port),
     exchange(`GET /tasks HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(5000)}\r\n\r\n`)
   ])
   for (const [name, got] of Object.entries({ silent, slow })) t.match(got, /^HTTP\/1.1 408 .*"code":"request-timeout"/s, name)
-  t.equal(body, '', 'where a reply is due to what has come, no other may take its place')
+  t.match(body, /^HTTP\/1.1 408 .*"code":"request-timeout"/s, 'also of a request whose reply would be the next')
+  t.equal(body.match(/HTTP\//g)?.length, 1)
+  t.match(behind, /^HTTP\/1.1 401 (?!.*HTTP\/1.1)/s, 'behind a reply to the same request there is no second one')
+  t.equal(due, '', 'where a reply is due to another request, no other may take its place')
   t.match(long, /^HTTP\/1.1 431 .*"code":"headers-too-large"/s)
+})
+
+t.test('a connection on which too many requests wait for their replies is ended', async t => {
+  const { port, one } = await start(t, { maxRequestsPerSecond: 100_000 })
+  const head = (path: string) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: ${one.authorization}\r\n\r\n`
+  const pipeline = async (requests: string, enough: number) => {
+    const socket = connect(port, '127.0.0.1')
+    let got = ''
+    socket.setEncoding('utf8').on('data', (text: string) => {
+      got += text
+      if (got.split('HTTP/1.1 200 ').length > enough) socket.destroy()
+    }).on('error', () => {})
+    socket.write(requests)
+    await once(socket, 'close')
+    return got
+  }
+  await pipeline(head('/events').repeat(1100), Infinity)
+  // those whose replies go out are as many as one likes
+  t.ok(await pipeline(head('/agent').repeat(400), 400))
+})
+
+t.test('also a change whose caller hangs up before the reply has its line', async t => {
+  const lines: string[] = []
+  const log = pino({ level: 'error' }, { write: (line: string) => { lines.push(line) } })
+  const { port, bodies } = await startAgent(t, { server: { log } })
+  const command = JSON.stringify(copyOf('a.raw', 'b.raw'))
+  const socket = connect(port, '127.0.0.1')
+  socket.write(`PUT /tasks/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: wait=60\r\nContent-Length: ${command.length}\r\n\r\n${command}`)
+  await bodies.of('a')
+  socket.destroy()
+  await until(() => lines.length > 0)
+  t.match(JSON.parse(lines[0] ?? ''), { audit: 'change', method: 'PUT', path: '/tasks/a', status: 202, command: { kind: 'storage.copyImage' } })
 })
 
 t.test('every change and every refusal has a line in the log, at any level, and no secret is in one', async t => {

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { appendFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { createApp } from '../../src/app.ts'
@@ -9,14 +9,17 @@ import { destination } from '../../src/http/login.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { silent } from '../helpers/http-agent.ts'
 import { HttpClient, isProblem, type Reply } from '../helpers/http-client.ts'
+import { Subscriber } from '../helpers/subscriber.ts'
 
 const directory = await temporaryDirectory(t)
 const token = makeToken()
 await writeFile(join(directory, 'tokens'), lineOf(token, { name: 'someone', scope: 'operate', createdAt: new Date() }))
-const app = createApp(parseConfig({ domains: [], listen: { port: 0 }, auth: { tokensFile: 'tokens' } }, directory), silent)
+const config = parseConfig({ domains: [], listen: { port: 0 }, auth: { tokensFile: 'tokens' } }, directory)
+const app = createApp(config, silent)
 t.teardown(async () => { await app.stop() })
 const [address = ''] = await app.start()
-const client = new HttpClient({ host: '127.0.0.1', port: Number(new URL(address).port) })
+const port = Number(new URL(address).port)
+const client = new HttpClient({ host: '127.0.0.1', port })
 t.teardown(() => { client.close() })
 const host = '127.0.0.1:7480'
 const origin = `http://${host}`
@@ -41,6 +44,33 @@ t.test('a token gets a cookie, and the cookie what the token gets', async t => {
   t.equal((await client.get('/tasks', { host, cookie })).status, 200, 'still')
   t.match(await post('/logout', {}, { cookie }), { status: 303, headers: { location: '/login', 'set-cookie': [/=; Path=\/; Max-Age=0/] } })
   isProblem(t, await client.get('/tasks', { host, cookie }), 'unauthenticated', 'a session that was ended')
+})
+
+t.test('a stream ends with the session it was opened with, or when the time of its token is over; others go on', async t => {
+  const follow = async (headers: Record<string, string>) => {
+    const stream = new Subscriber({ host: '127.0.0.1', port }, '/events', { host, ...headers })
+    t.teardown(() => { stream.request.destroy() })
+    await stream.event('synced')
+    return stream
+  }
+  const soon = makeToken()
+  const expiresAt = new Date(Date.now() + 1500)
+  await appendFile(join(directory, 'tokens'), `\n${lineOf(soon, { name: 'soon', scope: 'read', createdAt: new Date(), expiresAt })}`)
+  app.reloadCredentials(config.auth)
+  const [one, two] = [cookieOf(await post('/login', { token })), cookieOf(await post('/login', { token }))]
+  const byOne = await follow({ cookie: one })
+  const byTwo = await follow({ cookie: two })
+  const byToken = await follow({ authorization: `Bearer ${token}` })
+  const bySoon = await follow({ authorization: `Bearer ${soon}` })
+  await post('/logout', {}, { cookie: one })
+  await byOne.ended
+  await bySoon.ended
+  t.ok(Date.now() >= expiresAt.getTime(), 'not before its time')
+  // to log in again is to leave the session before
+  t.not(cookieOf(await post('/login', { token }, { cookie: two })), two)
+  await byTwo.ended
+  isProblem(t, await client.get('/tasks', { host, cookie: two }), 'unauthenticated', 'a key of before is worth nothing')
+  t.notOk(byToken.response?.destroyed, 'the token itself is as good as before')
 })
 
 t.test('after the login it goes where the visitor wanted to, and never to another site', async t => {

@@ -12,6 +12,12 @@ t.setTimeout(120_000)
 
 const nobody = 65534
 
+/** The sockets that a process has open, but for its standard streams. */
+async function socketsOf (pid: number): Promise<string[]> {
+  const names = (await readdir(`/proc/${pid}/fd`).catch(() => [])).filter(fd => Number(fd) > 2)
+  return (await Promise.all(names.map(async fd => await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')))).filter(path => path.startsWith('socket:'))
+}
+
 t.test('as another user it copies images, its children have little, and root\'s files are out of reach', { skip: process.getuid?.() !== 0 && 'needs root' }, async t => {
   const top = await temporaryDirectory(t)
   const domain = join(top, 'domain')
@@ -40,7 +46,7 @@ t.test('as another user it copies images, its children have little, and root\'s 
   await makeDisk(join(domain, 'source.raw'), 8 * MiB)
   await chown(join(domain, 'source.raw'), nobody, nobody)
   t.match(await ask('PUT', '/tasks/fast', copy('copy.qcow2', { verify: true })), { status: 202 })
-  t.match(await ask('GET', '/tasks/fast', undefined, { prefer: 'wait=60' }), { body: { state: 'succeeded' } })
+  t.match(await ask('GET', '/tasks/fast', undefined, { prefer: 'wait=60' }), { body: { state: 'succeeded', error: undefined } })
   t.equal((await stat(join(domain, 'copy.qcow2'))).uid, nobody)
 
   t.match(await ask('PUT', '/tasks/slow', copy('slow.raw', { bandwidth: 1 })), { status: 202 })
@@ -48,14 +54,20 @@ t.test('as another user it copies images, its children have little, and root\'s 
     const all = [agent.pid, ...descendants(agent.pid)]
     return all.some(pid => commandLine(pid).includes('copy/main')) && all
   }, 'a copy worker')
+  const listeners = await socketsOf(agent.pid)
+  t.ok(listeners.length > 2)
   for (const pid of children) {
     const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => undefined)
     // a program that was just looking something up is gone already
     if (status === undefined) continue
     t.match(status, /^Uid:\t65534\t65534\t65534\t65534$/m, commandLine(pid).slice(0, 100))
     t.match(status, /^Gid:\t65534\t65534\t65534\t65534$/m)
-    t.match(status, /^CapEff:\t0+$/m)
+    for (const set of ['Inh', 'Prm', 'Eff', 'Amb']) t.match(status, new RegExp(`^Cap${set}:\\t0+$`, 'm'), set)
+    t.match(status, /^Groups:\t(?:65534 )?$/m, 'none of the groups of root')
     if (pid === agent.pid) continue
+    t.match(status, /^NoNewPrivs:\t1$/m, 'no program can give it more')
+    const sockets = await socketsOf(pid)
+    t.same(sockets.filter(socket => listeners.includes(socket)), [], 'no connection and no listener of the agent')
     const environment = (await readFile(`/proc/${pid}/environ`, 'utf8')).split('\0').filter(text => text !== '').map(text => text.split('=')[0] ?? '')
     // the last two are the channel of the child
     t.same(environment.filter(name => !['PATH', 'LC_ALL', 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE'].includes(name)), [])

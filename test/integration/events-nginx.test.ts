@@ -20,7 +20,9 @@ interface Proxied {
   feed: Feed
   /** Where nginx listens. */
   port: number
-  follow (lastEventId?: string): Subscriber
+  /** Where the agent does. */
+  upstream: number
+  follow (lastEventId?: string, to?: number): Subscriber
   /** Tells the next transition of a task. Returns the id of its frame. */
   tell (): string
   stop (): Promise<void>
@@ -34,13 +36,15 @@ async function proxied (t: Test): Promise<Proxied> {
   app.get('/megabyte-a-second', (_request, reply) => reply.type('application/octet-stream').send(Readable.from(pieces())))
   await app.listen({ host: '127.0.0.1', port: 0 })
   t.teardown(async () => { await app.close() })
-  const port = await startNginx(t, (app.server.address() as AddressInfo).port)
+  const { port: upstream } = app.server.address() as AddressInfo
+  const port = await startNginx(t, upstream)
   let revision = 0
   return {
     feed,
     port,
-    follow: lastEventId => {
-      const subscriber = new Subscriber({ host: '127.0.0.1', port }, '/events', lastEventId === undefined ? {} : { 'last-event-id': lastEventId })
+    upstream,
+    follow: (lastEventId, to = port) => {
+      const subscriber = new Subscriber({ host: '127.0.0.1', port: to }, '/events', lastEventId === undefined ? {} : { 'last-event-id': lastEventId })
       t.teardown(() => { subscriber.close() })
       return subscriber
     },
@@ -158,19 +162,23 @@ t.test('through nginx a subscriber that comes back gets what it has missed, and 
   t.same(stranger.names(), ['reset', 'synced'])
 })
 
-t.test('events go through nginx one by one beside a download of a megabyte a second', async t => {
+t.test('events come one by one beside a download of a megabyte a second, through nginx and without', async t => {
   const agent = await proxied(t)
-  const subscriber = agent.follow()
-  await subscriber.event('synced')
-  let bytes = 0
-  const download = get({ host: '127.0.0.1', port: agent.port, path: '/megabyte-a-second' }, response => {
-    response.on('data', (part: Buffer) => { bytes += part.length })
-    response.on('error', () => { /* cut off below */ })
-  })
-  download.on('error', () => { /* cut off below */ })
-  t.teardown(() => { download.destroy() })
-  const told = await tellOneByOne(agent, [subscriber], told => told < 100 || bytes < 2_000_000)
-  t.same(idsOf(subscriber), numbered(1, told))
+  for (const port of [agent.port, agent.upstream]) {
+    const from = agent.feed.events + 1
+    const subscriber = agent.follow(agent.feed.lastEventId, port)
+    await subscriber.event('synced')
+    let bytes = 0
+    const download = get({ host: '127.0.0.1', port, path: '/megabyte-a-second' }, response => {
+      response.on('data', (part: Buffer) => { bytes += part.length })
+      response.on('error', () => { /* cut off below */ })
+    })
+    download.on('error', () => { /* cut off below */ })
+    const told = await tellOneByOne(agent, [subscriber], told => told < 100 || bytes < 1_000_000)
+    t.same(idsOf(subscriber), numbered(from, from + told - 1))
+    download.destroy()
+    subscriber.close()
+  }
 })
 
 t.test('when the agent stops, its bye and the end of the stream come through nginx', async t => {

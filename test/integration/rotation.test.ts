@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
-import { appendFile, copyFile, readFile, stat, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, copyFile, readFile, stat, writeFile } from 'node:fs/promises'
 import { get as httpsGet, request as httpsRequest } from 'node:https'
 import { connect, type TLSSocket } from 'node:tls'
 import { join } from 'node:path'
@@ -49,8 +49,9 @@ async function follow (credential: object): Promise<{ text: () => string, ended:
   return { text: () => text, ended: () => ended, end: () => { request.destroy() } }
 }
 
-t.test('tokens and certificates are changed while streams are open, and no stream is dropped', async t => {
-  const byToken = await follow({ headers: { authorization: `Bearer ${tokens.read}` } })
+t.test('tokens and certificates are changed while streams are open, and only those end whose callers lost the right to them', async t => {
+  const byToken = await follow({ headers: { authorization: `Bearer ${tokens.operate}` } })
+  const takenBack = await follow({ headers: { authorization: `Bearer ${tokens.read}` } })
   const byCertificate = await follow({ cert: readFileSync(clients.allowed.cert), key: readFileSync(clients.allowed.key) })
 
   const fresh = makeToken()
@@ -66,6 +67,8 @@ t.test('tokens and certificates are changed while streams are open, and no strea
   t.equal(await ask(fresh), 200)
   t.equal(await ask(tokens.read), 401, 'a token that was taken back opens nothing any more')
   t.equal(await ask(tokens.admin), 200, 'the others are as good as before')
+  await until(() => takenBack.ended(), 'the stream of the token that was taken back to end')
+  t.match(agent.said(), /the-read: the stream \/events was ended: credentials-invalid/)
   t.not(await served(), before, 'a new connection gets the new certificate')
 
   const reply = await fetch(`${plainUrl}/tasks/after-rotation`, { method: 'PUT', headers: { authorization: `Bearer ${fresh}`, prefer: 'wait=20', 'content-type': 'application/json' }, body: JSON.stringify({ kind: 'storage.createImage', domain: 'local', image: 'a.raw', virtualSize: 1024 * 1024 }) })
@@ -92,22 +95,56 @@ t.test('what is wrong with new files is told, and the old ones stay in force', a
 
 t.test('an authority that is not trusted any more ends old connections, too', async t => {
   const socket = connect({ port, host: '127.0.0.1', ca: [ca], servername: 'localhost', cert: readFileSync(clients.allowed.cert), key: readFileSync(clients.allowed.key) })
-  await once(socket, 'secureConnect')
+  const [session] = await once(socket, 'session') as [Buffer]
   let text = ''
   socket.setEncoding('utf8').on('data', (more: string) => { text += more })
+  const stream = await follow({ cert: readFileSync(clients.allowed.cert), key: readFileSync(clients.allowed.key) })
   const trusted = await readFile(authority.cert)
   const other = await Authority.make(join(directory, 'new-authority'))
   await copyFile(other.cert, authority.cert)
   await hangUp(/read anew/)
+  await until(() => stream.ended(), 'the stream of a client of the old one to end')
   socket.write('GET /tasks HTTP/1.1\r\nHost: localhost\r\n\r\n')
   await until(() => text !== '', 'an answer')
   t.match(text, /^HTTP\/1.1 401 /)
   socket.destroy()
+  const resumed = connect({ port, host: '127.0.0.1', ca: [ca], servername: 'localhost', cert: readFileSync(clients.allowed.cert), key: readFileSync(clients.allowed.key), session })
+  let again = ''
+  resumed.setEncoding('utf8').on('data', (more: string) => { again += more })
+  resumed.write('GET /tasks HTTP/1.1\r\nHost: localhost\r\n\r\n')
+  await until(() => again !== '', 'an answer')
+  t.match(again, /^HTTP\/1.1 401 /, 'nor does a session help that was begun before')
+  resumed.destroy()
   const engine = await other.issue('engine.example', { extensions: forClients })
   const sent = httpsRequest(`${secureUrl}/tasks`, { ca: trusted, agent: false, cert: readFileSync(engine.cert), key: readFileSync(engine.key) }).end()
   const [response] = await once(sent, 'response')
   t.equal(response.statusCode, 200, 'clients of the new one are let in')
   response.destroy()
+})
+
+t.test('files that every user may write, or keys that every user may read, are not taken', async t => {
+  for (const [file, mode, says] of [[tokensFile, 0o666, /every user of this host may write .*tokens/], [server.key, 0o644, /every user of this host may read .*server\.key/], [server.cert, 0o646, /may write .*server\.pem/]] as const) {
+    const { mode: before } = await stat(file)
+    await chmod(file, mode)
+    await hangUp(says)
+    await chmod(file, before)
+  }
+  t.equal(await ask(tokens.admin), 200)
+})
+
+t.test('a configuration that would open the listeners there are is not taken', async t => {
+  const good = await readFile(agent.config, 'utf8')
+  const { auth: _, ...config } = JSON.parse(good) as Record<string, unknown>
+  // what is said of listeners takes a restart; without this, everybody who reaches the old ones would be an administrator
+  await writeFile(agent.config, JSON.stringify({ ...config, listen: { host: '127.0.0.1', port: 0 } }))
+  await hangUp(/tokens and certificates stay as they were/)
+  t.equal(await ask('nonsense'), 401)
+  await writeFile(agent.config, good)
+  await hangUp(/read anew/)
+})
+
+t.test('no core dump is made, in which keys could be', async t => {
+  t.match(await readFile(`/proc/${agent.pid}/limits`, 'utf8'), /^Max core file size +0 +0 /m)
 })
 
 t.test('every change and every refusal is in the log, and no token is', async t => {

@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { imageNamePattern } from '../../src/api/names.ts'
-import { parseRecord, progressOf, readRecord, recordedImage, removeRecord, writeRecord, type CopyRecord } from '../../src/storage/record.ts'
+import { parseRecord, progressOf, readRecord, recordedKeys, removeRecord, writeRecord, type CopyRecord } from '../../src/storage/record.ts'
 import { closeFd, openDirectory } from '../../src/system/directory.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { recordOf } from '../helpers/records.ts'
@@ -106,17 +106,21 @@ t.test('file names in copies/ tell their image', async t => {
   const longest = 'x'.repeat(200)
   t.match(longest, new RegExp(imageNamePattern))
   t.ok(`${longest}.json.new`.length <= 255, 'the longest name fits the file system')
-  for (const [file, expected] of [
-    ['a.raw.json', { image: 'a.raw', whole: true }],
-    ['a.raw.json.new', { image: 'a.raw', whole: false }],
+  for (const [files, keys] of [
+    [['a.raw.json'], ['a.raw']],
+    [['b.raw.json.new'], ['b.raw']],
+    [['b.raw.json', 'a.raw.json', 'a.raw.json.new'], ['a.raw', 'b.raw']],
     // images may be called like that
-    ['a.json.json', { image: 'a.json', whole: true }],
-    ['a.json.new.json', { image: 'a.json.new', whole: true }],
-    ['a.json.json.new', { image: 'a.json', whole: false }],
-    ['a.raw', undefined],
-    ['.json', undefined],
-    ['a.jsonx', undefined]
-  ] as const) t.same(recordedImage(file), expected, file)
+    [['a.json.json', 'a.json.json.new'], ['a.json']],
+    [['a.json.new.json'], ['a.json.new']],
+    [['a.raw', '.json', 'a.jsonx', 'a\n.json'], []]
+  ] as const) {
+    const path = await temporaryDirectory(t)
+    for (const file of files) await writeFile(join(path, file), '')
+    const copies = await openDirectory(path)
+    t.same(await recordedKeys({ id: 'local', copies }), keys, files.join(' '))
+    await closeFd(copies.fd)
+  }
 })
 
 t.test('callers see the virtual size as done once the copy is', async t => {

@@ -216,6 +216,7 @@ for (const end of ['yield', 'fail'] as const) {
 }
 
 t.test('beyond the limit of their queue tasks wait in order, and know their position', async t => {
+  const clock = new Clock(t)
   const { registry, bodies, told } = makeRegistry(t, { queues: { copy: 1 } })
   const ids = ['a', 'b', 'c', 'd']
   const [a, b, c, d] = ids.map(id => registry.claim(id, copyOf('s', id)).run)
@@ -228,16 +229,45 @@ t.test('beyond the limit of their queue tasks wait in order, and know their posi
   if (c !== undefined) registry.cancel(c)
   t.match(c?.wire(), { state: 'canceled' })
   t.notOk('startedAt' in (c?.wire() ?? {}))
+  clock.pass(500)
   t.same(positions(), [undefined, 1, 2, 2])
   await first.succeed()
   const second = await bodies.of('b')
   t.same(b?.wire().progress, undefined, 'who has begun waits no more')
+  clock.pass(500)
   t.same(positions(), [undefined, undefined, 2, 1])
   await second.fail(refusal)
   await (await bodies.of('d')).succeed()
   t.same([a, b, c, d].map(run => run?.state), ['succeeded', 'rejected', 'canceled', 'succeeded'])
   t.same(bodies.all.map(({ id }) => id), ['a', 'b', 'd'], 'who was canceled in the queue never began')
   t.same(told.filter(({ task, what }) => task.id === 'd' && what === 'progress').map(({ task }) => task.progress?.queuePosition), [3, 2, 1])
+})
+
+t.test('of its places in the queue a task is told at most twice a second, and of none when it has begun', async t => {
+  const clock = new Clock(t)
+  const { registry, bodies, told } = makeRegistry(t, { queues: { copy: 1 } })
+  const { run: first } = registry.claim('first', copyOf('s', 'first'))
+  const ahead = Array.from({ length: 100 }, (_, n) => registry.claim(`t${n}`, copyOf('s', `t${n}`)).run)
+  const { run: last } = registry.claim('last', copyOf('s', 'last'))
+  const firstBody = await bodies.of('first')
+  const shown = () => told.filter(({ task, what }) => task.id === 'last' && what === 'progress').map(({ task }) => task.progress?.queuePosition)
+  for (const run of ahead.slice(0, 98)) {
+    registry.cancel(run)
+    clock.pass(10)
+  }
+  t.same(shown(), [101, 51], 'at once, and after half a second')
+  clock.pass(1000)
+  t.same(shown(), [101, 51, 3], 'the last one is not held back for ever')
+  for (const run of [...ahead.slice(98), first]) registry.cancel(run)
+  t.same(shown(), [101, 51, 3, 2])
+  await firstBody.yield()
+  const body = await bodies.of('last')
+  clock.pass(1000)
+  t.same(shown(), [101, 51, 3, 2])
+  t.notOk('progress' in last.wire())
+  body.accept()
+  await body.succeed()
+  t.equal(clock.waiting, 1, 'only the timer of the retention is left')
 })
 
 t.test('a task in the queue has no deadline', async t => {
@@ -286,7 +316,8 @@ t.test('an accepted body whose storage does not answer gives its place to the ne
 })
 
 t.test('a cancel between leaving the queue and beginning is not lost', async t => {
-  // the moment is caught by the position of the one behind, which is told as soon as `b` is let in
+  // the moment is caught by the position of the one behind, which is told as soon as `b` is let in if none was just before
+  const clock = new Clock(t)
   const { registry, bodies } = makeRegistry(t, {
     queues: { copy: 1 },
     observer: {
@@ -298,6 +329,7 @@ t.test('a cancel between leaving the queue and beginning is not lost', async t =
   registry.claim('a', copyOf('s', 'a'))
   const { run: b } = registry.claim('b', copyOf('s', 'b'))
   registry.claim('c', copyOf('s', 'c'))
+  clock.pass(500)
   await (await bodies.of('a')).succeed()
   await (await bodies.of('c')).succeed()
   t.equal(b.state, 'canceled')

@@ -76,9 +76,24 @@ const attack = (agent: string) => `(async () => {
     await attempt(tag, () => new Promise((resolve, reject) => { const element = document.createElement(tag); element.onload = () => resolve(path + ' loaded'); element.onerror = reject; if (tag === 'link') element.rel = 'stylesheet'; element[attribute] = agent + path; document.head.append(element) }))
   }
   await attempt('iframe', () => new Promise(resolve => { const frame = document.createElement('iframe'); frame.onload = () => { let text; try { text = frame.contentDocument?.body?.textContent || undefined } catch {} resolve(text) }; frame.src = agent + '/'; document.body.append(frame) }))
+  await attempt('WebSocket', () => new Promise((resolve, reject) => { const socket = new WebSocket(agent.replace('http', 'ws') + '/events'); socket.onopen = () => resolve('open'); socket.onmessage = () => resolve('message'); socket.onerror = reject }))
+  navigator.sendBeacon(agent + '/tasks/evil', new Blob([body], { type: 'text/plain' }))
+  navigator.sendBeacon(agent + '/logout')
+  // its origin is "null"
+  await attempt('sandbox', () => new Promise((resolve, reject) => {
+    addEventListener('message', ({ data }) => data === 'nothing' ? reject() : resolve(data), { once: true })
+    const frame = document.createElement('iframe')
+    frame.sandbox = 'allow-scripts allow-forms'
+    frame.srcdoc = '<script>Promise.any([fetch(' + JSON.stringify(agent + '/tasks') + ', { credentials: "include" }).then(reply => reply.text()), fetch(' + JSON.stringify(agent + '/tasks/evil') + ', { method: "PUT", credentials: "include", headers: { "content-type": "application/json" }, body: ' + JSON.stringify(body) + ' }).then(reply => reply.status)]).then(got => parent.postMessage(String(got), "*"), () => parent.postMessage("nothing", "*"))<' + '/script>'
+    document.body.append(frame)
+  }))
+  for (const [tag, attribute] of [['object', 'data'], ['embed', 'src']]) {
+    await attempt(tag, () => new Promise((resolve, reject) => { const element = document.createElement(tag); element.onload = () => { try { resolve(element.contentDocument?.body?.textContent || undefined) } catch { reject() } }; element.onerror = reject; setTimeout(reject, 300); element[attribute] = agent + '/'; document.body.append(element) }))
+  }
   const opened = window.open(agent + '/login')
   await new Promise(resolve => setTimeout(resolve, 500))
   await attempt('window', () => opened?.document?.body?.textContent || undefined)
+  await attempt('window that is counted', () => opened === null || opened.closed ? undefined : opened.location.href || 'open')
   opened?.close()
   return got
 })()`
@@ -116,6 +131,12 @@ t.test('a page of another origin can neither read nor change anything, with a se
 })
 
 t.test('a name that leads to the agent, but is not its own, gets nothing', async t => {
+  // what was another server's a moment ago is the agent's address now
+  const server = createServer((_request, response) => { response.setHeader('content-type', 'text/html').end('<!doctype html><title>evil</title><body>') }).listen(0, '127.0.0.1')
+  t.teardown(() => { server.close() })
+  await once(server, 'listening')
+  await page.goto(`http://rebound.example:${(server.address() as AddressInfo).port}`)
+  t.same(await page.evaluate(attack(plainUrl.replace('127.0.0.1', 'rebound.example'))), [])
   const reply = await page.goto(plainUrl.replace('127.0.0.1', 'rebound.example'))
   t.equal(reply?.status(), 403)
   t.match(await reply?.json(), { code: 'host-not-allowed' })

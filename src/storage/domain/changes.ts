@@ -1,7 +1,6 @@
-import { readdir } from 'node:fs/promises'
 import type { CreateResult, DeleteResult } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
-import { entry, look } from '../../system/directory.ts'
+import { firstNames, look } from '../../system/directory.ts'
 import { linkFile, removeFile } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
 import { inodeOf } from '../identity.ts'
@@ -9,7 +8,7 @@ import { assertUnused } from '../in-use.ts'
 import { isLeased } from '../lease.ts'
 import { makePart, underLease } from '../layout/make-part.ts'
 import type { CreateRequest, DeleteRequest } from '../protocol.ts'
-import { readAnyRecord, readRecord, recordedImage, removeRecord, sourcelessRecord, writeIntent, writeRecord, type CopyRecord } from '../record.ts'
+import { readAnyRecord, readRecord, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord, type CopyRecord } from '../record.ts'
 
 /**
  * Makes an empty image. It gets its name when it is whole; a record explains what a crash leaves before that. After a
@@ -86,30 +85,36 @@ export async function deleteImage (area: Area, request: DeleteRequest, accepted:
 }
 
 const sweepAgeMs = 10 * 60 * 1000
+const maxSwept = 1000
 
 /**
  * Removes parts that no record speaks of. There should be none: a record is always written before its part and removed
  * after it. But records can be removed by hand. Young ones are left alone, their record may not be visible here yet.
  */
 export async function sweep (area: Area): Promise<string[]> {
-  const swept: string[] = []
-  for (const part of await readdir(entry(area.parts, '.'))) {
-    const stats = await look(area.parts, part)
-    if (stats?.isFile() !== true || Date.now() - Number(stats.mtimeMs) < sweepAgeMs) continue
-    if (await isReferenced(area, part) || await isLeased(area.parts, part)) continue
-    if (await isReferenced(area, part)) continue
-    if (await removeFile(area.parts, part)) swept.push(part)
+  const unused = async (parts: readonly string[]) => {
+    const left: string[] = []
+    for (const part of parts) {
+      const stats = await look(area.parts, part)
+      if (stats?.isFile() === true && Date.now() - Number(stats.mtimeMs) >= sweepAgeMs && !await isLeased(area.parts, part)) left.push(part)
+    }
+    return left.length === 0 ? [] : await unreferenced(area, left)
   }
+  const swept: string[] = []
+  // what is more than that is for the next time
+  const candidates = await unused(await firstNames(area.parts, maxSwept, entry => !entry.isDirectory()))
+  for (const part of await unused(candidates)) if (await removeFile(area.parts, part)) swept.push(part)
   return swept
 }
 
-async function isReferenced (area: Area, part: string): Promise<boolean> {
-  for (const file of await readdir(entry(area.copies, '.'))) {
-    const recorded = recordedImage(file)
-    if (recorded === undefined) continue
-    const { record, broken } = await readAnyRecord(area.copies, area.id, recorded.image)
+/** Those of the parts that no record speaks of. */
+async function unreferenced (area: Area, parts: readonly string[]): Promise<string[]> {
+  const left = new Set(parts)
+  for (const key of await recordedKeys(area)) {
+    const { record, broken } = await readAnyRecord(area.copies, area.id, key)
     // who knows what an unreadable record speaks of
-    if (broken || record?.copyId === part) return true
+    if (broken) return []
+    if (record !== undefined) left.delete(record.copyId)
   }
-  return false
+  return [...left]
 }

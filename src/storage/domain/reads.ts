@@ -1,17 +1,17 @@
-import { constants } from 'node:fs'
-import { readdir, statfs } from 'node:fs/promises'
+import { constants, type BigIntStats, type Dirent } from 'node:fs'
+import { statfs } from 'node:fs/promises'
 import type { Format } from '../../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../../api/image.ts'
 import { AppError } from '../../errors.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
-import { closeFd, entry, look, openFile, readBytes } from '../../system/directory.ts'
+import { closeFd, entry, firstNames, look, openFile, readBytes } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import { identityOf, inodeOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
 import { formatOfName, isImageName } from '../names.ts'
 import type { DomainDescription } from '../protocol.ts'
 import { patience } from '../patience.ts'
-import { progressOf, readRecord, recordedImage, type CopyRecord } from '../record.ts'
+import { progressOf, readRecord, recordedKeys, type CopyRecord } from '../record.ts'
 import { mountWarnings } from './mount.ts'
 import { copyState } from '../layout/copy-state.ts'
 import { judge, type Found, type Verdict } from './state.ts'
@@ -25,23 +25,30 @@ export async function describe (area: Area): Promise<DomainDescription> {
 
 /** A page of the images, by name, from stats alone. */
 export async function listImages (area: Area, after: string, limit: number): Promise<ImageEntry[]> {
-  const names = (await readdir(entry(area.root, '.'))).filter(name => isImageName(name) && name > after).sort()
   const images: ImageEntry[] = []
-  for (const image of names) {
-    if (images.length === limit) break
-    const stats = await look(area.root, image)
-    // gone in the meantime, a directory, a link
-    if (stats?.isFile() !== true) continue
-    const format = formatOfName(image)
-    images.push({
-      image,
-      ...(format !== undefined && { format }),
-      fileSize: Number(stats.size),
-      actualSize: Number(stats.blocks) * 512,
-      modifiedAt: stats.mtime.toISOString()
-    })
+  for (let last = after; ;) {
+    const from = last
+    const names = await firstNames(area.root, limit, entry => isImageName(entry.name) && entry.name > from && mayBeFile(entry))
+    for (const image of names) {
+      if (images.length === limit) return images
+      const stats = await look(area.root, image)
+      // gone in the meantime, a directory, a link
+      if (stats?.isFile() === true) images.push(entryOf(image, stats))
+    }
+    const end = names.at(-1)
+    if (end === undefined || names.length < limit) return images
+    last = end
   }
-  return images
+}
+
+/** Whether a directory says that a name is a file, or, as some file systems do, nothing of what it is. */
+function mayBeFile (entry: Dirent): boolean {
+  return entry.isFile() || !(entry.isDirectory() || entry.isSymbolicLink() || entry.isFIFO() || entry.isSocket() || entry.isCharacterDevice() || entry.isBlockDevice())
+}
+
+function entryOf (image: string, { size, blocks, mtime }: BigIntStats): ImageEntry {
+  const format = formatOfName(image)
+  return { image, ...(format !== undefined && { format }), fileSize: Number(size), actualSize: Number(blocks) * 512, modifiedAt: mtime.toISOString() }
 }
 
 /** Everything the storage says about one image. Throws `image-not-found`. */
@@ -110,8 +117,7 @@ export async function listFixes (area: Area): Promise<BrokenImage[]> {
 /** What there is about every image that has a record. A record whose name is listed is there, or was a moment ago. */
 async function * recorded (area: Area): AsyncGenerator<Found> {
   const patiently = patience(area)
-  const images = (await patiently(async () => await readdir(entry(area.copies, '.')))).flatMap(file => recordedImage(file)?.image ?? [])
-  for (const image of [...new Set(images)].filter(isImageName).sort()) {
+  for (const image of (await patiently(async () => await recordedKeys(area))).filter(isImageName)) {
     yield await patiently(async () => await find(area, image), ({ record, recordProblem, abandonedWrite }) => record !== undefined || recordProblem !== undefined || abandonedWrite)
   }
 }

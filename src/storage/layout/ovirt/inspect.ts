@@ -1,10 +1,9 @@
-import { readdir } from 'node:fs/promises'
 import { AppError } from '../../../errors.ts'
-import { entry, look } from '../../../system/directory.ts'
+import { look, namesIn } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
 import { isImageName } from '../../names.ts'
-import { keyOf, namedBy, readRecord, recordedImage, type CopyRecord } from '../../record.ts'
+import { keyOf, namedBy, readRecord, recordedKeys, type CopyRecord } from '../../record.ts'
 import { childrenOf, cycleAmong, cycleDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
@@ -21,19 +20,25 @@ export interface FoundImage {
   verdict?: Verdict
 }
 
+/** Each is looked at, and more than that would be rubbish, made to hurt. */
+const maxImages = 200_000
+
 /** The names of all images that have a directory, sorted. Those that vdsm is removing are among them. */
 export async function imageNames (area: Area): Promise<string[]> {
-  return (await readdir(entry(area.images, '.'))).filter(isImageName).sort()
+  const names = await namesIn(area.images, maxImages, isImageName)
+  if (names === undefined) throw new AppError('image-invalid', `Domain ${area.id} has more than ${maxImages} images, more than an engine makes: they are not all looked at.`)
+  return names.sort()
 }
 
 /** The volumes that have a record, by image; an empty name stands for the image itself. */
 export async function recordedVolumes (area: Area): Promise<Map<string, string[]>> {
   const byImage = new Map<string, string[]>()
-  for (const file of await readdir(entry(area.copies, '.'))) {
-    const recorded = recordedImage(file)
-    if (recorded === undefined) continue
-    const { image, volume = '' } = namedBy(recorded.image)
-    if (isImageName(image)) byImage.set(image, [...new Set([...byImage.get(image) ?? [], volume])])
+  for (const key of await recordedKeys(area)) {
+    const { image, volume = '' } = namedBy(key)
+    if (!isImageName(image)) continue
+    const volumes = byImage.get(image)
+    if (volumes === undefined) byImage.set(image, [volume])
+    else volumes.push(volume)
   }
   return byImage
 }

@@ -22,7 +22,7 @@ export function parseKeyValues (bytes: Uint8Array, refuse: Refuse): Map<string, 
     const at = line.indexOf('=')
     if (at <= 0) throw refuse(`its line ${index + 1} is not KEY=value`)
     const key = line.slice(0, at).trim()
-    if (values.has(key)) throw refuse(`the key ${key} stands there twice`)
+    if (values.has(key)) throw refuse(`the key ${JSON.stringify(key.slice(0, 80))} stands there twice`)
     values.set(key, line.slice(at + 1).trim())
   }
   return values

@@ -1,6 +1,8 @@
 import type { BrokenImage, Copy, ImageEntry, ImageState, ImageStatus, Volume } from '../../../api/image.ts'
 import { AppError } from '../../../errors.ts'
+import { firstNames } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
+import { isImageName } from '../../names.ts'
 import { patience } from '../../patience.ts'
 import { progressOf } from '../../record.ts'
 import { copyState } from '../copy-state.ts'
@@ -15,8 +17,16 @@ const atOnce = 16
 
 /** A page of the images, by name. The format is that of the volume that guests write. */
 export async function listImages (area: Area, after: string, limit: number): Promise<ImageEntry[]> {
-  const names = (await imageNames(area)).filter(name => name > after).slice(0, limit)
-  return (await inTurns(names, async image => await listImage(area, image))).flatMap(entry => entry ?? [])
+  const images: ImageEntry[] = []
+  for (let last = after; ;) {
+    const from = last
+    const names = await firstNames(area.images, limit, ({ name }) => isImageName(name) && name > from)
+    images.push(...(await inTurns(names, async image => await listImage(area, image))).flatMap(entry => entry ?? []))
+    const end = names.at(-1)
+    // files and links among the directories are none: there may be more behind them
+    if (images.length >= limit || end === undefined || names.length < limit) return images.slice(0, limit)
+    last = end
+  }
 }
 
 async function listImage (area: Area, image: string): Promise<ImageEntry | undefined> {

@@ -1,8 +1,7 @@
 import { constants, type BigIntStats } from 'node:fs'
-import { readdir } from 'node:fs/promises'
 import { uuidPattern } from '../../../api/names.ts'
 import { AppError } from '../../../errors.ts'
-import { closeFd, entry, giveAccess, hasCode, look, NotAFileError, openFile, openSubdirectory, readBytes, type Directory } from '../../../system/directory.ts'
+import { closeFd, giveAccess, hasCode, look, namesIn, NotAFileError, openFile, openSubdirectory, readBytes, type Directory } from '../../../system/directory.ts'
 import { linkFile, makeDirectory, removeFile, replaceFile, syncFile } from '../../../system/durable.ts'
 import { initialiseLease } from '../../../sanlock/client.ts'
 import type { Area } from '../../area.ts'
@@ -23,6 +22,9 @@ export interface VolumeFiles {
 }
 
 const fileName = new RegExp(`^(${uuidPattern.slice(1, -1)})(\\.meta|\\.lease|\\.meta\\.new)?$`)
+
+/** qemu opens no chain of more than two hundred. Every one of them is read, and compared with the others. */
+const maxFiles = 4 * 1000
 
 /** What vdsm puts before the name of an image that it is removing. */
 export const removedPrefix = '_remove_me_'
@@ -59,7 +61,9 @@ export async function makeImage (area: Area, image: string): Promise<Directory> 
 /** Reads what there is of every volume of an image, in the order of their names. */
 export async function readVolumes (area: Area, image: string, directory: Directory | undefined): Promise<VolumeFiles[]> {
   if (directory === undefined) return []
-  const names = (await readdir(entry(directory, '.'))).flatMap(name => fileName.exec(name)?.[1] ?? [])
+  const files = await namesIn(directory, maxFiles, name => fileName.test(name))
+  if (files === undefined) throw new AppError('image-invalid', `The directory of image ${image} in domain ${area.id} has more than ${maxFiles} files of volumes, more than an image can have: it is not read.`)
+  const names = files.flatMap(name => fileName.exec(name)?.[1] ?? [])
   return await Promise.all([...new Set(names)].sort().map(async volume => await readVolume(area, image, directory, volume)))
 }
 

@@ -53,6 +53,9 @@ t.test('a volume tells everything that its metadata says, and its chain', async 
   t.ok((info?.apparentsize ?? 0) > 65536 && (info?.truesize ?? 0) > 65536)
   const [entry] = await withArea(place, async area => await ovirt.images(area, '', 100))
   t.match(entry, { image: disk, volumes: 3, format: 'qcow2' })
+  for (const name of ['.hidden', '0', '00 a file', 'a file']) await writeFile(at(name), '')
+  t.match(await withArea(place, async area => await ovirt.images(area, '', 1)), [{ image: disk }], 'files before it do not hide it')
+  for (const name of ['.hidden', '0', '00 a file', 'a file']) await rm(at(name))
   t.same(await fixes(), [])
 
   t.match(await refusal(remove({ image: disk, volume: middle })), { code: 'volume-has-children', members: { children: [top] } })

@@ -1,0 +1,43 @@
+import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+
+/**
+ * Nobody needs as many. Node reads no more of a connection whose replies are stuck, but those that wait for an event have
+ * nothing to send: streams behind a stream would be kept in memory for ever.
+ */
+const maxWaiting = 1000
+const lookEvery = 50
+
+/** The replies that each connection still gets. They go out in the order of their requests. */
+export class Replies {
+  readonly #last = new WeakMap<Socket, ServerResponse>()
+  /** Only of connections on which requests come before the reply to an earlier one has gone. */
+  readonly #waiting = new WeakMap<Socket, ServerResponse[]>()
+
+  /** Notes the reply to a request that has just come. Ends a connection that sends requests without end and waits for no reply. */
+  add (socket: Socket, response: ServerResponse): void {
+    const before = this.#last.get(socket)
+    this.#last.set(socket, response)
+    if (before === undefined || before.writableFinished) {
+      this.#waiting.delete(socket)
+      return
+    }
+    let waiting = this.#waiting.get(socket) ?? [before]
+    waiting.push(response)
+    // those that have gone are not kept
+    if (waiting.length % lookEvery === 0) waiting = waiting.filter(({ writableFinished }) => !writableFinished)
+    this.#waiting.set(socket, waiting)
+    if (waiting.length > maxWaiting) socket.destroy()
+  }
+
+  /**
+   * Whether what could not be read of a connection may be answered: when no reply is due, or when it is part of the very
+   * request whose reply is next, and nothing of that has gone. In any other place it would be taken for another's.
+   */
+  mayAnswer (socket: Socket): boolean {
+    const last = this.#last.get(socket)
+    if (last === undefined) return true
+    if (last.req.complete) return last.writableFinished
+    return !last.headersSent && last.socket === socket
+  }
+}

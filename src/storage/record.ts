@@ -27,6 +27,31 @@ export const SourceFile = Strict({
 })
 export type SourceFile = Static<typeof SourceFile>
 
+/** What a volume is in its chain, where its file is copied as it is. */
+export const Layer = Strict({
+  format: Format,
+  /** Bytes of the disk that a guest sees. */
+  capacity: Bytes(''),
+  parent: Type.Optional(VolumeId),
+  volumeType: Words(['LEAF', 'INTERNAL', 'SHARED']),
+  sequence: Type.Integer({ minimum: 0 })
+})
+export type Layer = Static<typeof Layer>
+
+const ChainId = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' })
+
+/** The volumes below the top of a chain that is kept, base first. */
+export const KeptChain = Strict({
+  id: ChainId,
+  /** With the length of each file; 0 of one that was there. */
+  volumes: Type.Array(Strict({ image: ImageName, volume: VolumeId, bytes: Bytes('') }), { maxItems: 200 })
+})
+export type KeptChain = Static<typeof KeptChain>
+
+/** The copy of a chain that the copy of this volume belongs to: that of its top. */
+export const PartOf = Strict({ image: ImageName, volume: VolumeId, id: ChainId })
+export type PartOf = Static<typeof PartOf>
+
 /**
  * The copy record: `.vdsm-tasks/copies/<target>.json` in the target's domain. It is the truth about a copy; every
  * host reads it, and the one that holds the target's lease writes it.
@@ -52,6 +77,10 @@ export const CopyRecord = Strict({
   /** What a volume that is being made is to say of itself. */
   description: Type.Optional(Type.String({ maxLength: 512 })),
   diskType: Type.Optional(Type.String({ maxLength: 512 })),
+  /** The volume's file is copied as it is: `format` is raw, `virtualSize` the length of the file. */
+  layer: Type.Optional(Layer),
+  chain: Type.Optional(KeptChain),
+  partOf: Type.Optional(PartOf),
   verify: Type.Boolean(),
   /** Absent when an empty image is being created. */
   source: Type.Optional(Strict({
@@ -233,21 +262,25 @@ export function sourcelessRecord (area: { id: string }, named: Named, phase: 'cr
   }
 }
 
-/** The record as callers see it. */
-export function progressOf (record: CopyRecord): CopyProgress {
-  const { copyId, phase, source, host, taskId, bytesPerSecond, createdAt, checkpointAt, completedAt, canceledAt, verified, epoch } = record
+/** The record as callers see it. @param lower the records of the volumes below it, if it is the copy of a chain. */
+export function progressOf (record: CopyRecord, lower: readonly CopyRecord[] = []): CopyProgress {
+  const { copyId, source, host, taskId, createdAt, completedAt, canceledAt, verified, epoch, chain } = record
   const [image] = source?.files ?? []
+  const parts = [...lower, record]
+  const latest = parts.toSorted((a, b) => a.checkpointAt < b.checkpointAt ? 1 : -1)[0] ?? record
+  const { bytesPerSecond } = record.phase === 'done' ? record : latest
+  const bytesTotal = (chain?.volumes ?? []).reduce((sum, { bytes }) => sum + bytes, record.virtualSize)
   return {
     copyId,
-    phase,
+    phase: record.phase === 'creating' && lower.length > 0 ? 'copying' : record.phase,
     ...(source !== undefined && image !== undefined && { source: { domain: source.domain, image: image.image, ...(image.volume !== undefined && { volume: image.volume }) } }),
     host,
     ...(taskId !== undefined && { taskId }),
-    bytesTotal: record.virtualSize,
-    bytesDone: phase === 'done' ? record.virtualSize : total(record.done),
+    bytesTotal,
+    bytesDone: record.phase === 'done' ? bytesTotal : parts.reduce((sum, part) => sum + (part.phase === 'done' ? part.virtualSize : total(part.done)), 0),
     ...(bytesPerSecond !== undefined && { bytesPerSecond }),
     createdAt,
-    checkpointAt,
+    checkpointAt: latest.checkpointAt,
     ...(completedAt !== undefined && { completedAt }),
     ...(canceledAt !== undefined && { canceledAt }),
     ...(verified !== undefined && { verified }),

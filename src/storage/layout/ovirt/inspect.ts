@@ -4,7 +4,7 @@ import { entry, look } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isLeased } from '../../lease.ts'
 import { isImageName } from '../../names.ts'
-import { keyOf, namedBy, readRecord, recordedImage, type CopyRecord } from '../../record.ts'
+import { keyOf, namedBy, readAnyRecord, readRecord, recordedImage, type CopyRecord, type Named } from '../../record.ts'
 import { childrenOf, cycleAmong, cycleDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
@@ -53,9 +53,21 @@ export async function inspectImage (area: Area, image: string, recorded: readonl
       if (verdict === undefined) gone.push(found)
       else volumes.push({ found, children, verdict })
     }
+    coverLinks(volumes)
     const verdict = await judgeImage(area, image, directory !== undefined, volumes, recorded.includes(''))
     return { image, exists: directory !== undefined, volumes, gone, ...(verdict !== undefined && { verdict }) }
   })
+}
+
+/** What a crash has left of the link of a template is made anew with the chain that it is linked for. */
+function coverLinks (volumes: FoundImage['volumes']): void {
+  const heads = volumes.flatMap(({ found: { record } }) => record?.chain !== undefined && record.phase !== 'done' ? record : [])
+  for (const volume of volumes) {
+    const { found, verdict } = volume
+    if (found.record !== undefined || verdict.state === 'ok' || !heads.some(({ image, chain }) => chain?.volumes.some(lower => lower.volume === found.volume && lower.image !== image))) continue
+    found.covered = true
+    volume.verdict = { ...verdict, fixes: [] }
+  }
 }
 
 /**
@@ -66,11 +78,27 @@ async function inspectVolume (area: Area, image: string, files: VolumeFiles, chi
   const { volume } = files
   const key = keyOf({ image, volume })
   const base = { domain: area.id, image, volume, files, children, leased: false }
-  const first = { ...base, ...await readable(area, key) }
+  const first = { ...base, ...await known(area, key) }
   if (judgeVolume(first)?.state === 'ok') return first
   const leased = await isLeased(area.leases, key)
   const again = await readAgain()
-  return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, ...await readable(area, key) }
+  return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, ...await known(area, key) }
+}
+
+/** What the record says, and those that belong to it: of the chain that it is part of, or of the volumes below it. */
+async function known (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'abandonedRecord' | 'head' | 'lower' | 'covered'>> {
+  const found = await readable(area, key)
+  const { record } = found
+  const { partOf, chain } = record ?? {}
+  const other = async (named: Named) => (await readAnyRecord(area.copies, area.id, keyOf(named))).record
+  const head = partOf === undefined ? undefined : await other(partOf)
+  const isPart = head?.chain?.id === partOf?.id && head !== undefined
+  const lower = record?.phase === 'done' ? [] : await Promise.all((chain?.volumes ?? []).filter(({ bytes }) => bytes > 0).map(other))
+  return {
+    ...found,
+    ...(isPart && { head, covered: head.phase !== 'done' && record?.phase !== 'deleting' }),
+    ...(chain !== undefined && { lower: lower.flatMap(record => record ?? []) })
+  }
 }
 
 async function readable (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'abandonedRecord'>> {

@@ -233,10 +233,11 @@ t.test('what makes no sense for a chain is refused, with the reason', async t =>
     ['illegal', good.replace('=LEGAL', '=ILLEGAL'), 'volume-illegal'],
     ['of-another-image', good.replace(image, uuid('another')), 'metadata-invalid'],
     ['of-another-parent', good.replace(bottom?.volume ?? '', top?.volume ?? ''), 'metadata-invalid'],
-    ['without-parent', good.replace(bottom?.volume ?? '', noParent), 'image-invalid']
+    ['without-a-parent', good.replace(bottom?.volume ?? '', noParent), 'image-invalid']
   ] as const) {
     await writeFile(file, bad)
-    t.equal(await refused(`r-${what}`, keep(image)), code, what)
+    const { body } = await agent.refused(`r-${what}`, keep(image))
+    t.equal(body.code, code, `${what}: ${body.detail}`)
   }
   await writeFile(file, good)
   await sh('qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', 'raw', '-b', bottom?.volume ?? '', from(image, middle?.volume ?? ''))

@@ -19,6 +19,8 @@ const path = `${strictMount}/local`
 /** A domain on a GlusterFS volume, as hosts 1 and 2 see it. */
 export interface SharedDomain {
   start (host: 1 | 2): Promise<AgentProcess>
+  /** What they are configured with. */
+  domains: { one: object[], two: object[] }
   /** Where host 2 has an image, for everybody. */
   file (two: AgentProcess, image: string): string
 }
@@ -45,6 +47,7 @@ export async function shareDomain (cluster: Cluster): Promise<SharedDomain> {
   const lax = { id: 'lax', path: `${laxMount}/lax`, create: true }
   const file: SharedDomain['file'] = (two, image) => two.within(`${path}/${image}`)
   return {
+    domains: { one: [local], two: [local, lax] },
     async start (host) {
       // a window of 2 MiB/s is several of the requests that qemu-img makes: it waits in the middle of it
       const { http } = await cluster.agent(host, { domains: host === 2 ? [local, lax] : [local], copy: { windowSeconds: 6, parallelWindows: 2 } })

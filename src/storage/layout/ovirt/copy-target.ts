@@ -13,6 +13,7 @@ import { writeRecord, type CopyRecord, type Layer } from '../../record.ts'
 import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
 import type { ChainVolume } from '../source-chain.ts'
 import { isEmptyVolume } from './empty.ts'
+import { differenceOf } from './kept-chain.ts'
 import { publish, wholeBlocks, withdraw } from './publish.ts'
 import { formatOf, formatVolumeMetadata, nextGeneration, type VolumeMetadata } from './volume-metadata.ts'
 import { standingOf } from './volume-state.ts'
@@ -53,14 +54,15 @@ export class OvirtTarget implements CopyTarget {
     const refuse = (what: string): Existing => ({ replaceable: false, offered: false, refusal: new AppError('target-exists', `There is a ${name}, ${what}. Delete it first, or choose another one.`) })
     if (data === undefined || metadata === undefined) return refuse('or what is left of one; the fixes of the domain tell more')
     if (metadata.legality !== 'LEGAL') return refuse(`and it is ${metadata.legality}; the fixes of the domain tell more`)
+    const differs = this.#layer === undefined || (generation !== undefined && metadata.generation !== generation) ? undefined : differenceOf(metadata, this.#layer)
+    if (differs !== undefined) return refuse(`but its ${differs}`)
     const identity = identityOf(data)
     if (generation === undefined) return { ...refuse('and the request does not say its "generation", with which an empty one is written into'), identity }
     if (metadata.generation !== generation) {
       return { ...refuse(''), identity, refusal: new AppError('generation-mismatch', `The generation of ${name} is ${metadata.generation}, not ${generation}: something has been done with it since. Nothing was changed.`, { members: { generation: metadata.generation } }) }
     }
-    const wanted = this.#layer?.format ?? format
-    if (wanted !== undefined && wanted !== formatOf(metadata)) return { ...refuse(`but its format is ${formatOf(metadata)}, not ${wanted}`), identity }
-    if (metadata.parent !== this.#layer?.parent) return { ...refuse(`but its parent is ${metadata.parent ?? 'none'}${this.#layer === undefined ? '' : `, not ${this.#layer.parent ?? 'none'}`}`), identity }
+    if (format !== undefined && format !== formatOf(metadata)) return { ...refuse(`but its format is ${formatOf(metadata)}, not ${format}`), identity }
+    if (this.#layer === undefined && metadata.parent !== undefined) return { ...refuse('but it has a parent'), identity }
     if (!await this.#isEmpty(metadata)) return { ...refuse('and it is not empty'), identity }
     this.#offered = { ...metadata, inode: inodeOf(data) }
     return { ...refuse(''), identity, offered: true }

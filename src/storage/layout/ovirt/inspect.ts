@@ -1,11 +1,11 @@
 import { readdir } from 'node:fs/promises'
+import { uuidPattern } from '../../../api/names.ts'
 import { AppError } from '../../../errors.ts'
 import { entry, look } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isLeased } from '../../lease.ts'
-import { isImageName } from '../../names.ts'
 import { keyOf, namedBy, readAnyRecord, readRecord, recordedImage, type CopyRecord, type Named } from '../../record.ts'
-import { childrenOf, cycleAmong, cycleDetail } from './chain.ts'
+import { childrenOf, cycleAmong, cycleDetail, missingParentDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
 
@@ -21,9 +21,12 @@ export interface FoundImage {
   verdict?: Verdict
 }
 
+/** Whatever else lies among the images, `lost+found` for one, is nothing that vdsm would look at. */
+const isOvirtImage = new RegExp(`^(${removedPrefix})?${uuidPattern.slice(1, -1)}$`)
+
 /** The names of all images that have a directory, sorted. Those that vdsm is removing are among them. */
 export async function imageNames (area: Area): Promise<string[]> {
-  return (await readdir(entry(area.images, '.'))).filter(isImageName).sort()
+  return (await readdir(entry(area.images, '.'))).filter(name => isOvirtImage.test(name)).sort()
 }
 
 /** The volumes that have a record, by image; an empty name stands for the image itself. */
@@ -33,7 +36,7 @@ export async function recordedVolumes (area: Area): Promise<Map<string, string[]
     const recorded = recordedImage(file)
     if (recorded === undefined) continue
     const { image, volume = '' } = namedBy(recorded.image)
-    if (isImageName(image)) byImage.set(image, [...new Set([...byImage.get(image) ?? [], volume])])
+    if (isOvirtImage.test(image)) byImage.set(image, [...new Set([...byImage.get(image) ?? [], volume])])
   }
   return byImage
 }
@@ -138,7 +141,10 @@ async function judgeImage (area: Area, image: string, exists: boolean, volumes: 
   if (image.startsWith(removedPrefix)) return { state: 'illegal', detail: 'vdsm was removing this image and was interrupted, or is at it at this moment.', fixes: clean('Finishes the removal.') }
   if (volumes.length === 0) return { state: 'illegal', detail: `Image ${image} has no volumes: its creation or deletion was interrupted.`, fixes: clean('Removes the empty directory.') }
   const cycle = cycleAmong(volumes.map(({ found }) => ({ volume: found.volume, metadata: found.files.metadata })))
-  return cycle.length === 0 ? undefined : { state: 'illegal', detail: cycleDetail(cycle, image), fixes: [] }
+  if (cycle.length > 0) return { state: 'illegal', detail: cycleDetail(cycle, image), fixes: [] }
+  // of an unfinished copy, the parents are still to come
+  const orphan = volumes.find(({ found: { files: { metadata } }, verdict }) => verdict.state === 'ok' && metadata?.parent !== undefined && !volumes.some(({ found }) => found.volume === metadata.parent))
+  return orphan === undefined ? undefined : { state: 'illegal', detail: missingParentDetail({ volume: orphan.found.volume, metadata: orphan.found.files.metadata }, image), fixes: [] }
 }
 
 /** The open record of a volume, if somebody may still write it. */

@@ -4,7 +4,7 @@ import { closeFd, look, openFile, type Directory } from '../../../system/directo
 import { linkFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import { identityOf, inodeOf, isSameContent } from '../../identity.ts'
-import { keyOf, readRecord } from '../../record.ts'
+import { keyOf, readRecord, type Layer } from '../../record.ts'
 import type { ChainVolume } from '../source-chain.ts'
 import { isEmptyVolume } from './empty.ts'
 import { formatOf, type VolumeMetadata } from './volume-metadata.ts'
@@ -37,6 +37,13 @@ export async function hasBase (target: Place, source: Place, { layer }: ChainVol
   }
   if (metadata.volumeType === 'LEAF') return false
   return !await isEmpty(target, metadata) || await isEmpty(source, origin.metadata)
+}
+
+/** What a volume has that is there otherwise than it has in its chain, in words. */
+export function differenceOf (metadata: VolumeMetadata, { format, parent, capacity }: Layer): string | undefined {
+  if (formatOf(metadata) !== format) return `format is ${formatOf(metadata)}, not ${format}`
+  if (metadata.parent !== parent) return `parent is ${metadata.parent ?? 'none'}, not ${parent ?? 'none'}`
+  return metadata.capacity < capacity ? `capacity is ${metadata.capacity}, not ${capacity}` : undefined
 }
 
 async function lookAt ({ area, image, volume }: Place): Promise<VolumeFiles | undefined> {

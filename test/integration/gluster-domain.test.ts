@@ -41,7 +41,7 @@ t.test('hosts that share a GlusterFS volume', { skip: unlessRoot }, async t => {
   })
 
   t.test('a chain of volumes that a host was copying when it was killed, another one continues', async t => {
-    await ovirtDomains(t, { one, two, domains: domain.domains })
+    await ovirtDomains(t, { one, two })
     one = await domain.start(1)
   })
 

@@ -117,6 +117,7 @@ t.test('a copy of a chain, continued or removed', async t => {
       t.match(one, { image, volume: top })
       t.not((await readMeta(`${file(place, image, top)}.meta`).catch(() => undefined))?.['LEGALITY'], phase === 'finishing' ? 'none' : 'LEGAL')
       await follow('mend', one)
+      await isKept(t)
     } else {
       await follow('clean', one)
       t.equal(await status(image), undefined, 'nothing of the image is left')

@@ -171,6 +171,19 @@ t.test('a template is copied once, as an image of its own, and linked beside eac
   for (const image of [first.image, template]) await forget(image)
 })
 
+t.test('a volume that only says that it is a template\'s makes nothing in the image that it names', async t => {
+  const { template, base, disks: [disk] } = await putTemplate('lying')
+  if (disk === undefined) throw new Error('no disk')
+  await putVolume(otherPath, two, template, uuid('somebody else'), async file => { await makeDisk(file, MiB) })
+  const before = await listing(to(template))
+  t.match(await agent.refused('lying-target', keep(disk.image)), { status: 409, body: { code: 'target-exists', detail: /has other volumes/ } })
+  await rm(from(disk.image, base))
+  await makeDisk(from(disk.image, base), 4 * MiB)
+  t.match(await agent.refused('lying-source', keep(disk.image)), { status: 422, body: { code: 'image-invalid', detail: /no hard link/ } })
+  t.same(await listing(to(template)), before)
+  await forget(template)
+})
+
 t.test('a base that was there is compared, too, if that is asked for', async t => {
   const { template, base, disks: [disk] } = await putTemplate('other')
   if (disk === undefined) throw new Error('no disk')
@@ -236,7 +249,7 @@ t.test('what makes no sense for a chain is refused, with the reason', async t =>
     ['without-a-parent', good.replace(bottom?.volume ?? '', noParent), 'image-invalid']
   ] as const) {
     await writeFile(file, bad)
-    const { body } = await agent.refused(`r-${what}`, keep(image))
+    const { body } = await agent.refused(`r-${what}`, { ...keep(image), source: { domain: one, image, volume: top?.volume } })
     t.equal(body.code, code, `${what}: ${body.detail}`)
   }
   await writeFile(file, good)

@@ -13,7 +13,7 @@ import { share } from './take-source.ts'
 type Report = (progress: Progress) => void
 
 /** Copies one volume, or does what is left to do of it. */
-type RunVolume = (single: Single, report: Report) => Promise<CopyResult>
+export type RunVolume = (single: Single, report: Report) => Promise<CopyResult>
 
 /** Copies the volumes of a chain that is accepted, the base first: each is LEGAL and whole before the next one is begun. */
 export async function runChain (job: CopyJob, { area, image, lower, top, request }: AcceptedChain, { signal, report, run }: { signal: AbortSignal, report: Report, run: RunVolume }): Promise<CopyResult> {

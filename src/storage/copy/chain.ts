@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { AppError } from '../../errors.ts'
 import { openArea, type Area } from '../area.ts'
-import { hasBase } from '../layout/ovirt/kept-chain.ts'
+import { assertTemplate, hasBase } from '../layout/ovirt/kept-chain.ts'
 import { sourceChain, type ChainVolume } from '../layout/source-chain.ts'
 import { takeLease } from '../lease.ts'
 import type { CopyJob, CopyRequest } from '../protocol.ts'
@@ -107,10 +107,12 @@ type DecidedLower = Lower & { decision?: SingleDecision }
 async function decideLower (job: CopyJob, request: CopyRequest, { from, area, volume: found, partOf, isBase }: { from: Area, area: Area, volume: ChainVolume, partOf: PartOf, isBase: boolean }): Promise<DecidedLower> {
   const { volume } = found
   const image = found.image === request.source.image ? request.target.image : found.image
+  const [there, here] = [{ area, image, volume }, { area: from, image: found.image, volume }]
+  if (image !== request.target.image) await assertTemplate(there, here, { image: request.source.image })
   if (isBase) {
     // whoever deletes it needs its lease
     const lease = await takeLease(area.leases, keyOf({ image, volume }), 'shared')
-    if (lease !== undefined && await hasBase({ area, image, volume }, { area: from, image: found.image, volume }, found)) return { image, volume, bytes: 0 }
+    if (lease !== undefined && await hasBase(there, here, found)) return { image, volume, bytes: 0 }
     await lease?.release()
   }
   const decision = await decide({ ...job, request: volumeRequest(request, found, image) }, { layer: found.layer, partOf })

@@ -7,7 +7,7 @@ import { subtract, total } from '../ranges.ts'
 import { keyOf, type CopyRecord } from '../record.ts'
 import { decide, type Accepted, type Decision, type Single } from './accept.ts'
 import { decideChain, chainRequest, type AcceptedChain } from './chain.ts'
-import { runChain } from './chain-run.ts'
+import { runChain, type RunVolume } from './chain-run.ts'
 import { compareImages, confirm } from './compare.ts'
 import { Copier } from './copier.ts'
 import { complete, finish } from './finish.ts'
@@ -72,11 +72,17 @@ export class CopyWorker {
 
   async #runChain (job: CopyJob, chain: AcceptedChain): Promise<CopyResult> {
     const { signal } = this.#canceled
+    const { top } = chain
+    let isTop = false
+    const run: RunVolume = async (single, report) => {
+      isTop = single.how === 'run' && top.how === 'run' && single.accepted.part === top.accepted.part
+      return await this.#runOne(job, single, report)
+    }
     try {
-      return await runChain(job, chain, { signal, report: this.#agent.progress, run: async (single, report) => await this.#runOne(job, single, report) })
+      return await runChain(job, chain, { signal, report: this.#agent.progress, run })
     } catch (error) {
-      // whose turn it was has taken note of it itself
-      if (signal.aborted && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal }))
+      // whose turn it was has taken note of it itself, and only the top's record is that of the chain
+      if (signal.aborted && !isTop && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal }))
       throw error
     }
   }

@@ -5,6 +5,7 @@ import { copySpec, mendSpec, type AgentProcess } from '../../helpers/agent.ts'
 import { compare, identical, makeDisk, MiB, sha256 } from '../../helpers/images.ts'
 import { descendants, until, untilGone } from '../../helpers/processes.ts'
 import type { Cluster } from './cluster.ts'
+import { ovirtPlaces } from './ovirt-domain.ts'
 
 /** The targets of every test here. */
 export const targets = ['copy.raw', 'copy.qcow2'] as const
@@ -19,8 +20,6 @@ const path = `${strictMount}/local`
 /** A domain on a GlusterFS volume, as hosts 1 and 2 see it. */
 export interface SharedDomain {
   start (host: 1 | 2): Promise<AgentProcess>
-  /** What they are configured with. */
-  domains: { one: object[], two: object[] }
   /** Where host 2 has an image, for everybody. */
   file (two: AgentProcess, image: string): string
 }
@@ -47,10 +46,9 @@ export async function shareDomain (cluster: Cluster): Promise<SharedDomain> {
   const lax = { id: 'lax', path: `${laxMount}/lax`, create: true }
   const file: SharedDomain['file'] = (two, image) => two.within(`${path}/${image}`)
   return {
-    domains: { one: [local], two: [local, lax] },
     async start (host) {
       // a window of 2 MiB/s is several of the requests that qemu-img makes: it waits in the middle of it
-      const { http } = await cluster.agent(host, { domains: host === 2 ? [local, lax] : [local], copy: { windowSeconds: 6, parallelWindows: 2 } })
+      const { http } = await cluster.agent(host, { domains: [local, ...host === 2 ? [lax] : [], ...ovirtPlaces], copy: { windowSeconds: 6, parallelWindows: 2 } })
       if (await stat(file(http, 'source.raw')).catch(() => undefined) === undefined) await makeDisk(file(http, 'source.raw'), diskBytes)
       return http
     },

@@ -10,21 +10,22 @@ const mount = '/srv/data'
 const [source, target] = [uuid('gluster source'), uuid('gluster target')]
 const [image, base, top] = [uuid('gluster disk'), uuid('gluster base'), uuid('gluster top')]
 
+/** As an agent is configured with them. */
+export const ovirtPlaces = [source, target].map(id => ({ id, path: join(mount, id), layout: 'ovirt' as const }))
+
 /**
  * Two oVirt domains on a GlusterFS volume: what one host was copying when it was killed, the other one continues, volume by
  * volume; volumes are made and deleted there as on any other file system.
  */
-export async function ovirtDomains (t: Test, { one, two, domains }: { one: AgentProcess, two: AgentProcess, domains: { one: object[], two: object[] } }): Promise<void> {
+export async function ovirtDomains (t: Test, { one, two }: { one: AgentProcess, two: AgentProcess }): Promise<void> {
   const root = two.within(mount)
   for (const id of [source, target]) await makeOvirtDomain(root, id)
   const at = (domain: string, ...names: string[]) => join(root, domain, 'images', ...names)
   const fromPath = join(root, source)
   await putVolume(fromPath, source, image, base, async file => { await makeDisk(file, 8 * MiB, { blockBytes: MiB }) }, { CAP: 8 * MiB, VOLTYPE: 'INTERNAL' })
   await putVolume(fromPath, source, image, top, async file => { await fillQcow2(file, 8 * MiB, { volume: base, format: 'raw' }, [[0, MiB, 1], [2 * MiB, MiB, 0], [5 * MiB, 3 * MiB, 2]]) }, { CAP: 8 * MiB, FORMAT: 'COW', PUUID: base })
-  const ovirt = [source, target].map(id => ({ id, path: join(mount, id), layout: 'ovirt' }))
-  for (const [agent, others] of [[one, domains.one], [two, domains.two]] as const) {
-    await agent.reconfigure({ domains: [...others, ...ovirt] })
-    await until(async () => (await agent.request<{ state: string }>('GET', `/domains/${target}`)).body.state === 'available', 'the domain to be attached')
+  for (const agent of [one, two]) {
+    await until(async () => (await agent.request<{ state: string }>('GET', `/domains/${target}`)).body.state === 'available', 'the domain to be there')
   }
 
   const made = { domain: target, image: uuid('gluster made'), volume: uuid('gluster made volume') }

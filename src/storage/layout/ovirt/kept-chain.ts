@@ -8,7 +8,7 @@ import { keyOf, readRecord, type Layer } from '../../record.ts'
 import type { ChainVolume } from '../source-chain.ts'
 import { isEmptyVolume } from './empty.ts'
 import { formatOf, type VolumeMetadata } from './volume-metadata.ts'
-import { makeImage, readVolume, withImage, writeMetadata, type VolumeFiles } from './volumes.ts'
+import { makeImage, readVolume, readVolumes, withImage, writeMetadata, type VolumeFiles } from './volumes.ts'
 
 interface Place {
   area: Area
@@ -60,6 +60,19 @@ async function isEmpty ({ area, image, volume }: Place, metadata: VolumeMetadata
       await closeFd(fd)
     }
   })
+}
+
+/**
+ * Makes sure that what calls itself a template is one, before anything is made in another image because of that: on the
+ * source, what lies beside the volumes is a hard link of it; on the target, its image is not that of others.
+ */
+export async function assertTemplate (target: Place, source: Place, beside: { image: string }): Promise<void> {
+  const [own, link] = await Promise.all([lookAt(source), lookAt({ ...source, ...beside })])
+  if (own?.data === undefined || link?.data === undefined || inodeOf(own.data) !== inodeOf(link.data)) {
+    throw new AppError('image-invalid', `Volume ${source.volume} of image ${beside.image} in domain ${source.area.id} says that it is one of image ${source.image}, and is no hard link of that.`)
+  }
+  const others = await withImage(target.area, target.image, async directory => (await readVolumes(target.area, target.image, directory)).filter(({ volume }) => volume !== target.volume))
+  if (others.length > 0) throw new AppError('target-exists', `Image ${target.image} in domain ${target.area.id} is to hold the template ${target.volume}, and has other volumes.`)
 }
 
 /**

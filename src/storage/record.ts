@@ -3,14 +3,13 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
-import { type CopyProgress } from '../api/image.ts'
 import { DomainId, ImageName, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, Strict, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
 import { closeFd, hasCode, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { Identity } from './identity.ts'
-import { areRanges, total } from './ranges.ts'
+import { areRanges } from './ranges.ts'
 
 const RangeList = Type.Array(Type.Tuple([Type.Integer({ minimum: 0 }), Type.Integer({ minimum: 0 })]))
 
@@ -259,31 +258,5 @@ export function sourcelessRecord (area: { id: string }, named: Named, phase: 'cr
     ...(taskId !== undefined && { taskId }),
     createdAt: now,
     checkpointAt: now
-  }
-}
-
-/** The record as callers see it. @param lower the records of the volumes below it, if it is the copy of a chain. */
-export function progressOf (record: CopyRecord, lower: readonly CopyRecord[] = []): CopyProgress {
-  const { copyId, source, host, taskId, createdAt, completedAt, canceledAt, verified, epoch, chain } = record
-  const [image] = source?.files ?? []
-  const parts = [...lower, record]
-  const latest = parts.toSorted((a, b) => a.checkpointAt < b.checkpointAt ? 1 : -1)[0] ?? record
-  const { bytesPerSecond } = record.phase === 'done' ? record : latest
-  const bytesTotal = (chain?.volumes ?? []).reduce((sum, { bytes }) => sum + bytes, record.virtualSize)
-  return {
-    copyId,
-    phase: record.phase === 'creating' && lower.length > 0 ? 'copying' : record.phase,
-    ...(source !== undefined && image !== undefined && { source: { domain: source.domain, image: image.image, ...(image.volume !== undefined && { volume: image.volume }) } }),
-    host,
-    ...(taskId !== undefined && { taskId }),
-    bytesTotal,
-    bytesDone: record.phase === 'done' ? bytesTotal : parts.reduce((sum, part) => sum + (part.phase === 'done' ? part.virtualSize : total(part.done)), 0),
-    ...(bytesPerSecond !== undefined && { bytesPerSecond }),
-    createdAt,
-    checkpointAt: latest.checkpointAt,
-    ...(completedAt !== undefined && { completedAt }),
-    ...(canceledAt !== undefined && { canceledAt }),
-    ...(verified !== undefined && { verified }),
-    epoch
   }
 }

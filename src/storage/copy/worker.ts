@@ -104,7 +104,8 @@ export class CopyWorker {
     const report = pulse.report.bind(pulse)
     try {
       const { begun, done } = accepted.record
-      if (begun.length === 0 && done.length === 0) await settleSource(session)
+      // nothing is going to be kept of what may have been read before
+      if (done.length === 0) await settleSource(session)
       const redoneBytes = total(subtract(begun, done))
       if (redoneBytes > 0) this.#agent.measured({ redoneBytes })
       const direct = job.settings.directIo && await takesDirectIo(session.part.fd)

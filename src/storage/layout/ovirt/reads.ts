@@ -2,7 +2,7 @@ import type { BrokenImage, Copy, ImageEntry, ImageState, ImageStatus, Volume } f
 import { AppError } from '../../../errors.ts'
 import type { Area } from '../../area.ts'
 import { patience } from '../../patience.ts'
-import { progressOf } from '../../record.ts'
+import { progressOf } from '../../record-progress.ts'
 import { copyState } from '../copy-state.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { imageNames, inspectImage, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'

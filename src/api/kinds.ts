@@ -20,6 +20,7 @@ export const CopyImage = Strict({
     allocation: Type.Optional(Allocation),
     clusterSize: Type.Optional(ClusterSize)
   }),
+  chain: Type.Optional(Words(['flat', 'keep'], { default: 'flat', description: 'Between domains of the layout `ovirt`: `flat` makes one volume with the whole content; `keep` copies every volume of the chain, the base first, under the same names and with the same parents, each with its own data only. A base that is on the target already (LEGAL, of the same format and capacity, and not a leaf) is not copied again. With `generation`, every volume of the chain is there, empty and of that generation. Bytes are then those of the volumes\' files.' })),
   bandwidth: Type.Optional(Bandwidth),
   verify: Type.Optional(Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' })),
   onExisting: Type.Optional(Words(['refuse', 'replace'], { default: 'refuse', description: 'What to do when the target exists: refuse, or replace it when the copy is complete. Until then the old image stays good.' })),
@@ -107,7 +108,7 @@ export const CopyResult = Strict({
   image: ImageName,
   volume: Volume,
   generation: Type.Optional(Type.Integer({ minimum: 0, maximum: 999, description: 'What GEN of the volume has become.' })),
-  bytesTotal: Bytes('The virtual size of the copy.'),
+  bytesTotal: Bytes('The virtual size of the copy; of a chain that was kept, the length of all the files that it copied.'),
   bytesCopied: Bytes('Bytes of the virtual disk that this run settled: copied, or found to be zero.'),
   bytesMoved: Bytes('Bytes of data that this run read and wrote.'),
   verified: Type.Optional(Type.Boolean()),

@@ -14,6 +14,7 @@ interface CopyOptions extends SubmitOptions {
   sourceFormat?: Format
   allocation?: Allocation
   clusterSize?: ClusterSize
+  chain?: 'flat' | 'keep'
   bandwidth?: number
   verify?: boolean
   onExisting?: 'refuse' | 'replace'
@@ -46,6 +47,7 @@ export function addCopy (program: Command, session: Session): void {
     .addOption(formatOption('--source-format', 'the source'))
     .addOption(allocationOption())
     .addOption(clusterSizeOption())
+    .addOption(new Option('--chain <what>', 'of an oVirt image: one volume with the whole content, or every volume of its chain').choices(['flat', 'keep']))
     .addOption(bandwidthOption())
     .option('--verify', 'compare the copy with its source before it becomes visible')
     .addOption(new Option('--on-existing <what>', 'what to do when the target exists; it stays good until it is replaced').choices(['refuse', 'replace']))
@@ -57,12 +59,13 @@ Examples:
   vdsm-tasks copy local/sample.raw local/copy.qcow2
   vdsm-tasks copy local/sample.raw shared/copy.raw --bandwidth 100M --verify --id nightly-42
   vdsm-tasks copy ./disk.img shared/disk.qcow2 --detach`)
-    .action(async (source: string, target: string, { format, sourceFormat, allocation, clusterSize, bandwidth, verify, onExisting, ignoreSpace, ...task }: CopyOptions) => {
+    .action(async (source: string, target: string, { format, sourceFormat, allocation, clusterSize, chain, bandwidth, verify, onExisting, ignoreSpace, ...task }: CopyOptions) => {
       const [from, to] = await Promise.all([findImage(session, source), findImage(session, target)])
       await submit(session, {
         kind: 'storage.copyImage',
         source: { ...from, ...(sourceFormat !== undefined && { format: sourceFormat }) },
         target: { ...to, ...(format !== undefined && { format }), ...(allocation !== undefined && { allocation }), ...(clusterSize !== undefined && { clusterSize }) },
+        ...(chain !== undefined && { chain }),
         ...(bandwidth !== undefined && { bandwidth }),
         ...(verify !== undefined && { verify }),
         ...(onExisting !== undefined && { onExisting }),

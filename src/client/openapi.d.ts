@@ -559,9 +559,9 @@ export interface components {
              * @example nightly-42
              */
             taskId?: string;
-            /** @description The virtual size. */
+            /** @description The virtual size; of a chain that is kept, the length of all the files that it copies. */
             bytesTotal: number;
-            /** @description Bytes of the virtual disk that are durable on the target. */
+            /** @description How many of them are durable on the target. */
             bytesDone: number;
             /** @description How fast data was moved lately. */
             bytesPerSecond?: number;
@@ -689,6 +689,11 @@ export interface components {
                  */
                 clusterSize?: 512 | 1024 | 2048 | 4096 | 8192 | 16384 | 32768 | 65536 | 131072 | 262144 | 524288 | 1048576 | 2097152;
             };
+            /**
+             * @description Between domains of the layout `ovirt`: `flat` makes one volume with the whole content; `keep` copies every volume of the chain, the base first, under the same names and with the same parents, each with its own data only. A base that is on the target already (LEGAL, of the same format and capacity, and not a leaf) is not copied again. With `generation`, every volume of the chain is there, empty and of that generation. Bytes are then those of the volumes' files. Default: "flat".
+             * @enum {string}
+             */
+            chain?: "flat" | "keep";
             /**
              * @description At most this many bytes per second.
              * @example 104857600
@@ -1509,7 +1514,7 @@ export interface components {
             volume?: string;
             /** @description What GEN of the volume has become. */
             generation?: number;
-            /** @description The virtual size of the copy. */
+            /** @description The virtual size of the copy; of a chain that was kept, the length of all the files that it copied. */
             bytesTotal: number;
             /** @description Bytes of the virtual disk that this run settled: copied, or found to be zero. */
             bytesCopied: number;

@@ -7,6 +7,8 @@ export interface Extent {
   length: number
   zero: boolean
   data: boolean
+  /** Some file of the chain says something of it. */
+  present: boolean
   /** Which file of the chain has it, 0 for the top. */
   depth: number
   /** Where in that file it lies; absent for what is compressed or not stored. */
@@ -18,6 +20,7 @@ const validator = TypeCompiler.Compile(Type.Array(Type.Object({
   length: Type.Integer({ minimum: 0 }),
   zero: Type.Boolean(),
   data: Type.Boolean(),
+  present: Type.Boolean(),
   depth: Type.Integer({ minimum: 0 }),
   offset: Type.Optional(Type.Integer({ minimum: 0 }))
 })))

@@ -1,5 +1,6 @@
 import type { Layout } from '../api/domain.ts'
 import type { Allocation, Format } from '../api/format.ts'
+import type { CopyImage } from '../api/kinds.ts'
 import { uuidPattern } from '../api/names.ts'
 import { AppError } from '../errors.ts'
 import { sourceFormat, targetFormat } from './names.ts'
@@ -56,6 +57,19 @@ export function writableFormat (layout: Layout, address: Writable): Format | und
   const written = targetFormat(image, format)
   if (written === 'raw') refuseClusterSize(image, clusterSize)
   return written
+}
+
+/** Refuses what has no meaning where every volume of a chain is copied as it is. */
+export function checkChain ({ source, target }: CopyImage, from: Layout, to: Layout): void {
+  for (const [layout, { domain }] of [[from, source], [to, target]] as const) {
+    if (layout !== 'ovirt') throw new AppError('not-supported', `The images of domain ${domain} have no chain of volumes to keep: its layout is ${layout}. Leave out "chain".`)
+  }
+  checkAddress(to, target)
+  if (source.domain === target.domain) throw new AppError('not-supported', `A chain keeps the names of its volumes, and domain ${source.domain} has them already. Choose another domain, or leave out "chain".`)
+  for (const key of ['allocation', 'clusterSize'] as const) {
+    if (target[key] !== undefined) throw new AppError('bad-request', `A chain is kept as it is: every volume has its own ${key}. Leave out the target's "${key}", or "chain".`)
+  }
+  if (source.volume !== undefined && target.volume !== undefined && source.volume !== target.volume) throw new AppError('bad-request', `A chain keeps the names of its volumes: its top is ${source.volume}, not ${target.volume}. Leave out the target's "volume".`)
 }
 
 function refuseClusterSize (image: string, clusterSize: number | undefined): void {

@@ -24,6 +24,8 @@ export interface CopyRequest {
   what: 'copy'
   source: ImageAddress
   target: { domain: string, image: string, volume?: string | undefined, generation?: number | undefined, format?: Format | undefined, allocation: Allocation, clusterSize?: number | undefined }
+  /** Keep every volume of the chain as it is, or make one of them. */
+  chain: 'flat' | 'keep'
   verify: boolean
   onExisting: 'refuse' | 'replace'
   /** Begin although it looks as if the target's domain had too little space. */

@@ -3,14 +3,13 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
-import { type CopyProgress } from '../api/image.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, Strict, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
 import { closeFd, hasCode, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { Identity } from './identity.ts'
-import { areRanges, total } from './ranges.ts'
+import { areRanges } from './ranges.ts'
 
 /** Stands in messages, and on terminals: nothing that would steer one. */
 const Line = (maxLength: number) => Type.String({ maxLength, pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$' })
@@ -30,6 +29,31 @@ export const SourceFile = Strict({
   generation: Type.Optional(Generation)
 })
 export type SourceFile = Static<typeof SourceFile>
+
+/** What a volume is in its chain, where its file is copied as it is. */
+export const Layer = Strict({
+  format: Format,
+  /** Bytes of the disk that a guest sees. */
+  capacity: Bytes(''),
+  parent: Type.Optional(VolumeId),
+  volumeType: Words(['LEAF', 'INTERNAL', 'SHARED']),
+  sequence: Type.Integer({ minimum: 0 })
+})
+export type Layer = Static<typeof Layer>
+
+const ChainId = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' })
+
+/** The volumes below the top of a chain that is kept, base first. */
+export const KeptChain = Strict({
+  id: ChainId,
+  /** With the length of each file; 0 of one that was there. */
+  volumes: Type.Array(Strict({ image: ImageName, volume: VolumeId, bytes: Bytes('') }), { maxItems: 200 })
+})
+export type KeptChain = Static<typeof KeptChain>
+
+/** The copy of a chain that the copy of this volume belongs to: that of its top. */
+export const PartOf = Strict({ image: ImageName, volume: VolumeId, id: ChainId })
+export type PartOf = Static<typeof PartOf>
 
 /**
  * The copy record: `.vdsm-tasks/copies/<target>.json` in the target's domain. It is the truth about a copy; every
@@ -56,6 +80,10 @@ export const CopyRecord = Strict({
   /** What a volume that is being made is to say of itself. */
   description: Type.Optional(Type.String({ maxLength: 512 })),
   diskType: Type.Optional(Type.String({ maxLength: 512 })),
+  /** The volume's file is copied as it is: `format` is raw, `virtualSize` the length of the file. */
+  layer: Type.Optional(Layer),
+  chain: Type.Optional(KeptChain),
+  partOf: Type.Optional(PartOf),
   verify: Type.Boolean(),
   /** Absent when an empty image is being created. */
   source: Type.Optional(Strict({
@@ -241,27 +269,5 @@ export function sourcelessRecord (area: { id: string }, named: Named, phase: 'cr
     ...(taskId !== undefined && { taskId }),
     createdAt: now,
     checkpointAt: now
-  }
-}
-
-/** The record as callers see it. */
-export function progressOf (record: CopyRecord): CopyProgress {
-  const { copyId, phase, source, host, taskId, bytesPerSecond, createdAt, checkpointAt, completedAt, canceledAt, verified, epoch } = record
-  const [image] = source?.files ?? []
-  return {
-    copyId,
-    phase,
-    ...(source !== undefined && image !== undefined && { source: { domain: source.domain, image: image.image, ...(image.volume !== undefined && { volume: image.volume }) } }),
-    host,
-    ...(taskId !== undefined && { taskId }),
-    bytesTotal: record.virtualSize,
-    bytesDone: phase === 'done' ? record.virtualSize : total(record.done),
-    ...(bytesPerSecond !== undefined && { bytesPerSecond }),
-    createdAt,
-    checkpointAt,
-    ...(completedAt !== undefined && { completedAt }),
-    ...(canceledAt !== undefined && { canceledAt }),
-    ...(verified !== undefined && { verified }),
-    epoch
   }
 }

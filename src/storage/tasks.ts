@@ -3,7 +3,7 @@ import type { ImageState, ImageStatus } from '../api/image.ts'
 import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import { AppError } from '../errors.ts'
-import { checkAddress, readableFormat, writableFormat } from './addresses.ts'
+import { checkAddress, checkChain, readableFormat, writableFormat } from './addresses.ts'
 import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
 import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host } from './protocol.ts'
@@ -133,11 +133,13 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       cancelable: true,
       tunable: true,
       queue: 'copy',
-      check: ({ source, target, onExisting }) => {
+      check: spec => {
+        const { source, target, onExisting } = spec
         if (name(source) === name(target)) throw new AppError('same-image', `Source and target are both ${name(source)}. Choose another target.`)
         readableFormat(domains.layoutOf(source.domain), source)
         const layout = domains.layoutOf(target.domain)
-        writableFormat(layout, target)
+        if (spec.chain === 'keep') checkChain(spec, domains.layoutOf(source.domain), layout)
+        else writableFormat(layout, target)
         if (layout === 'ovirt' && onExisting === 'replace') throw new AppError('not-supported', 'A volume is not replaced. Create another one, or delete it first.')
       },
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
@@ -273,11 +275,12 @@ function writtenFormat (domains: Domains, spec: CreateImage): Format {
 
 const wordsOf = (image: string, volume: string | undefined) => volume === undefined ? image : `${image}/${volume}`
 
-function copyRequest (domains: Domains, { source, target, verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {
+function copyRequest (domains: Domains, { source, target, chain = 'flat', verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {
   return {
     what: 'copy',
     source: { ...source, format: readableFormat(domains.layoutOf(source.domain), source) },
-    target: { ...target, format: writableFormat(domains.layoutOf(target.domain), target), allocation: target.allocation ?? 'sparse' },
+    target: { ...target, format: chain === 'keep' ? target.format : writableFormat(domains.layoutOf(target.domain), target), allocation: target.allocation ?? 'sparse' },
+    chain,
     verify: verify ?? false,
     onExisting: onExisting ?? 'refuse',
     ignoreSpace: ignoreSpace ?? false

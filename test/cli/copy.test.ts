@@ -27,7 +27,7 @@ t.test('a copy in a pipe: plain lines, the result on standard output, then the s
 
 t.test('every option goes into the command', async t => {
   const { address } = await startAgent(t, await makeDirectory(t))
-  const options = ['--format', 'qcow2', '--cluster-size', '1M', '--ignore-space', '--source-format', 'raw', '--allocation', 'sparse', '--bandwidth', '100M', '--on-existing', 'replace', '--verify', '--detach', '--id', 'd', '--url', address]
+  const options = ['--chain', 'flat', '--format', 'qcow2', '--cluster-size', '1M', '--ignore-space', '--source-format', 'raw', '--allocation', 'sparse', '--bandwidth', '100M', '--on-existing', 'replace', '--verify', '--detach', '--id', 'd', '--url', address]
   const detached = await runCommand(t, ['copy', 'local/sample.raw', 'local/target', ...options])
   t.match(detached, { status: 0, stdout: `d  running; to follow it: vdsm-tasks --url ${address} wait d\n`, stderr: '' })
   const task = JSON.parse((await runCommand(t, ['task', 'd', '--json', '--url', address])).stdout)
@@ -35,6 +35,7 @@ t.test('every option goes into the command', async t => {
     kind: 'storage.copyImage',
     source: { domain: 'local', image: 'sample.raw', format: 'raw' },
     target: { domain: 'local', image: 'target', format: 'qcow2', allocation: 'sparse', clusterSize: 1048576 },
+    chain: 'flat',
     bandwidth: 104857600,
     verify: true,
     onExisting: 'replace',

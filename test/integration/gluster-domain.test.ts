@@ -2,6 +2,7 @@ import t from 'tap'
 import type { DomainStatus } from '../../src/api/domain.ts'
 import { startCluster } from '../gluster/cluster/cluster.ts'
 import { cutOff, diskBytes, interrupted, isCopied, shareDomain, targets } from '../gluster/cluster/domain.ts'
+import { ovirtDomains } from '../gluster/cluster/ovirt-domain.ts'
 import { copySpec, mendSpec, stalled } from '../helpers/agent.ts'
 import { MiB } from '../helpers/images.ts'
 import { unlessRoot } from '../helpers/mount-space.ts'
@@ -37,6 +38,11 @@ t.test('hosts that share a GlusterFS volume', { skip: unlessRoot }, async t => {
     }
     one = await domain.start(1)
     for (const image of targets) t.match((await one.image('local', image)).body, { state: 'ok', copy: { host: { id: 'host2' }, phase: 'done' } })
+  })
+
+  t.test('a chain of volumes that a host was copying when it was killed, another one continues', async t => {
+    await ovirtDomains(t, { one, two })
+    one = await domain.start(1)
   })
 
   t.test('a host that was cut off and stood still writes nothing more when it comes back', async t => {

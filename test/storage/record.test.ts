@@ -2,7 +2,7 @@ import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { imageNamePattern } from '../../src/api/names.ts'
-import { parseRecord, progressOf, readRecord, recordedKeys, removeRecord, writeRecord, type CopyRecord } from '../../src/storage/record.ts'
+import { parseRecord, readRecord, recordedKeys, removeRecord, writeRecord, type CopyRecord } from '../../src/storage/record.ts'
 import { closeFd, openDirectory } from '../../src/system/directory.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { recordOf } from '../helpers/records.ts'
@@ -121,10 +121,4 @@ t.test('file names in copies/ tell their image', async t => {
     t.same(await recordedKeys({ id: 'local', copies }), keys, files.join(' '))
     await closeFd(copies.fd)
   }
-})
-
-t.test('callers see the virtual size as done once the copy is', async t => {
-  t.match(progressOf(recordOf()), { bytesTotal: 4096, bytesDone: 1024, source: { domain: 'local', image: 'source.raw' }, taskId: 'nightly', epoch: 1 })
-  t.match(progressOf(recordOf({ phase: 'done', done: [], begun: [] })), { bytesDone: 4096 })
-  t.same(Object.entries(progressOf(recordOf())).filter(([, value]) => value === undefined), [], 'what is not known is absent')
 })

@@ -5,8 +5,9 @@ import { copyTarget, type CopyTarget } from '../layout/copy-target.ts'
 import { takeImageLease, type ImageLease } from '../image-lease.ts'
 import { outlastOthers } from '../patience.ts'
 import type { CopyJob, CopyPreview, CopyRequest } from '../protocol.ts'
-import { keyOf, readRecord, wordsOf, type CopyRecord, type Named } from '../record.ts'
+import { keyOf, readRecord, wordsOf, type CopyRecord, type KeptChain, type Layer, type Named, type PartOf } from '../record.ts'
 import { begin } from './begin.ts'
+import type { AcceptedChain } from './chain.ts'
 import type { Part } from './part.ts'
 import { resume } from './resume.ts'
 import { sourceChanges, type Source } from './source.ts'
@@ -26,43 +27,65 @@ export interface Accepted {
 
 /** What the accept step has led to: a copy to be run, one whose last steps are to be done, or one that is complete. */
 export type Acceptance =
+  | Single
+  | { how: 'chain', chain: AcceptedChain }
+
+/** What the accept step of one copy has led to. A finished copy whose source was touched since is to be compared with it. */
+export type Single =
   | { how: 'run', accepted: Accepted }
   | { how: 'finish', area: Area, target: CopyTarget, lease: ImageLease, record: CopyRecord }
-  | { how: 'done', record: CopyRecord }
+  | { how: 'done', lease: ImageLease, record: CopyRecord, toCompare?: Source }
 
 /** Everything was looked at and nothing stands against the copy. Nothing was changed so far. */
-export interface Decision {
+export interface Decision<A = Acceptance> {
   preview: CopyPreview
   /** Makes it durable. */
-  proceed: () => Promise<Acceptance>
+  proceed: () => Promise<A>
+}
+
+/** The decision about one copy. */
+export interface SingleDecision extends Decision<Single> {
+  /** Makes only the record, before the copies that belong to this one are accepted. Absent where there is one. */
+  announce?: () => Promise<void>
+  /** Takes back what was announced or accepted, if it was begun by that. */
+  undo?: () => Promise<void>
+}
+
+/** How a copy of a volume is part of that of a chain. What is said of the chain may come to be known until it is accepted. */
+export interface Membership {
+  layer: Layer
+  chain?: KeptChain
+  partOf?: PartOf
 }
 
 /**
  * The first half of the accept step: takes the leases and looks at everything under them. Throws the refusal. The
  * second half, `proceed`, makes target and record durable.
  */
-export async function decide (job: CopyJob): Promise<Decision> {
+export async function decide (job: CopyJob, membership?: Membership): Promise<SingleDecision> {
   const { request } = job
   const named = request.what === 'copy' ? request.target : request
   const area = await openArea(placeOf(job, named.domain))
-  const target = copyTarget(area, named)
+  const target = copyTarget(area, named, membership?.layer)
   const lease = await takeTarget(area, named)
   // whoever held the lease before may have written a moment ago
   await outlastOthers(area, lease)
   const record = await readRecord(area.copies, area.id, keyOf(named))
 
-  if (request.what === 'mend') return await resume(job, { area, target, lease }, await mendable(area, named, target, record))
-  if (record !== undefined && record.phase !== 'done' && record.source !== undefined) return await resume(job, { area, target, lease }, continuable(area, request, record))
+  if (request.what === 'mend') return await resume(job, { area, target, lease, membership }, await mendable(area, named, target, record))
+  if (record !== undefined && record.phase !== 'done' && record.source !== undefined) return await resume(job, { area, target, lease, membership }, continuable(area, request, record))
   const existing = await target.find(request.target)
   if (existing === undefined) {
     if (record?.phase === 'deleting') throw unfinishedDelete(area, named)
-    return await begin(job, request, { area, target, lease, record })
+    return await begin(job, request, { area, target, lease, record, membership })
   }
   const { identity: found } = existing
-  const differing = record?.phase === 'done' && found !== undefined ? await doneDifferences(job, request, record, found) : undefined
-  if (record !== undefined && differing?.length === 0) return { preview: { outcome: 'already-done', bytesTotal: record.virtualSize }, proceed: async () => ({ how: 'done', record }) }
-  if (existing.offered) return await begin(job, request, { area, target, lease, record })
-  if (existing.replaceable && request.onExisting === 'replace' && found !== undefined) return await begin(job, request, { area, target, lease, record, replaces: found })
+  const { differing, toCompare } = record?.phase === 'done' && found !== undefined ? await doneDifferences(job, request, record, found, membership?.partOf !== undefined) : {}
+  if (record !== undefined && differing?.length === 0) {
+    return { preview: { outcome: 'already-done', bytesTotal: record.virtualSize }, proceed: async () => ({ how: 'done', lease, record, ...(toCompare !== undefined && { toCompare }) }) }
+  }
+  if (existing.offered) return await begin(job, request, { area, target, lease, record, membership })
+  if (existing.replaceable && request.onExisting === 'replace' && found !== undefined) return await begin(job, request, { area, target, lease, record, membership, replaces: found })
   throw record !== undefined && differing !== undefined && request.target.generation === undefined ? targetExists(area, record, differing, 'a complete copy') : existing.refusal
 }
 
@@ -98,31 +121,36 @@ function continuable (area: Area, request: CopyRequest, record: CopyRecord): Cop
   return { ...record, verify: request.verify }
 }
 
-/** A finished copy is confirmed only for the same command on the same, unchanged source, and an untouched target. */
-async function doneDifferences (job: CopyJob, request: CopyRequest, record: CopyRecord, found: Identity): Promise<string[]> {
-  const differing = requestDifferences(request, record)
+/**
+ * A finished copy is confirmed only for the same command on the same, unchanged source, and an untouched target.
+ * Returns the source, too, if that can only be told by a comparison.
+ *
+ * @param isMember it is of a volume of a chain: a command for that may ask for a comparison that the one before did not.
+ */
+async function doneDifferences (job: CopyJob, request: CopyRequest, record: CopyRecord, found: Identity, isMember: boolean): Promise<{ differing: string[], toCompare?: Source }> {
+  const differing = requestDifferences(isMember ? { ...request, verify: record.verify } : request, record)
   if (record.target === undefined || !isSameContent(record.target, found)) differing.push('the target was written after the copy')
-  if (differing.length === 0) differing.push(...await sourceDifferences(job, request, record))
-  return differing
-}
-
-async function sourceDifferences (job: CopyJob, request: CopyRequest, record: CopyRecord): Promise<string[]> {
+  if (differing.length > 0) return { differing }
   try {
-    return await sourceChanges(await takeSource(job, request.source), record.source?.files ?? [])
+    const source = await takeSource(job, request.source, { alone: record.layer !== undefined })
+    const { changed, touched } = await sourceChanges(source, record.source?.files ?? [])
+    const isOpen = touched.length > 0 || (request.verify && record.verified !== true)
+    return { differing: changed, ...(isOpen && { toCompare: source }) }
   } catch (error) {
-    if (error instanceof AppError && error.code === 'image-not-found') return ['the source is gone']
+    if (error instanceof AppError && error.code === 'image-not-found') return { differing: ['the source is gone'] }
     throw error
   }
 }
 
-function requestDifferences ({ source, target, verify }: CopyRequest, record: CopyRecord): string[] {
+function requestDifferences ({ source, target, chain, verify }: CopyRequest, record: CopyRecord): string[] {
   const [top] = record.source?.files ?? []
   return [
     ...(record.source?.domain === source.domain && top?.image === source.image && (source.volume === undefined || top.volume === source.volume) ? [] : ['source']),
     ...(source.format === undefined || top?.format === source.format ? [] : ['source format']),
+    ...((record.layer === undefined ? 'flat' : 'keep') === chain ? [] : ['chain']),
     ...(target.format === undefined || record.format === target.format ? [] : ['format']),
     ...((record.given === true ? record.generation : undefined) === target.generation ? [] : ['generation']),
-    ...(record.given === true || record.allocation === target.allocation ? [] : ['allocation']),
+    ...(record.given === true || record.layer !== undefined || record.allocation === target.allocation ? [] : ['allocation']),
     ...(record.clusterSize === target.clusterSize ? [] : ['cluster size']),
     ...(record.verify === verify ? [] : ['verify'])
   ]

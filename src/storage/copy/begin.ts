@@ -7,7 +7,7 @@ import { assertUnused } from '../in-use.ts'
 import type { CopyTarget, TargetPlan } from '../layout/copy-target.ts'
 import type { CopyJob, CopyRequest } from '../protocol.ts'
 import { keyOf, removeRecord, wordsOf, writeRecord, type CopyRecord } from '../record.ts'
-import type { Decision } from './accept.ts'
+import type { Membership, SingleDecision } from './accept.ts'
 import { clonePart, createPart, reopenPart, type Part } from './part.ts'
 import { probeSource, recordedFiles, type Source } from './source.ts'
 import { freeSpace, spaceFor } from './space.ts'
@@ -23,6 +23,7 @@ interface Target {
   target: CopyTarget
   /** The image that is to be replaced. It stays good until the copy is complete. */
   replaces?: Identity
+  membership?: Membership | undefined
 }
 
 interface Made {
@@ -32,9 +33,9 @@ interface Made {
 }
 
 /** Begins a new copy, if nothing stands against it. */
-export async function begin (job: CopyJob, request: CopyRequest, { area, target: place, lease, record, replaces }: Target): Promise<Decision> {
+export async function begin (job: CopyJob, request: CopyRequest, { area, target: place, lease, record, replaces, membership }: Target): Promise<SingleDecision> {
   const { target } = request
-  const source = await takeSource(job, request.source)
+  const source = await takeSource(job, request.source, { alone: membership !== undefined })
   await probeSource(source)
   if (replaces !== undefined) await assertUnused(area.root, target.image, target.image, 'It was not replaced.')
   const plan = place.plan(source, target)
@@ -47,7 +48,7 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
   // a clone takes none; whether the file system can make one shows when it is tried
   if (isShort && !mayClone) throw noSpace()
   const now = new Date().toISOString()
-  const creating: CopyRecord = {
+  const fresh: CopyRecord = {
     version: 1,
     copyId: randomUUID(),
     phase: 'creating',
@@ -62,7 +63,7 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
     ...(job.bandwidth !== null && { bandwidth: job.bandwidth }),
     windowBytes: 0,
     done: [],
-    begun: [],
+    begun: plan.begun ?? [],
     bytesMoved: 0,
     epoch: 1,
     host: job.host,
@@ -70,25 +71,30 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
     createdAt: now,
     checkpointAt: now
   }
+  const creating = (): CopyRecord => ({ ...fresh, ...(membership?.chain !== undefined && { chain: membership.chain }), ...(membership?.partOf !== undefined && { partOf: membership.partOf }) })
+  let begun: CopyRecord | undefined
   return {
     preview: { outcome: replaces === undefined ? 'copy' : 'replace', bytesTotal: virtualSize, bytesNeeded, bytesFree },
+    announce: async () => {
+      begun = creating()
+      await writeRecord(area.copies, begun)
+    },
+    undo: async () => {
+      if (begun === undefined) return
+      await place.retract(begun)
+      await removeRecord(area.copies, keyOf(begun))
+    },
     proceed: async () => {
       // an interrupted createImage or deleteImage of the same name: the new command is for the whole image
       if (record !== undefined && record.phase !== 'done') await place.discard(record)
-      return {
-        how: 'run',
-        accepted: {
-          area,
-          target: place,
-          lease,
-          source,
-          ...await make({ area, target: place, lease }, creating, async () => {
-            const cloned = mayClone ? await clone(area, creating, source) : undefined
-            if (cloned === undefined && isShort) throw noSpace()
-            return cloned
-          })
-        }
-      }
+      begun = creating()
+      const made = await make({ area, target: place, lease }, begun, async () => {
+        const cloned = mayClone ? await clone(area, creating(), source) : undefined
+        if (cloned === undefined && isShort) throw noSpace()
+        return cloned
+      })
+      begun = made.record
+      return { how: 'run', accepted: { area, target: place, lease, source, ...made } }
     }
   }
 }

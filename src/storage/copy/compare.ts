@@ -4,8 +4,9 @@ import { compareCommand, parseDifference, parsePercentage } from '../../qemu/com
 import type { NodeFile } from '../../qemu/node.ts'
 import { run } from '../../system/run.ts'
 import type { CopyAgentFunctions, VerifyJob } from '../protocol.ts'
+import { wordsOf, type CopyRecord } from '../record.ts'
 import { Pulse } from './pulse.ts'
-import { probeSource, sourceFds, sourceNodes } from './source.ts'
+import { probeSource, sourceFds, sourceNodes, type Source } from './source.ts'
 import { takeSource } from './take-source.ts'
 
 type Chain = readonly [NodeFile, ...NodeFile[]]
@@ -58,4 +59,15 @@ export async function compareImages (job: VerifyJob, signal: AbortSignal, { acce
   } finally {
     pulse.stop()
   }
+}
+
+/**
+ * Makes sure that a complete copy is still that of its source, of which only a comparison can tell whether it has changed.
+ * Throws `target-exists`. The copy's lease is held.
+ */
+export async function confirm (job: Pick<VerifyJob, 'places'>, record: CopyRecord, source: Source, signal: AbortSignal, report: CopyAgentFunctions['progress']): Promise<void> {
+  const { domain, image, volume, layer, format } = record
+  const target = await takeSource(job, { domain, image, volume, ...(layer === undefined && { format }) }, { alone: layer !== undefined, held: true })
+  const { identical } = await compare(sourceNodes(target, 3), sourceNodes(source, 3 + target.files.length), [...sourceFds(target), ...sourceFds(source)], { signal, bytesTotal: record.virtualSize, report })
+  if (!identical) throw new AppError('target-exists', `${wordsOf(record)} in domain ${domain} is a complete copy of another state of the source. Delete it first, or choose another name.`, { members: { differs: ['the content'] } })
 }

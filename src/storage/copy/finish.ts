@@ -1,6 +1,6 @@
 import { AppError } from '../../errors.ts'
 import type { Progress } from '../../api/task.ts'
-import { truncateFd } from '../../system/directory.ts'
+import { statFd, truncateFd } from '../../system/directory.ts'
 import { syncData } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
 import type { CopyTarget } from '../layout/copy-target.ts'
@@ -20,13 +20,10 @@ export async function finish (session: Session, report: (progress: Progress) => 
   await session.assertOwnership()
   if (format === 'raw') await truncateFd(part.fd, virtualSize)
   await syncData(part.fd)
-  await assertUnchanged(session)
-  const verified = session.record.verify
-  if (verified) {
-    await verify(session, report)
-    // what was compared must be what is recorded
-    await assertUnchanged(session)
-  }
+  const touched = await assertUnchanged(session)
+  const verified = session.record.verify || touched.length > 0
+  if (verified) await prove(session, touched, report)
+  await target.assertWhole?.(session.record, part.fd)
   signal.throwIfAborted()
   await session.checkpoint(() => ({ phase: 'finishing', ...(verified && { verified: true }) }))
   const refusal = await target.giveName(session.record)
@@ -50,14 +47,30 @@ export async function complete (area: Area, target: CopyTarget, record: CopyReco
   return done
 }
 
-async function assertUnchanged ({ record, source }: Session): Promise<void> {
-  const changes = await sourceChanges(source, record.source?.files ?? [])
-  if (changes.length > 0) {
-    throw new AppError('source-changed', `The source of ${record.image} was changed during the copy (${changes.join(', ')}): the copy is of no use. Delete it and copy again.`, { members: { differs: changes } })
+/** Throws `source-changed`. Returns in words what may be a change: only a comparison can tell. */
+async function assertUnchanged ({ record, source }: Session): Promise<string[]> {
+  const { changed, touched } = await sourceChanges(source, record.source?.files ?? [])
+  if (changed.length > 0) {
+    throw new AppError('source-changed', `The source of ${record.image} was changed during the copy (${changed.join(', ')}): the copy is of no use. Delete it and copy again.`, { members: { differs: changed } })
+  }
+  return touched
+}
+
+/** Compares the copy with its source, until the source has stood still for the time of a comparison. */
+async function prove (session: Session, touched: readonly string[], report: (progress: Progress) => void): Promise<void> {
+  const { source } = session
+  for (;;) {
+    const before = await Promise.all(source.files.map(async ({ fd }) => await statFd(fd)))
+    await verify(session, touched, report)
+    // what was compared must be what is recorded
+    await assertUnchanged(session)
+    const after = await Promise.all(source.files.map(async ({ fd }) => await statFd(fd)))
+    // a template that images are made from all the time never stands still: what has another number of links was linked
+    if (before.every(({ ctimeNs, nlink }, index) => after[index]?.ctimeNs === ctimeNs || after[index]?.nlink !== nlink)) return
   }
 }
 
-async function verify (session: Session, report: (progress: Progress) => void): Promise<void> {
+async function verify (session: Session, touched: readonly string[], report: (progress: Progress) => void): Promise<void> {
   const { source, part, record, signal } = session
   const { identical } = await compare([{ fd: 3, format: record.format }], sourceNodes(source, 4), [part.fd, ...sourceFds(source)], {
     signal, bytesTotal: record.virtualSize, report
@@ -65,5 +78,6 @@ async function verify (session: Session, report: (progress: Progress) => void): 
   if (identical) return
   // nothing that was copied can be trusted now, neither as done nor as zero
   await session.checkpoint(() => ({ done: [], begun: [[0, record.virtualSize]], bytesMoved: 0 }))
+  if (touched.length > 0) throw new AppError('source-changed', `The source of ${record.image} was changed during the copy (${touched.join(', ')}), and the copy differs from it. It is not to be used; mendImage copies it anew, deleteImage removes it.`, { members: { differs: touched } })
   throw new AppError('verification-failed', `The copy ${record.image} differs from its source although the source did not change. It stays invisible; mendImage copies it anew, deleteImage removes it.`)
 }

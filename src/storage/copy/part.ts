@@ -24,6 +24,8 @@ export interface PartShape {
   allocation: Allocation
   virtualSize: number
   clusterSize?: number
+  given?: true
+  layer?: { format: Format }
 }
 
 const qcow2ClusterBytes = 65536
@@ -86,7 +88,7 @@ export async function reopenPart (area: Area, file: { directory: Directory, name
   const stats = await statFd(fd)
   await lockPart(area, fd, shape.copyId)
   if (inodeOf(stats) === inode) await forgetCached(fd)
-  const sound = inodeOf(stats) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape.virtualSize) : await isSoundQcow2(fd, Number(stats.size), shape))
+  const sound = inodeOf(stats) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape) : await isSoundQcow2(fd, Number(stats.size), shape))
   // a run before this one may have come to the end step
   if (sound && shape.format === 'raw') await truncateFd(fd, wholeSectors(shape.virtualSize))
   if (sound) return { fd, inode: inodeOf(stats) }
@@ -111,8 +113,9 @@ function wholeSectors (bytes: number): number {
   return Math.ceil(bytes / sectorBytes) * sectorBytes
 }
 
-function fitsRaw (size: number, virtualSize: number): boolean {
-  return size >= virtualSize && size <= wholeSectors(virtualSize)
+/** The volume that an empty qcow2 file was there for may be longer than what is copied into it: the end step cuts it, too. */
+function fitsRaw (size: number, { virtualSize, given, layer }: PartShape): boolean {
+  return size >= virtualSize && (size <= wholeSectors(virtualSize) || (given === true && layer?.format === 'qcow2'))
 }
 
 /**

@@ -7,7 +7,7 @@ import type { ImageLease } from '../image-lease.ts'
 import type { CopyJob } from '../protocol.ts'
 import { total } from '../ranges.ts'
 import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
-import type { Acceptance, Decision } from './accept.ts'
+import type { Membership, Single, SingleDecision } from './accept.ts'
 import { createPart, reopenPart } from './part.ts'
 import { probeSource, sourceChanges, type Source } from './source.ts'
 import { takeSource } from './take-source.ts'
@@ -17,30 +17,35 @@ interface Held {
   area: Area
   target: CopyTarget
   lease: ImageLease
+  membership: Membership | undefined
 }
 
 /**
  * Continues a copy: from what is done of it when the part is there, from the start when it is not. It writes to
  * nothing but the part that the record names, and never when a file that it may not replace has the image's name.
  */
-export async function resume (job: CopyJob, held: Held, record: CopyRecord): Promise<Decision> {
-  const { area, target, lease } = held
+export async function resume (job: CopyJob, held: Held, before: CopyRecord): Promise<SingleDecision> {
+  const { area, target, lease, membership } = held
+  // another command for the chain has another copy of it: from now on, this one is part of that
+  const record = membership?.partOf === undefined ? before : { ...before, partOf: membership.partOf }
   const [top] = record.source?.files ?? []
   if (record.source === undefined || top === undefined) throw new AppError('copy-not-found', `Image ${record.image} in domain ${area.id} was being created, not copied. Send createImage again, or deleteImage.`)
   const preview = { bytesTotal: record.virtualSize, bytesDone: total(record.done) }
   if (await target.standing(record) === 'ended') {
     return { preview: { outcome: 'finish', ...preview }, proceed: async () => ({ how: 'finish', area, target, lease, record: await takeOver(job, area, record, {}) }) }
   }
-  const source = await takeSource(job, { domain: record.source.domain, image: top.image, volume: top.volume, format: top.format })
-  const changes = await sourceChanges(source, record.source.files)
-  if (changes.length > 0) {
-    throw new AppError('source-changed', `The source ${top.image} has changed since the copy began (${changes.join(', ')}): what is done of ${record.image} is of no use. Delete it and copy again.`, { members: { differs: changes } })
+  const address = { domain: record.source.domain, image: top.image, volume: top.volume }
+  const source = record.layer === undefined ? await takeSource(job, { ...address, format: top.format }) : await takeSource(job, address, { alone: true })
+  // what is only touched is compared at the end
+  const { changed } = await sourceChanges(source, record.source.files)
+  if (changed.length > 0) {
+    throw new AppError('source-changed', `The source ${top.image} has changed since the copy began (${changed.join(', ')}): what is done of ${record.image} is of no use. Delete it and copy again.`, { members: { differs: changed } })
   }
   await probeSource(source)
   return { preview: { outcome: 'continue', ...preview }, proceed: async () => await proceed(job, held, record, source) }
 }
 
-async function proceed (job: CopyJob, { area, target, lease }: Held, record: CopyRecord, source: Source): Promise<Acceptance> {
+async function proceed (job: CopyJob, { area, target, lease }: Held, record: CopyRecord, source: Source): Promise<Single> {
   // what a run before found out about its own end says nothing about the end of this one
   const { verified: _, ...unverified } = record
   const isToBeTaken = record.phase === 'creating' && record.given === true

@@ -11,7 +11,7 @@ import { hasCode, openFile, readBytes, statFd } from '../../system/directory.ts'
 import { run } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { differences, identityOf } from '../identity.ts'
-import type { Backing, ChainFile, SourceChain } from '../layout/source-chain.ts'
+import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/source-chain.ts'
 import { patience } from '../patience.ts'
 import { wordsOf, type SourceFile } from '../record.ts'
 
@@ -32,6 +32,8 @@ export interface Source {
   /** What its layout says of it, which a copy of it should say, too. */
   description?: string
   diskType?: string
+  /** Only the top's own file is read, as raw: what the copy of it by itself has to say. */
+  volume?: ChainVolume
   /** What the layout says otherwise by now than when the source was opened. */
   changes (): Promise<string[]>
 }
@@ -85,6 +87,35 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     snapshots,
     ...(description !== undefined && { description }),
     ...(diskType !== undefined && { diskType }),
+    changes: async () => await chain.changes()
+  }
+}
+
+/**
+ * Opens the top of a chain alone, as raw: its file is copied as it is, with its own data, the name of its parent, and
+ * whatever else qcow2 keeps there. It is looked at as closely as one that is read with its parents.
+ */
+export async function openVolume (area: Area, chain: SourceChain): Promise<Source> {
+  const { top, description, diskType } = chain
+  const [volume] = chain.volumes?.() ?? []
+  if (volume === undefined) throw new AppError('not-supported', `Images of domain ${area.id} have no volumes: there is no chain to keep.`)
+  const words = wordsOf(top)
+  const fd = await open(area, top, undefined)
+  const stats = await statFd(fd)
+  const fileBytes = Number(stats.size)
+  const { size, backing } = top.format === 'raw' ? { size: fileBytes, backing: undefined } : await describeQcow2(fd, fileBytes, words)
+  const parent = chain.below(top, backing)
+  // whoever opens the copy goes by what stands in it
+  if (parent !== undefined && backing?.format !== undefined && backing.format !== parent.format) throw invalid(words, `it calls its parent ${backing.format}, and the metadata of that say ${parent.format}`)
+  const { generation } = top
+  return {
+    files: [{ image: top.image, ...(top.volume !== undefined && { volume: top.volume }), format: 'raw', ...(generation !== undefined && { generation }), identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / 512) * 512 }],
+    virtualSize: fileBytes,
+    dataBytes: Number(stats.blocks) * 512,
+    snapshots: 0,
+    ...(description !== undefined && { description }),
+    ...(diskType !== undefined && { diskType }),
+    volume: { ...volume, layer: { ...volume.layer, capacity: size } },
     changes: async () => await chain.changes()
   }
 }
@@ -144,16 +175,28 @@ function refusal (image: string, stderr: string): AppError {
   return new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
 }
 
-/** What of the source is no longer as it was when its identity was taken; empty if nothing. */
-export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, recorded: readonly SourceFile[]): Promise<string[]> {
-  if (recorded.length !== source.files.length) return ['the backing files']
-  const changes = await Promise.all(source.files.map(async ({ fd, image, volume, format, generation }, index) => {
+/** What of a source is no longer as it was, in words. */
+export interface SourceChanges {
+  changed: string[]
+  /**
+   * Of these files nothing is different but the time of their last change. A hard link does that, of which a template gets
+   * one with every image that is made from it; so do other owners and modes; and so does who writes and sets the time of
+   * modification back. Only a comparison of the content can tell.
+   */
+  touched: string[]
+}
+
+/** What of the source is no longer as it was when its identity was taken. */
+export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, recorded: readonly SourceFile[]): Promise<SourceChanges> {
+  if (recorded.length !== source.files.length) return { changed: ['the backing files'], touched: [] }
+  const changes = await Promise.all(source.files.map(async ({ fd, image, volume, format, generation }, index): Promise<SourceChanges> => {
     const was = recorded[index]
-    if (was === undefined || was.image !== image || was.volume !== volume || was.format !== format) return [`the name or format of ${image}`]
-    const name = volume ?? image
-    return [...differences(was.identity, identityOf(await statFd(fd))), ...was.generation === generation ? [] : ['generation']].map(what => `${what} of ${name}`)
+    if (was === undefined || was.image !== image || was.volume !== volume || was.format !== format) return { changed: [`the name or format of ${image}`], touched: [] }
+    const different = [...differences(was.identity, identityOf(await statFd(fd))), ...was.generation === generation ? [] : ['generation']]
+    const words = different.map(what => `${what} of ${volume ?? image}`)
+    return different.every(what => what === 'changed') ? { changed: [], touched: words } : { changed: words, touched: [] }
   }))
-  return [...changes.flat(), ...await source.changes()]
+  return { changed: [...changes.flatMap(({ changed }) => changed), ...await source.changes()], touched: changes.flatMap(({ touched }) => touched) }
 }
 
 /** The source's files as the record keeps them. */

@@ -5,16 +5,21 @@ import { sourceChain } from '../layout/source-chain.ts'
 import { takeImageLease } from '../image-lease.ts'
 import type { ImageAddress } from '../protocol.ts'
 import { wordsOf, type Named } from '../record.ts'
-import { openSource, type Source } from './source.ts'
+import { openSource, openVolume, type Source } from './source.ts'
 
 interface Places { places: readonly DomainPlace[] }
 
-/** Opens the source and its backing files under shared leases, so that nobody deletes or overwrites any of them meanwhile. */
-export async function takeSource (job: Places, address: ImageAddress): Promise<Source> {
+/**
+ * Opens the source and its backing files under shared leases, so that nobody deletes or overwrites any of them meanwhile.
+ *
+ * @param alone only its own file, to be copied as it is.
+ * @param held its lease is this process's already.
+ */
+export async function takeSource (job: Places, address: ImageAddress, { alone = false, held = false }: { alone?: boolean, held?: boolean } = {}): Promise<Source> {
   const area = await openArea(placeOf(job, address.domain))
   const chain = await sourceChain(area, address)
-  await share(area, chain.top)
-  const source = await openSource(area, chain)
+  if (!held) await share(area, chain.top)
+  const source = alone ? await openVolume(area, chain) : await openSource(area, chain)
   for (const backing of source.files.slice(1)) await share(area, backing)
   // somebody may have had one of them between the look and the lease
   const changes = await source.changes()
@@ -23,10 +28,11 @@ export async function takeSource (job: Places, address: ImageAddress): Promise<S
 }
 
 /**
- * The lease stays open with the process, and so does the directory. On a read-only file system an image that was never
- * leased stays without: that a host which may write does so meanwhile, the source's identity tells at the end.
+ * Takes the lease of what is going to be read. It stays open with the process, and so does the directory. On a read-only
+ * file system an image that was never leased stays without: that a host which may write does so meanwhile, the source's
+ * identity tells at the end.
  */
-async function share (area: Area, named: Named): Promise<void> {
+export async function share (area: Area, named: Named): Promise<void> {
   const isShared = await takeImageLease(area, named, 'shared').then(lease => lease !== undefined, (error: unknown) => {
     if (hasCode(error, 'EROFS')) return true
     throw error

@@ -6,8 +6,10 @@ import { nextGeneration } from '../layout/ovirt/volume-metadata.ts'
 import { subtract, total } from '../ranges.ts'
 import { keyOf, type CopyRecord } from '../record.ts'
 import { releaseVolumes } from '../volume-lease.ts'
-import { decide, type Accepted } from './accept.ts'
-import { compareImages } from './compare.ts'
+import { decide, type Accepted, type Decision, type Single } from './accept.ts'
+import { decideChain, chainRequest, type AcceptedChain } from './chain.ts'
+import { runChain, type RunVolume } from './chain-run.ts'
+import { compareImages, confirm } from './compare.ts'
 import { Copier } from './copier.ts'
 import { complete, finish } from './finish.ts'
 import { clusterBytesOf } from './part.ts'
@@ -41,15 +43,12 @@ export class CopyWorker {
   async copy (job: CopyJob): Promise<CopyEnd> {
     try {
       this.#canceled.signal.throwIfAborted()
-      const { proceed } = await decide(job)
+      const { proceed } = await decision(job)
       this.#canceled.signal.throwIfAborted()
       const acceptance = await proceed()
       this.#agent.accepted()
-      switch (acceptance.how) {
-        case 'done': return { result: { ...resultOf(acceptance.record, 0, 0), alreadyDone: true } }
-        case 'finish': return { result: resultOf(await complete(acceptance.area, acceptance.target, acceptance.record), 0, 0) }
-        case 'run': return { result: await this.#run(job, acceptance.accepted) }
-      }
+      const report = this.#agent.progress
+      return { result: acceptance.how === 'chain' ? await this.#runChain(job, acceptance.chain) : await this.#runOne(job, acceptance, report) }
     } catch (error) {
       if (error === this.#canceled.signal.reason && this.#canceled.signal.aborted) return { canceled: true }
       throw error
@@ -62,7 +61,7 @@ export class CopyWorker {
   /** Looks at everything that the accept step looks at, and changes nothing. */
   async preview (job: CopyJob): Promise<CopyPreview> {
     try {
-      return (await decide(job)).preview
+      return (await decision(job)).preview
     } finally {
       await releaseVolumes()
     }
@@ -81,14 +80,42 @@ export class CopyWorker {
     }
   }
 
-  async #run (job: CopyJob, accepted: Accepted): Promise<CopyResult> {
+  async #runChain (job: CopyJob, chain: AcceptedChain): Promise<CopyResult> {
+    const { signal } = this.#canceled
+    const { top } = chain
+    let isTop = false
+    const run: RunVolume = async (single, report) => {
+      isTop = single.how === 'run' && top.how === 'run' && single.accepted.part === top.accepted.part
+      return await this.#runOne(job, single, report)
+    }
+    try {
+      return await runChain(job, chain, { signal, report: this.#agent.progress, run })
+    } catch (error) {
+      // whose turn it was has taken note of it itself, and only the top's record is that of the chain
+      if (signal.aborted && !isTop && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal }))
+      throw error
+    }
+  }
+
+  async #runOne (job: CopyJob, single: Single, report: CopyAgentFunctions['progress']): Promise<CopyResult> {
+    switch (single.how) {
+      case 'done':
+        if (single.toCompare !== undefined) await confirm(job, single.record, single.toCompare, this.#canceled.signal, report)
+        return { ...resultOf(single.record, 0, 0), alreadyDone: true }
+      case 'finish': return resultOf(await complete(single.area, single.target, single.record), 0, 0)
+      case 'run': return await this.#run(job, single.accepted, report)
+    }
+  }
+
+  async #run (job: CopyJob, accepted: Accepted, tell: CopyAgentFunctions['progress']): Promise<CopyResult> {
     const { signal } = this.#canceled
     const session = new Session({ ...accepted, signal })
-    const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], progress => { this.#agent.progress(progress) })
+    const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], tell)
     const report = pulse.report.bind(pulse)
     try {
       const { begun, done } = accepted.record
-      if (begun.length === 0 && done.length === 0) await settleSource(session)
+      // nothing is going to be kept of what may have been read before
+      if (done.length === 0) await settleSource(session)
       const redoneBytes = total(subtract(begun, done))
       if (redoneBytes > 0) this.#agent.measured({ redoneBytes })
       const direct = job.settings.directIo && await takesDirectIo(session.part.fd)
@@ -111,6 +138,12 @@ export class CopyWorker {
       pulse.stop()
     }
   }
+}
+
+/** What is decided about a copy, of an image, a volume or a chain. */
+async function decision (job: CopyJob): Promise<Decision> {
+  const chain = await chainRequest(job)
+  return chain === undefined ? await decide(job) : await decideChain(job, chain)
 }
 
 /** Lets every host know that nobody wants the copy to go on by itself. A storage that takes no note of it changes nothing. */

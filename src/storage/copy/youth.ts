@@ -23,7 +23,8 @@ export async function outlastYouth (area: Area, key: string, source: Source, sig
   if (youngest >= youngMs) return false
   // another storage's clock may be ahead or behind: then the wait is for the whole time
   await sleep(youngest < 0 ? youngMs : youngMs - youngest, undefined, { signal }).catch(() => { signal?.throwIfAborted() })
-  if ((await sourceChanges(source, recordedFiles(source))).length === 0) return false
+  const { changed, touched } = await sourceChanges(source, recordedFiles(source))
+  if (changed.length + touched.length === 0) return false
   for (const file of source.files) file.identity = identityOf(await statFd(file.fd))
   if (source.files[0].format === 'raw' && source.files[0].identity.size !== source.virtualSize) {
     throw new AppError('source-changed', `The source of ${key} changes its size at this moment. Copy it when its writer is done.`)

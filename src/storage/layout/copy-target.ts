@@ -5,7 +5,7 @@ import type { Part } from '../copy/part.ts'
 import type { Source } from '../copy/source.ts'
 import type { Identity } from '../identity.ts'
 import type { CopyRequest } from '../protocol.ts'
-import type { CopyRecord } from '../record.ts'
+import type { CopyRecord, Layer } from '../record.ts'
 import { DirectoryTarget } from './directory/copy-target.ts'
 import { OvirtTarget } from './ovirt/copy-target.ts'
 
@@ -23,7 +23,7 @@ export interface Existing {
 }
 
 /** What the layout has to say about a record that is to be made. */
-export type TargetPlan = Pick<CopyRecord, 'format' | 'allocation' | 'virtualSize'> & Partial<Pick<CopyRecord, 'generation' | 'given' | 'inode' | 'description' | 'diskType'>>
+export type TargetPlan = Pick<CopyRecord, 'format' | 'allocation' | 'virtualSize'> & Partial<Pick<CopyRecord, 'generation' | 'given' | 'inode' | 'description' | 'diskType' | 'layer' | 'begun'>>
 
 /** How a layout keeps what a copy is written to, from the accept step to the end. All is done under the target's lease. */
 export interface CopyTarget {
@@ -44,13 +44,15 @@ export interface CopyTarget {
   retract (record: CopyRecord): Promise<void>
   /** Removes the copy's data, which is of no use: it is going to be made anew. */
   discard (record: CopyRecord): Promise<void>
+  /** Looks whether the complete copy is what the layout needs it to be. Throws `image-invalid`. */
+  assertWhole? (record: CopyRecord, fd: number): Promise<void>
   /** Lets everybody see the complete copy. Returns why not, if somebody has taken its place meanwhile. */
   giveName (record: CopyRecord): Promise<string | undefined>
   /** What is complete, and whatever else is only of use until then gone. Undefined if it has vanished. */
   settle (record: CopyRecord): Promise<Identity | undefined>
 }
 
-/** Where a copy to this image or volume is written. */
-export function copyTarget (area: Area, { image, volume }: { image: string, volume?: string | undefined }): CopyTarget {
-  return area.layout === 'ovirt' ? new OvirtTarget(area, image, volume) : new DirectoryTarget(area, image)
+/** Where a copy to this image or volume is written. @param layer what the volume is to be in its chain, if that is kept. */
+export function copyTarget (area: Area, { image, volume }: { image: string, volume?: string | undefined }, layer?: Layer): CopyTarget {
+  return area.layout === 'ovirt' ? new OvirtTarget(area, image, volume, layer) : new DirectoryTarget(area, image)
 }

@@ -5,6 +5,7 @@ import { copySpec, mendSpec, type AgentProcess } from '../../helpers/agent.ts'
 import { compare, identical, makeDisk, MiB, sha256 } from '../../helpers/images.ts'
 import { descendants, until, untilGone } from '../../helpers/processes.ts'
 import type { Cluster } from './cluster.ts'
+import { ovirtPlaces } from './ovirt-domain.ts'
 
 /** The targets of every test here. */
 export const targets = ['copy.raw', 'copy.qcow2'] as const
@@ -47,7 +48,7 @@ export async function shareDomain (cluster: Cluster): Promise<SharedDomain> {
   return {
     async start (host) {
       // a window of 2 MiB/s is several of the requests that qemu-img makes: it waits in the middle of it
-      const { http } = await cluster.agent(host, { domains: host === 2 ? [local, lax] : [local], copy: { windowSeconds: 6, parallelWindows: 2 } })
+      const { http } = await cluster.agent(host, { domains: [local, ...host === 2 ? [lax] : [], ...ovirtPlaces], copy: { windowSeconds: 6, parallelWindows: 2 } })
       if (await stat(file(http, 'source.raw')).catch(() => undefined) === undefined) await makeDisk(file(http, 'source.raw'), diskBytes)
       return http
     },

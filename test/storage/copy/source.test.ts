@@ -130,8 +130,10 @@ t.test('an image that a guest has open for writing is in use, not invalid', asyn
 t.test('every change to any file of the chain shows', async t => {
   const source = await open('top.qcow2')
   const recorded = recordedFiles(source)
-  t.same(await sourceChanges(source, recorded), [])
+  t.same(await sourceChanges(source, recorded), { changed: [], touched: [] })
+  await link(at('base.raw'), at('base.another'))
+  t.same(await sourceChanges(source, recorded), { changed: [], touched: ['changed of base.raw'] }, 'a hard link changes nothing in the file')
   await writeFile(at('base.raw'), 'x', { flag: 'r+' })
-  t.match(await sourceChanges(source, recorded), ['modified of base.raw', 'changed of base.raw'])
-  t.same(await sourceChanges(source, recordedFiles(await open('middle.qcow2'))), ['the backing files'])
+  t.match(await sourceChanges(source, recorded), { changed: ['modified of base.raw', 'changed of base.raw'], touched: [] })
+  t.same(await sourceChanges(source, recordedFiles(await open('middle.qcow2'))), { changed: ['the backing files'], touched: [] })
 })

@@ -55,14 +55,20 @@ export function ancestry<T extends Link> (volumes: readonly T[], image: string, 
   while (next !== undefined) {
     const volume: T | undefined = byName.get(next)
     if (volume === undefined) {
-      if (chain.length === 0) throw new AppError('image-not-found', `There is no volume ${top} in image ${image}.`)
-      throw new AppError('metadata-invalid', `The metadata file ${chain.at(-1)?.volume}.meta of image ${image} names in the key PUUID a volume ${next} that is not there. Nothing was changed.`)
+      const last = chain.at(-1)
+      if (last === undefined) throw new AppError('image-not-found', `There is no volume ${top} in image ${image}.`)
+      throw new AppError('metadata-invalid', missingParentDetail(last, image))
     }
     if (chain.includes(volume)) refuseCycle(volumes, image)
     chain.push(volume)
     next = volume.metadata?.parent
   }
   return chain
+}
+
+/** What is said of a volume whose parent is not in its image. */
+export function missingParentDetail ({ volume, metadata }: Link, image: string): string {
+  return `The metadata file ${volume}.meta of image ${image} names in the key PUUID a volume ${metadata?.parent} that is not there. Nothing was changed.`
 }
 
 /** What is said of a chain that has no base. */

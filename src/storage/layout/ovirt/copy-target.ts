@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
 import { AppError } from '../../../errors.ts'
-import { closeFd, look, openFile, type Directory } from '../../../system/directory.ts'
+import { headerBytes, parseQcow2Header } from '../../../qemu/header.ts'
+import { closeFd, look, openFile, readBytes, statFd, truncateFd, type Directory } from '../../../system/directory.ts'
 import { removeFile, syncFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import type { Part } from '../../copy/part.ts'
@@ -8,13 +9,17 @@ import type { Source } from '../../copy/source.ts'
 import { identityOf, inodeOf, type Identity } from '../../identity.ts'
 import { assertUnused } from '../../in-use.ts'
 import type { CopyRequest } from '../../protocol.ts'
-import { writeRecord, type CopyRecord } from '../../record.ts'
+import { writeRecord, type CopyRecord, type Layer } from '../../record.ts'
 import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
+import type { ChainVolume } from '../source-chain.ts'
 import { isEmptyVolume } from './empty.ts'
+import { differenceOf } from './kept-chain.ts'
 import { publish, wholeBlocks, withdraw } from './publish.ts'
 import { formatOf, formatVolumeMetadata, nextGeneration, type VolumeMetadata } from './volume-metadata.ts'
 import { standingOf } from './volume-state.ts'
 import { giveVolumeAccess, makeImage, openImage, readVolume, writeMetadata, type VolumeFiles } from './volumes.ts'
+
+const wholeRange = (bytes: number): Array<[number, number]> => bytes === 0 ? [] : [[0, bytes]]
 
 /**
  * A copy that is written in place, where the engine sees it: ILLEGAL from before its first write to its end, then LEGAL
@@ -24,15 +29,17 @@ export class OvirtTarget implements CopyTarget {
   readonly #area: Area
   readonly #image: string
   readonly #volume: string
+  readonly #layer: Layer | undefined
   #directory: Directory | undefined
   /** The volume that the copy is to be written into. */
   #offered: VolumeMetadata & { inode: string } | undefined
 
-  constructor (area: Area, image: string, volume: string | undefined) {
+  constructor (area: Area, image: string, volume: string | undefined, layer?: Layer) {
     if (volume === undefined) throw new AppError('bad-request', `Domain ${area.id} has the layout ovirt: say which "volume" of image ${image} is meant.`)
     this.#area = area
     this.#image = image
     this.#volume = volume
+    this.#layer = layer
   }
 
   async find ({ generation, format }: CopyRequest['target']): Promise<Existing | undefined> {
@@ -47,19 +54,23 @@ export class OvirtTarget implements CopyTarget {
     const refuse = (what: string): Existing => ({ replaceable: false, offered: false, refusal: new AppError('target-exists', `There is a ${name}, ${what}. Delete it first, or choose another one.`) })
     if (data === undefined || metadata === undefined) return refuse('or what is left of one; the fixes of the domain tell more')
     if (metadata.legality !== 'LEGAL') return refuse(`and it is ${metadata.legality}; the fixes of the domain tell more`)
+    const differs = this.#layer === undefined || (generation !== undefined && metadata.generation !== generation) ? undefined : differenceOf(metadata, this.#layer)
+    if (differs !== undefined) return refuse(`but its ${differs}`)
     const identity = identityOf(data)
     if (generation === undefined) return { ...refuse('and the request does not say its "generation", with which an empty one is written into'), identity }
     if (metadata.generation !== generation) {
       return { ...refuse(''), identity, refusal: new AppError('generation-mismatch', `The generation of ${name} is ${metadata.generation}, not ${generation}: something has been done with it since. Nothing was changed.`, { members: { generation: metadata.generation } }) }
     }
     if (format !== undefined && format !== formatOf(metadata)) return { ...refuse(`but its format is ${formatOf(metadata)}, not ${format}`), identity }
-    if (metadata.parent !== undefined) return { ...refuse('but it has a parent'), identity }
+    if (this.#layer === undefined && metadata.parent !== undefined) return { ...refuse('but it has a parent'), identity }
     if (!await this.#isEmpty(metadata)) return { ...refuse('and it is not empty'), identity }
     this.#offered = { ...metadata, inode: inodeOf(data) }
     return { ...refuse(''), identity, offered: true }
   }
 
-  plan ({ files: [top], virtualSize: sourceSize, description, diskType }: Source, { format, allocation }: CopyRequest['target']): TargetPlan {
+  plan (source: Source, { format, allocation }: CopyRequest['target']): TargetPlan {
+    const { files: [top], virtualSize: sourceSize, description, diskType } = source
+    if (source.volume !== undefined) return this.#planVolume(source, source.volume)
     const offered = this.#offered
     const virtualSize = wholeBlocks(sourceSize)
     if (offered !== undefined) {
@@ -76,6 +87,24 @@ export class OvirtTarget implements CopyTarget {
       ...(diskType !== undefined && { diskType })
     }
     if (plan.format === 'qcow2' && allocation === 'preallocated') throw new AppError('not-supported', 'vdsm knows no preallocated qcow2 volumes on file domains. Choose raw, or leave out "allocation".')
+    formatVolumeMetadata(this.#metadataOf(plan, 0))
+    return plan
+  }
+
+  /** What the copy of a file as it is will be: of qcow2, as long as that, and a raw disk in whole blocks, as vdsm has them. */
+  #planVolume ({ virtualSize: fileBytes, description, diskType }: Source, { allocation, layer: found }: ChainVolume): TargetPlan {
+    const offered = this.#offered
+    const isRaw = found.format === 'raw'
+    // what it is in the copied chain was decided with that
+    const layer: Layer = { ...found, volumeType: this.#layer?.volumeType ?? found.volumeType, capacity: isRaw ? wholeBlocks(fileBytes) : found.capacity }
+    const virtualSize = isRaw ? layer.capacity : fileBytes
+    if (offered !== undefined) {
+      const { capacity, generation, inode, type } = offered
+      if (isRaw ? capacity < layer.capacity : capacity !== layer.capacity) throw new AppError('target-exists', `Volume ${this.#volume} of image ${this.#image} has a capacity of ${capacity} bytes, the source one of ${layer.capacity}.`)
+      const shape = isRaw ? { layer: { ...layer, capacity }, virtualSize: capacity } : { layer, virtualSize, begun: wholeRange(virtualSize) }
+      return { format: 'raw', allocation: isRaw && type === 'PREALLOCATED' ? 'preallocated' : 'sparse', generation, given: true, inode, ...shape }
+    }
+    const plan: TargetPlan = { format: 'raw', allocation, virtualSize, generation: 0, layer, ...(description !== undefined && { description }), ...(diskType !== undefined && { diskType }) }
     formatVolumeMetadata(this.#metadataOf(plan, 0))
     return plan
   }
@@ -138,7 +167,7 @@ export class OvirtTarget implements CopyTarget {
   }
 
   /** Makes a volume that was there before the copy ILLEGAL, if it still is what the record says of it. */
-  async #takeGiven ({ generation, inode }: CopyRecord): Promise<void> {
+  async #takeGiven ({ generation, inode, layer, virtualSize }: CopyRecord): Promise<void> {
     const { data, metadata, problem } = await this.#files()
     if (problem !== undefined) throw problem
     const isSame = metadata !== undefined && data !== undefined && inodeOf(data) === inode && metadata.generation === generation
@@ -146,33 +175,53 @@ export class OvirtTarget implements CopyTarget {
       throw new AppError('target-exists', `Volume ${this.#volume} of image ${this.#image} in domain ${this.#area.id} is no longer the empty one that the copy began with.`)
     }
     if (metadata.legality === 'LEGAL') await this.#write({ ...metadata, legality: 'ILLEGAL' })
+    if (layer?.format === 'qcow2') await this.#lengthen(virtualSize)
   }
 
-  async #isEmpty ({ capacity, format }: VolumeMetadata): Promise<boolean> {
-    const directory = await this.#opened()
-    await assertUnused(directory, this.#volume, `${this.#image}/${this.#volume}`, 'It was not written.')
-    const fd = await openFile(directory, this.#volume, constants.O_RDONLY)
+  /** An empty qcow2 volume with zeros behind its end is still one: nothing is lost if the copy is taken back. */
+  async #lengthen (bytes: number): Promise<void> {
+    const fd = await openFile(await this.#opened(), this.#volume, constants.O_RDWR)
     try {
-      return await isEmptyVolume(fd, formatOf({ format }), capacity)
+      const length = wholeBlocks(bytes)
+      if ((await statFd(fd)).size < length) await truncateFd(fd, length)
+      await syncFile(fd)
     } finally {
       await closeFd(fd)
     }
   }
 
-  #metadataOf ({ format, virtualSize, allocation, generation = 0, description = '', diskType = 'DATA' }: TargetPlan, createdAt: number): VolumeMetadata {
+  async assertWhole ({ layer, virtualSize }: CopyRecord, fd: number): Promise<void> {
+    if (layer?.format !== 'qcow2') return
+    const { backing, virtualSize: capacity } = parseQcow2Header(await readBytes(fd, headerBytes), `${this.#image}/${this.#volume}`, virtualSize)
+    if (backing !== layer.parent || capacity !== layer.capacity) throw new AppError('image-invalid', `Volume ${this.#volume} of image ${this.#image} in domain ${this.#area.id} is not what was to be copied: its backing file is ${JSON.stringify(backing ?? 'none')}, its capacity ${capacity}.`)
+  }
+
+  async #isEmpty ({ capacity, format, parent }: VolumeMetadata): Promise<boolean> {
+    const directory = await this.#opened()
+    await assertUnused(directory, this.#volume, `${this.#image}/${this.#volume}`, 'It was not written.')
+    const fd = await openFile(directory, this.#volume, constants.O_RDONLY)
+    try {
+      return await isEmptyVolume(fd, formatOf({ format }), capacity, parent)
+    } finally {
+      await closeFd(fd)
+    }
+  }
+
+  #metadataOf ({ layer, format, virtualSize, allocation, generation = 0, description = '', diskType = 'DATA' }: TargetPlan, createdAt: number): VolumeMetadata {
     return {
-      capacity: virtualSize,
+      capacity: layer?.capacity ?? virtualSize,
       createdAt,
       description,
       diskType,
       domain: this.#area.id,
-      format: format === 'raw' ? 'RAW' : 'COW',
+      format: (layer?.format ?? format) === 'raw' ? 'RAW' : 'COW',
       generation,
       image: this.#image,
       legality: 'ILLEGAL',
-      sequence: 0,
+      ...(layer?.parent !== undefined && { parent: layer.parent }),
+      sequence: layer?.sequence ?? 0,
       type: allocation === 'preallocated' ? 'PREALLOCATED' : 'SPARSE',
-      volumeType: 'LEAF'
+      volumeType: layer?.volumeType ?? 'LEAF'
     }
   }
 

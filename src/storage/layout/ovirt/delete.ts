@@ -7,7 +7,8 @@ import { assertUnused } from '../../in-use.ts'
 import { takeImageLease, type ImageLease } from '../../image-lease.ts'
 import { outlastOthers } from '../../patience.ts'
 import type { DeleteRequest } from '../../protocol.ts'
-import { keyOf, namedBy, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord } from '../../record.ts'
+import { keyOf, namedBy, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord, type KeptChain } from '../../record.ts'
+import { underLease } from '../make-part.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { recordedVolumes, usersElsewhere } from './inspect.ts'
 import { isOwnCreation, standingOf } from './volume-state.ts'
@@ -40,21 +41,50 @@ async function deleteOne (area: Area, request: DeleteRequest & { volume: string 
     }
     // the name is that of a volume that is not this copy's, or no longer: only what is left of the copy goes
     const isForeign = files !== undefined && record !== undefined && isForeignTo(record, files)
+    // the volumes below a chain that is not whole are of no use without it
+    const chain = record?.phase === 'done' ? undefined : record?.chain
     if (files === undefined || isForeign) {
+      if (chain !== undefined && record !== undefined) await writeIntent(area.copies, { ...sourcelessRecord(area, request, 'deleting', request, record), chain }, record)
+      const below = chain === undefined ? 0 : await deleteBelow(area, request, chain, directory)
       const bytes = await removeRest(area, image, record, key)
       accepted()
-      return bytes
+      return below + bytes
     }
     const children = [...childrenOf(volumes, volume), ...await usersElsewhere(area, image, files)]
     if (children.length > 0) throw hasChildren(area, image, volume, children)
     if (directory === undefined) throw new Error('a volume without a directory')
     await assertRemovable(directory, image, files)
     const intent = sourcelessRecord(area, request, 'deleting', request, record ?? emptyShape)
-    await writeIntent(area.copies, intent, record)
+    await writeIntent(area.copies, { ...intent, ...(chain !== undefined && { chain }) }, record)
     accepted()
     const bytes = await remove(area, image, directory, files, volumes)
-    return bytes + await removeRest(area, image, record, key)
+    const below = chain === undefined ? 0 : await deleteBelow(area, request, chain, directory)
+    return bytes + below + await removeRest(area, image, record, key)
   })
+}
+
+/** Deletes, from the top down, what the unfinished copy of a chain has made in its image, and the link of its template. Returns the bytes freed. */
+async function deleteBelow (area: Area, request: DeleteRequest, { id, volumes: below }: KeptChain, directory: Directory | undefined): Promise<number> {
+  const { image } = request
+  let bytes = 0
+  for (const { image: home, volume } of below.toReversed()) {
+    const { record } = await readAnyRecord(area.copies, area.id, keyOf({ image, volume }))
+    if (home === image && record?.partOf?.id !== id) continue
+    bytes += await underLease(area, { image, volume }, async () => {
+      const volumes = await readVolumes(area, image, directory)
+      const files = volumes.find(files => files.volume === volume)
+      if (directory === undefined || files === undefined) return await removeRest(area, image, record, keyOf({ image, volume }))
+      // others were based on it in the meantime
+      if (childrenOf(volumes, volume).length > 0) return 0
+      const isLink = home !== image
+      // the template itself, and its metadata, are that of another image
+      if (isLink && files.metadata !== undefined && files.metadata.image !== home) return 0
+      if (isLink) await removeVolume(directory, volume)
+      const freed = isLink ? 0 : await remove(area, image, directory, files, volumes)
+      return freed + await removeRest(area, image, isLink ? undefined : record, keyOf({ image, volume }))
+    })
+  }
+  return bytes
 }
 
 async function deleteWhole (area: Area, request: DeleteRequest, directory: Directory | undefined, accepted: () => void): Promise<number> {

@@ -7,15 +7,17 @@ import { readBytes, statFd } from '../../../system/directory.ts'
 import { run } from '../../../system/run.ts'
 
 /**
- * Whether a volume reads as zeros everywhere, without looking at its data: by what the file system and qcow2 know of it.
+ * Whether nothing was written into a volume, without looking at its data: by what the file system and qcow2 know of it.
  * One in which zeros were written out counts as written; so does one whose size is not what its metadata say.
+ *
+ * @param parent the volume that it is based on: there, zeros hide what that has.
  */
-export async function isEmptyVolume (fd: number, format: Format, capacity: number): Promise<boolean> {
+export async function isEmptyVolume (fd: number, format: Format, capacity: number, parent?: string): Promise<boolean> {
   const { size } = await statFd(fd)
   try {
     if (format === 'qcow2') {
       const header = parseQcow2Header(await readBytes(fd, headerBytes), 'the volume', Number(size))
-      if (header.backing !== undefined || header.virtualSize !== capacity || header.snapshots > 0) return false
+      if (header.backing !== parent || header.virtualSize !== capacity || header.snapshots > 0) return false
     } else if (Number(size) !== capacity) {
       return false
     }
@@ -25,5 +27,5 @@ export async function isEmptyVolume (fd: number, format: Format, capacity: numbe
   }
   if (capacity === 0) return true
   const { exitCode, stdout } = await run(mapCommand([{ fd: 3, format }], 0, capacity), { fds: [fd], maxOutput: 1024 * 1024, timeoutMs: 60_000 })
-  return exitCode === 0 && parseMap(stdout).every(({ zero }) => zero)
+  return exitCode === 0 && parseMap(stdout).every(({ zero, present }) => parent === undefined ? zero : !present)
 }

@@ -1,10 +1,10 @@
+import { uuidPattern } from '../../../api/names.ts'
 import { AppError } from '../../../errors.ts'
 import { look, namesIn } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
-import { isImageName } from '../../names.ts'
-import { keyOf, namedBy, readRecord, recordedKeys, type CopyRecord } from '../../record.ts'
-import { childrenOf, cycleAmong, cycleDetail } from './chain.ts'
+import { keyOf, namedBy, readAnyRecord, readRecord, recordedKeys, type CopyRecord, type Named } from '../../record.ts'
+import { childrenOf, cycleAmong, cycleDetail, missingParentDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
 
@@ -22,10 +22,12 @@ export interface FoundImage {
 
 /** Each is looked at, and more than that would be rubbish, made to hurt. */
 const maxImages = 200_000
+/** Whatever else lies among the images, `lost+found` for one, is nothing that vdsm would look at. */
+const isOvirtImage = new RegExp(`^(${removedPrefix})?${uuidPattern.slice(1, -1)}$`)
 
 /** The names of all images that have a directory, sorted. Those that vdsm is removing are among them. */
 export async function imageNames (area: Area): Promise<string[]> {
-  const names = await namesIn(area.images, maxImages, isImageName)
+  const names = await namesIn(area.images, maxImages, name => isOvirtImage.test(name))
   if (names === undefined) throw new AppError('image-invalid', `Domain ${area.id} has more than ${maxImages} images, more than an engine makes: they are not all looked at.`)
   return names.sort()
 }
@@ -35,7 +37,7 @@ export async function recordedVolumes (area: Area): Promise<Map<string, string[]
   const byImage = new Map<string, string[]>()
   for (const key of await recordedKeys(area)) {
     const { image, volume = '' } = namedBy(key)
-    if (!isImageName(image)) continue
+    if (!isOvirtImage.test(image)) continue
     const volumes = byImage.get(image)
     if (volumes === undefined) byImage.set(image, [volume])
     else volumes.push(volume)
@@ -58,9 +60,21 @@ export async function inspectImage (area: Area, image: string, recorded: readonl
       if (verdict === undefined) gone.push(found)
       else volumes.push({ found, children, verdict })
     }
+    coverLinks(volumes)
     const verdict = await judgeImage(area, image, directory !== undefined, volumes, recorded.includes(''))
     return { image, exists: directory !== undefined, volumes, gone, ...(verdict !== undefined && { verdict }) }
   })
+}
+
+/** What a crash has left of the link of a template is made anew with the chain that it is linked for. */
+function coverLinks (volumes: FoundImage['volumes']): void {
+  const heads = volumes.flatMap(({ found: { record } }) => record?.chain !== undefined && record.phase !== 'done' ? record : [])
+  for (const volume of volumes) {
+    const { found, verdict } = volume
+    if (found.record !== undefined || verdict.state === 'ok' || !heads.some(({ image, chain }) => chain?.volumes.some(lower => lower.volume === found.volume && lower.image !== image))) continue
+    found.covered = true
+    volume.verdict = { ...verdict, fixes: [] }
+  }
 }
 
 /**
@@ -71,11 +85,27 @@ async function inspectVolume (area: Area, image: string, files: VolumeFiles, chi
   const { volume } = files
   const key = keyOf({ image, volume })
   const base = { domain: area.id, image, volume, files, children, leased: false }
-  const first = { ...base, ...await readable(area, key) }
+  const first = { ...base, ...await known(area, key) }
   if (judgeVolume(first)?.state === 'ok') return first
   const leased = await isImageLeased(area, { image, volume })
   const again = await readAgain()
-  return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, ...await readable(area, key) }
+  return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, ...await known(area, key) }
+}
+
+/** What the record says, and those that belong to it: of the chain that it is part of, or of the volumes below it. */
+async function known (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'abandonedRecord' | 'head' | 'lower' | 'covered'>> {
+  const found = await readable(area, key)
+  const { record } = found
+  const { partOf, chain } = record ?? {}
+  const other = async (named: Named) => (await readAnyRecord(area.copies, area.id, keyOf(named))).record
+  const head = partOf === undefined ? undefined : await other(partOf)
+  const isPart = head?.chain?.id === partOf?.id && head !== undefined
+  const lower = record?.phase === 'done' ? [] : await Promise.all((chain?.volumes ?? []).filter(({ bytes }) => bytes > 0).map(other))
+  return {
+    ...found,
+    ...(isPart && { head, covered: head.phase !== 'done' && record?.phase !== 'deleting' }),
+    ...(chain !== undefined && { lower: lower.flatMap(record => record ?? []) })
+  }
 }
 
 async function readable (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'abandonedRecord'>> {
@@ -115,7 +145,10 @@ async function judgeImage (area: Area, image: string, exists: boolean, volumes: 
   if (image.startsWith(removedPrefix)) return { state: 'illegal', detail: 'vdsm was removing this image and was interrupted, or is at it at this moment.', fixes: clean('Finishes the removal.') }
   if (volumes.length === 0) return { state: 'illegal', detail: `Image ${image} has no volumes: its creation or deletion was interrupted.`, fixes: clean('Removes the empty directory.') }
   const cycle = cycleAmong(volumes.map(({ found }) => ({ volume: found.volume, metadata: found.files.metadata })))
-  return cycle.length === 0 ? undefined : { state: 'illegal', detail: cycleDetail(cycle, image), fixes: [] }
+  if (cycle.length > 0) return { state: 'illegal', detail: cycleDetail(cycle, image), fixes: [] }
+  // of an unfinished copy, the parents are still to come
+  const orphan = volumes.find(({ found: { files: { metadata } }, verdict }) => verdict.state === 'ok' && metadata?.parent !== undefined && !volumes.some(({ found }) => found.volume === metadata.parent))
+  return orphan === undefined ? undefined : { state: 'illegal', detail: missingParentDetail({ volume: orphan.found.volume, metadata: orphan.found.files.metadata }, image), fixes: [] }
 }
 
 /** The open record of a volume, if somebody may still write it. */

@@ -4,7 +4,7 @@ import { firstNames } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isImageName } from '../../names.ts'
 import { patience } from '../../patience.ts'
-import { progressOf } from '../../record.ts'
+import { progressOf } from '../../record-progress.ts'
 import { copyState } from '../copy-state.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { imageNames, inspectImage, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
@@ -60,11 +60,12 @@ export async function imageStatus (area: Area, image: string): Promise<ImageStat
   const volumes = sorted.map(({ found, children, verdict }): Volume => {
     const info = volumeInfo(found, children, `${area.path}/images/${image}/${found.volume}.lease`)
     const { record } = found
-    return { volume: found.volume, ...verdict, ...(info !== undefined && { info }), ...(record !== undefined && { copy: progressOf(record) }) }
+    return { volume: found.volume, ...verdict, ...(info !== undefined && { info }), ...(record !== undefined && { copy: progressOf(record, found.lower) }) }
   })
   const leaves = sorted.filter(({ children }) => children.length === 0)
   const top = leaves.length === 1 ? leaves[0]?.found.files.metadata : undefined
-  const open = sorted.map(({ found }) => openRecordOf(found)).find(record => record !== undefined)
+  // a chain is told as a whole
+  const open = sorted.filter(({ found }) => openRecordOf(found) !== undefined).toSorted((a, b) => Number(a.found.covered ?? false) - Number(b.found.covered ?? false))[0]?.found
   const details = [found.verdict?.detail, ...sorted.map(({ verdict }) => verdict.detail)].filter(detail => detail !== undefined)
   return {
     domain: area.id,
@@ -73,7 +74,7 @@ export async function imageStatus (area: Area, image: string): Promise<ImageStat
     ...(details.length > 0 && { detail: details.join(' ') }),
     ...(top !== undefined && { format: formatOf(top), virtualSize: top.capacity }),
     actualSize: sorted.reduce((sum, { found }) => sum + Number(found.files.data?.blocks ?? 0n) * 512, 0),
-    ...(open !== undefined && { copy: progressOf(open) }),
+    ...(open?.record !== undefined && { copy: progressOf(open.record, open.lower) }),
     volumes,
     fixes: [...found.verdict?.fixes ?? [], ...sorted.flatMap(({ verdict }) => verdict.fixes)],
     observedAt: new Date().toISOString()
@@ -87,13 +88,14 @@ function stateOf (states: readonly ImageState[]): ImageState {
   return (['copying', 'interrupted', 'illegal'] as const).find(state => states.includes(state)) ?? 'ok'
 }
 
-/** Every copy record of the domain, those of complete copies too. */
+/** Every copy record of the domain, those of complete copies too; of a chain, that of its top. */
 export async function listCopies (area: Area): Promise<Copy[]> {
   const recorded = [...await recordedVolumes(area)].sort(([a], [b]) => a < b ? -1 : 1)
   const images = await inTurns(recorded, async ([image, volumes]) => await inspectImage(area, image, volumes))
   return images.flatMap(({ image, volumes, gone }) => [...volumes, ...gone.map(found => ({ found, verdict: undefined }))].flatMap(({ found, verdict }): Copy[] => {
-    const { record, volume, leased } = found
-    return record === undefined ? [] : [{ domain: area.id, image, volume, state: copyState(record, verdict, leased), copy: progressOf(record) }]
+    const { record, volume, leased, lower, head } = found
+    // what is part of the copy of a chain is told with that
+    return record === undefined || head !== undefined ? [] : [{ domain: area.id, image, volume, state: copyState(record, verdict, leased), copy: progressOf(record, lower) }]
   }))
 }
 
@@ -110,7 +112,7 @@ export async function listFixes (area: Area): Promise<BrokenImage[]> {
     // what is left of an image that is to go as a whole goes with it
     ...(verdict !== undefined && verdict.fixes.length > 0
       ? []
-      : volumes.filter(({ found, verdict }) => !found.leased && verdict.state !== 'ok').map(({ found: { volume }, verdict: { state, detail = '', fixes } }) => ({ image, volume, state, detail, fixes })))
+      : volumes.filter(({ found, verdict }) => !found.leased && found.covered !== true && verdict.state !== 'ok').map(({ found: { volume }, verdict: { state, detail = '', fixes } }) => ({ image, volume, state, detail, fixes })))
   ])
 }
 

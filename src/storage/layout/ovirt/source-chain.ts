@@ -3,7 +3,7 @@ import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
 import type { ImageAddress } from '../../protocol.ts'
 import { keyOf, readRecord } from '../../record.ts'
-import type { ChainFile, SourceChain } from '../source-chain.ts'
+import type { ChainFile, ChainVolume, SourceChain } from '../source-chain.ts'
 import { ancestry, leafOf } from './chain.ts'
 import { formatOf, type VolumeMetadata } from './volume-metadata.ts'
 import { openImage, readVolume, readVolumes, type VolumeFiles } from './volumes.ts'
@@ -28,6 +28,11 @@ export async function ovirtChain (area: Area, { image, volume: given, format }: 
     top: first,
     description: link.metadata.description,
     diskType: link.metadata.diskType,
+    volumes: () => {
+      const [first, ...rest] = links.map(({ files: { volume }, metadata }, index) => chainVolume(area, image, volume, metadata, index === 0))
+      if (first === undefined) throw new Error('a chain has a top')
+      return [first, ...rest]
+    },
     below: (file, backing) => {
       const next = files[files.findIndex(({ volume }) => volume === file.volume) + 1]
       // the two must say the same: qemu goes by the one, vdsm by the other
@@ -42,6 +47,22 @@ export async function ovirtChain (area: Area, { image, volume: given, format }: 
       if (metadata === undefined) return [`metadata of ${volume}`]
       return (['legality', 'generation', 'parent', 'capacity'] as const).filter(key => metadata[key] !== was[key]).map(key => `${key} of ${volume}`)
     }))).flat()
+  }
+}
+
+/** What a volume is by itself. @param isTop nothing is based on it in a copy of the chain. */
+function chainVolume (area: Area, image: string, volume: string, metadata: VolumeMetadata, isTop: boolean): ChainVolume {
+  const { capacity, parent, sequence, type } = metadata
+  // only a template is shared by images, and it has no parent
+  if (metadata.image !== image && (metadata.volumeType !== 'SHARED' || parent !== undefined)) {
+    throw new AppError('metadata-invalid', `The metadata file ${area.path}/images/${image}/${volume}.meta cannot be used: the key IMAGE is ${metadata.image}, and only a template, whose VOLTYPE is SHARED and which has no parent, may be another image's. Nothing was changed.`)
+  }
+  const other = isTop ? 'LEAF' : 'INTERNAL'
+  return {
+    image: metadata.image,
+    volume,
+    allocation: type === 'PREALLOCATED' && metadata.format === 'RAW' ? 'preallocated' : 'sparse',
+    layer: { format: formatOf(metadata), capacity, ...(parent !== undefined && { parent }), volumeType: metadata.volumeType === 'SHARED' ? 'SHARED' : other, sequence }
   }
 }
 

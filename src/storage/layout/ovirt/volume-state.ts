@@ -18,6 +18,12 @@ export interface FoundVolume {
   abandonedRecord: boolean
   /** Somebody holds the volume's lease. */
   leased: boolean
+  /** The record of the chain that the volume's copy is part of. */
+  head?: CopyRecord | undefined
+  /** The records of the volumes below it, where its copy is that of a chain. */
+  lower?: readonly CopyRecord[]
+  /** It is to be finished or removed with the chain of another volume. */
+  covered?: boolean
   /** Volumes that are based on it, in this image or, by hard link, in others. */
   children: readonly string[]
 }
@@ -62,10 +68,11 @@ function judgeRecorded (found: FoundVolume, record: CopyRecord): Verdict {
     return illegal(`The creation of volume ${volume} was interrupted.`, [createAgain(record), clean(found, 'Removes what was left behind.')])
   }
   const by = `The copy by task ${record.taskId ?? 'unknown'} on host ${record.host.id} was interrupted (last checkpoint ${record.checkpointAt})`
+  if (found.covered === true) return { state: 'interrupted', detail: `${by}, as part of the copy of the chain of volume ${record.partOf?.image}/${record.partOf?.volume}.`, fixes: [] }
   switch (standingOf(record, found.files)) {
     case 'foreign': return illegal(`${by}, and volume ${volume} is no longer as the copy left it: ${found.files.problem?.message ?? 'somebody has finished, replaced or rewritten it'}.`, [clean(found, 'Removes what is left of the copy and leaves the volume.')])
     case 'ended': return { state: 'interrupted', detail: `${by} when the volume was complete.`, fixes: [mend(record)] }
-    case 'open': return { state: 'interrupted', detail: `${by}.`, fixes: [mend(record), clean(found, 'Removes the unfinished copy.')] }
+    case 'open': return { state: 'interrupted', detail: `${by}.`, fixes: [mend(record), clean(found, record.chain === undefined ? 'Removes the unfinished copy.' : 'Removes the unfinished copy with every volume that it has made in this image.')] }
   }
 }
 

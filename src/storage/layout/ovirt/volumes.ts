@@ -13,7 +13,7 @@ export interface VolumeFiles {
   /** The stats of its data. */
   data: BigIntStats | undefined
   metadata: VolumeMetadata | undefined
-  /** Why its `.meta` cannot be used. */
+  /** Why it, or its `.meta`, cannot be used. */
   problem: AppError | undefined
   /** It has a `.lease`. */
   lease: boolean
@@ -71,8 +71,10 @@ export async function readVolumes (area: Area, image: string, directory: Directo
 export async function readVolume (area: Area, image: string, directory: Directory, volume: string): Promise<VolumeFiles> {
   const file = `${area.path}/images/${image}/${volume}.meta`
   const [data, lease, abandoned] = await Promise.all([volume, `${volume}.lease`, `${volume}.meta.new`].map(async name => await look(directory, name)))
-  if (data !== undefined && !data.isFile()) throw new AppError('image-invalid', `${image}/${volume} in domain ${area.id} is not a regular file: links, directories and devices are no volumes.`)
   const rest = { volume, data, lease: lease !== undefined, abandoned: abandoned !== undefined }
+  if (data !== undefined && !data.isFile()) {
+    return { ...rest, data: undefined, metadata: undefined, problem: new AppError('image-invalid', `${image}/${volume} in domain ${area.id} is not a regular file: links, directories and devices are no volumes. Nothing was changed.`) }
+  }
   try {
     const metadata = await readMetadata(directory, volume, file)
     if (metadata !== undefined && metadata.domain !== area.id) throw new AppError('metadata-invalid', `The metadata file ${file} cannot be used: the key DOMAIN is ${metadata.domain}, not ${area.id}. Nothing was changed.`)

@@ -1,4 +1,4 @@
-import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { link, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { AppError } from '../../../../src/errors.ts'
@@ -79,6 +79,11 @@ t.test('metadata that cannot be used are named with file and key, and nothing is
     ['a line that is none', metaText(good).replace('CTIME=', 'CTIME '), /its line 2 is not KEY=value/],
     ['not UTF-8', Buffer.from(metaText({ ...good, DESCRIPTION: '\xff' }), 'latin1'), /its line 3 is not UTF-8/],
     ['a size that is none', metaText({ ...good, CAP: '12x' }), /the key CAP is "12x"/],
+    ['a time that is none', metaText({ ...good, CTIME: '17e9' }), /the key CTIME is "17e9"/],
+    ['a time before all others', metaText({ ...good, CTIME: '-1' }), /the key CTIME is "-1"/],
+    ['a parent that is none', metaText({ ...good, PUUID: '../../etc/passwd' }), /the key PUUID is ".*", not a UUID/],
+    ['a key twice', metaText(good).replace('EOF', 'CAP=1\nEOF'), /the key CAP stands there twice/],
+    ['nothing', '', /the key PUUID is missing/],
     ['a wrong word', metaText({ ...good, LEGALITY: 'FINE' }), /the key LEGALITY is "FINE"/],
     ['a generation too high', metaText({ ...good, GEN: 1000 }), /the key GEN is "1000"/],
     ['of another domain', metaText({ ...good, DOMAIN: uuid('other') }), /the key DOMAIN/]
@@ -93,6 +98,9 @@ t.test('metadata that cannot be used are named with file and key, and nothing is
     for (const named of [{ image: disk }, { image: disk, volume }]) t.match(await refusal(remove(named)), { code: 'metadata-invalid', message: problem }, `${what}: not deleted`)
     t.same(await listing(at(disk)), before, `${what}: nothing has changed`)
   }
+  const full = metaText({ ...good, DESCRIPTION: '' })
+  await writeFile(file, metaText({ ...good, DESCRIPTION: 'x'.repeat(512 - full.length) }))
+  t.match(await image(disk), { state: 'ok' }, 'exactly 512 bytes are fine')
   // GEN and SEQ are younger than the format
   await writeFile(file, metaText(Object.fromEntries(Object.entries(good).filter(([name]) => name !== 'GEN' && name !== 'SEQ'))))
   t.match(await image(disk), { state: 'ok', volumes: [{ info: { generation: 0, sequence: 0 } }] })
@@ -109,6 +117,38 @@ t.test('a cycle of parents is told', async t => {
   t.match(await fixes(), [{ image: disk, detail: /cycle/, fixes: [] }])
   t.match(await refusal(remove({ image: disk, volume: one })), { code: 'volume-has-children' })
   await remove({ image: disk })
+})
+
+t.test('what does not belong among images and volumes is told, and never followed or removed', async t => {
+  const [disk, good, linked, other] = [uuid('odd'), uuid('odd good'), uuid('odd linked'), uuid('odd other')]
+  await putVolume(path, domain, disk, good, raw)
+  await putVolume(path, domain, disk, linked, raw)
+  await rm(at(disk, linked))
+  await symlink('/etc/hostname', at(disk, linked))
+  await mkdir(join(path, 'images', 'lost+found'))
+  await mkdir(join(path, 'images', disk.toUpperCase()))
+  await writeFile(join(path, 'images', uuid('a file')), '')
+  await symlink(at(disk), join(path, 'images', uuid('a link')))
+  const before = await listing(path)
+  t.match(await withArea(place, async area => await ovirt.images(area, '', 100)), [{ image: disk, volumes: 2 }])
+  t.match((await image(disk)).volumes?.toSorted((a, b) => a.volume === good ? -1 : 1), [{ volume: good, state: 'ok' }, { volume: linked, state: 'illegal', detail: /is not a regular file/, fixes: [] }])
+  const broken = await fixes()
+  t.same(broken.map(({ image }) => image).sort(), [disk, uuid('a file'), uuid('a link')].sort())
+  t.ok(broken.every(({ fixes }) => fixes.length === 0))
+  for (const named of [{ image: disk }, { image: disk, volume: linked }, { image: uuid('a link') }, { image: uuid('a link'), volume: good }]) t.match(await refusal(remove(named)), { code: 'image-invalid' })
+  t.same((await listing(path)).filter(line => !line.startsWith('.vdsm-tasks')), before.filter(line => !line.startsWith('.vdsm-tasks')))
+  for (const name of ['lost+found', disk.toUpperCase(), uuid('a file'), uuid('a link')]) await rm(join(path, 'images', name), { recursive: true })
+  await rm(at(disk, linked))
+  await rm(at(disk, `${linked}.meta`))
+
+  // the parent of a volume must be in the same image, and only one volume may be without children for a reader to know which is meant
+  await putVolume(path, domain, uuid('elsewhere'), other, raw)
+  await putVolume(path, domain, disk, linked, raw, { PUUID: other })
+  t.match(await image(disk), { state: 'illegal', detail: /names in the key PUUID a volume .* that is not there/, fixes: [] })
+  t.match(await fixes(), [{ image: disk, fixes: [] }])
+  await writeFile(at(disk, `${linked}.meta`), metaText(metaValues(domain, disk)))
+  t.match(await image(disk), { state: 'ok', format: undefined, volumes: [{}, {}] })
+  for (const name of [disk, uuid('elsewhere')]) await remove({ image: name })
 })
 
 t.test('what is left half-made has its fix, and the fix cleans it', async t => {

@@ -23,9 +23,9 @@ const pem = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
 /** Reads certificates and key. Throws an Error that names the file. */
 export function readCertificates (files: TlsFiles): Certificates {
   const cert = readGuarded(files.cert)
-  const key = readGuarded(files.key, { secret: true })
   const [own] = parse(files.cert, cert)
   if (own === undefined) throw new Error(`there is no certificate in ${files.cert}`)
+  const key = readGuarded(files.key, { secret: true })
   let fits
   try {
     fits = own.checkPrivateKey(createPrivateKey(key))

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from '../client/client.ts'
 import { ProblemError, UnreachableError } from '../client/errors.ts'
 import type { Copy, Problem, Task } from '../client/types.ts'
+import { inCommands } from './glossary.ts'
 import { targetOf } from './words.ts'
 
 /** How the following of a task ended: it finished, could not be sent again, or was forgotten, and then the storage tells. */
@@ -95,7 +96,7 @@ export class Patience {
 
   lose (error: ProblemError | UnreachableError): void {
     this.#error = error
-    if (this.#lostAt === undefined) this.#onNote(error instanceof ProblemError ? `${error.message} Trying again.` : 'The connection to the agent is lost; trying again.')
+    if (this.#lostAt === undefined) this.#onNote(error instanceof ProblemError ? `${inCommands(error.message)} Trying again.` : 'The connection to the agent is lost; trying again.')
     this.#lostAt ??= performance.now()
     if (performance.now() - this.#lostAt >= this.#patienceMs) this.#end.abort()
   }

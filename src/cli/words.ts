@@ -1,5 +1,6 @@
 import type { Copy, Progress, Task, TaskSpec } from '../client/types.ts'
 import { nameOf, quoted, type ImageAddress } from './address.ts'
+import { inCommands } from './glossary.ts'
 import { formatBytes, formatSeconds } from './units.ts'
 
 /** What a task is about. */
@@ -45,7 +46,7 @@ export function outcomeOf ({ spec, state, result, error }: Task): string {
     const target = targetOf(spec)
     return target === undefined ? 'canceled' : `canceled; what is copied stays: vdsm-tasks mend ${quoted(nameOf(target))} continues it`
   }
-  if (error !== undefined) return error.detail
+  if (error !== undefined) return inCommands(error.detail)
   if (result === undefined) return state
   if ('bytesMoved' in result) {
     if (result.alreadyDone === true) return `${nameOf(result)} was complete before`

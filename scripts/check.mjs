@@ -17,14 +17,17 @@ const failed = []
 await step('build', async () => buildUnlessFresh())
 const args = process.argv.slice(2)
 // What does not depend on the Node that runs it is checked once (scripts/test-nodes.mjs).
-if (args[0] === '--tests') args.shift()
-else await Promise.all([
-  // Their caches make a second run a matter of a second.
-  step('types', () => run(bin('tsc'), '--noEmit', '--incremental', '--tsBuildInfoFile', cache('tsc'))),
-  step('lint', () => run(bin('eslint'), '--cache', '--cache-strategy', 'content', '--cache-location', cache('eslint'), '.')),
-  step('imports', () => run(join(root, 'scripts/check-imports.mjs'))),
-  step('compatibility', () => run(join(root, 'scripts/check-compat.mjs')))
-])
+if (args[0] === '--tests') {
+  args.shift()
+} else {
+  await Promise.all([
+    // Their caches make a second run a matter of a second.
+    step('types', () => run(bin('tsc'), '--noEmit', '--incremental', '--tsBuildInfoFile', cache('tsc'))),
+    step('lint', () => run(bin('eslint'), '--cache', '--cache-strategy', 'content', '--cache-location', cache('eslint'), '.')),
+    step('imports', () => run(join(root, 'scripts/check-imports.mjs'))),
+    step('compatibility', () => run(join(root, 'scripts/check-compat.mjs')))
+  ])
+}
 
 const report = new TapReport(print)
 await step('tests', () => runTests(report, args))

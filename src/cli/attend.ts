@@ -28,6 +28,11 @@ export async function attend (session: Session, tasks: readonly Task[], { resend
         display.show(task)
       },
       onNote: text => { display.aside(() => { session.say(text) }) },
+      onContinued: (task, by) => {
+        open.delete(task.id)
+        display.remove(task.id)
+        open.set(by.id, by)
+      },
       onEnd: ending => {
         open.delete(ending.task.id)
         display.remove(ending.task.id)

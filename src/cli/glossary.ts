@@ -32,7 +32,7 @@ const phrases: ReadonlyArray<readonly [RegExp, string | ((...found: string[]) =>
   [/GET \/domains lists/g, '"vdsm-tasks domains" lists'],
   [/GET \/openapi\.json tells/g, '--help tells'],
   [/Send (create|delete)Image again/g, (_, verb = '') => `Give "vdsm-tasks ${verb}" again`],
-  [/\b(create|delete|mend)Image\b(?! -)/g, (_, verb = '') => `"vdsm-tasks ${verb}"`]
+  [/(?<![.\w])(create|delete|mend)Image\b/g, (_, verb = '') => `"vdsm-tasks ${verb}"`]
 ]
 
 function placeOf (path: string): string {

@@ -70,6 +70,7 @@ export function remainsOf ({ id, spec }: Task, copy: Copy | undefined): string {
   const name = nameOf(target)
   if (copy === undefined) return `The agent has forgotten task ${id}: vdsm-tasks status ${quoted(name)} tells how far ${name} is.`
   if (copy.state === 'done') return `${name} is complete`
-  const { bytesDone, bytesTotal } = copy.copy
+  const { bytesDone, bytesTotal, host } = copy.copy
+  if (copy.state === 'copying') return `The agent has forgotten task ${id}. Host ${host.id} copies ${name}, ${percentOf(bytesDone, bytesTotal)} % is done: vdsm-tasks status ${quoted(name)} tells how far it is.`
   return `The agent has forgotten task ${id}. ${name} is ${copy.state}, ${percentOf(bytesDone, bytesTotal)} % of it is copied: vdsm-tasks mend ${quoted(name)} continues it.`
 }

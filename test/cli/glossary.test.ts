@@ -17,6 +17,7 @@ t.test('what the agent says to programs is said in commands and options', async 
     ['Task a is another command (storage.copyImage, failed). Choose another id, or reuse this one with If-Match: "i.r.1.0".', 'Task a is another command (storage.copyImage, failed). Choose another --id.'],
     ['Send createImage again, or deleteImage.', 'Give "vdsm-tasks create" again, or "vdsm-tasks delete".'],
     ['mendImage copies it anew, deleteImage removes it.', '"vdsm-tasks mend" copies it anew, "vdsm-tasks delete" removes it.'],
+    ['local/a is in use by task r (storage.mendImage, running).', 'local/a is in use by task r (storage.mendImage, running).'],
     ['The body of the guest has a query.', 'The body of the guest has a query.']
   ] as const) t.match(inCommands(said), told, said)
 })

@@ -6,8 +6,9 @@ import { runCommand, startCommand } from '../helpers/command-line.ts'
 
 t.setTimeout(180_000)
 
+const { address, directory } = await startAgent(t, await makeDirectory(t))
+
 t.test('images are made, listed, told about, compared and deleted', async t => {
-  const { address, directory } = await startAgent(t, await makeDirectory(t))
   const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address }, cwd: directory })
   t.match(await run('create', 'local/a.qcow2', '1G', '--id', 'made'), { status: 0, stdout: 'done  made  local/a.qcow2 is created\n' })
   t.match(await run('create', 'local/b.qcow2', '1G', '--json'), { status: 0 })
@@ -30,7 +31,6 @@ t.test('images are made, listed, told about, compared and deleted', async t => {
 })
 
 t.test('an interrupted copy is told, mended by name or with all others, and its task is waited for and canceled', async t => {
-  const { address } = await startAgent(t, await makeDirectory(t))
   const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address } })
   t.match(await run('fixes'), { status: 0, stdout: '', stderr: 'Nothing is broken.\n' })
   t.match(await run('copy', 'local/sample.raw', 'local/one.raw', '--bandwidth', '1', '--id', 'one', '--detach'), { status: 0 })
@@ -66,14 +66,12 @@ t.test('a domain that is not there is named: nothing found is not nothing broken
 })
 
 t.test('what is wrong with a command is told in its own words', async t => {
-  const { address } = await startAgent(t, await makeDirectory(t), { domains: [{ id: 'local', path: './images', create: true }] })
   const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address } })
   t.match(await run('create', 'local/a.unknown', '1M'), { status: 2, stderr: /Give --format raw or --format qcow2/ })
   t.match(await run('create', 'local/a.raw', '1'), { status: 2, stderr: /^<size> must be .* --help tells what is allowed\.\n$/ })
   t.match(await run('create', 'local/a.raw', '1M', '--id', 'a b'), { status: 2, stderr: /^The id of the task has characters that are not allowed/ })
-  t.match(await run('create', 'local/a.raw', '1M'), { status: 0 })
-  t.match(await run('create', 'local/b.raw', '1M'), { status: 0 })
-  t.match(await run('copy', 'local/a.raw', 'local/b.raw'), { status: 4, stderr: /Delete it first, choose another name, or give --on-existing replace\.\n$/ })
+  t.match(await run('create', 'local/taken.raw', '1M'), { status: 0 })
+  t.match(await run('copy', 'local/sample.raw', 'local/taken.raw'), { status: 4, stderr: /Delete it first, choose another name, or give --on-existing replace\.\n$/ })
   t.match(await run('fixes', 'nosuch'), { status: 1, stderr: 'This agent has no domain nosuch. "vdsm-tasks domains" lists those it has.\n' })
   t.match(await run('tasks', '--state', 'odd'), { status: 2, stderr: /^--state: "odd" is no state of a task/ })
 })

@@ -27,19 +27,20 @@ t.test('every command has help with examples that it would take', async t => {
 
 t.test('a wrong command line ends with 2 before anything is asked', async t => {
   const port = await freePort()
-  for (const args of [
+  const wrong = [
     [], ['nonsense'], ['copy', 'a'], ['copy', 'a/b', 'c/d', '--bandwidth', '10X'], ['copy', 'a/b', 'c/d', '--format', 'vmdk'], ['info', '--url', 'ftp://x'],
     ['info', '--token-file', '/nowhere'], ['rebalance', 'v', 'pause'], ['remove-brick', 'v', 'start'], ['create', 'a/b', '0'], ['wait', '--patience', '-1']
-  ]) {
+  ]
+  await Promise.all(wrong.map(async args => {
     const { status, stdout, stderr } = await runCommand(t, args, { env: { VDSM_TASKS_URL: `http://127.0.0.1:${port}` } })
     t.match({ status, stdout }, { status: 2, stdout: '' }, args.join(' '))
     t.notMatch(stderr, /^ +at /m)
     t.ok(stderr.length > 20)
-  }
-  for (const args of [['--json'], ['--json', 'serve'], ['nonsense', '--json'], ['copy', 'a', '--json'], ['--json', 'copy', 'a/b', 'c/d', '--bandwidth', '10X'], ['info', '--url', 'ftp://x', '--json']]) {
+  }))
+  await Promise.all([['--json'], ['--json', 'serve'], ['nonsense', '--json'], ['copy', 'a', '--json'], ['--json', 'copy', 'a/b', 'c/d', '--bandwidth', '10X'], ['info', '--url', 'ftp://x', '--json']].map(async args => {
     const { status, stdout } = await runCommand(t, args)
     t.match({ status, problem: JSON.parse(stdout) }, { status: 2, problem: { code: 'usage', title: 'The command line is wrong', detail: /^\w.+\.?$/ } }, `${args.join(' ')}: programs get a problem`)
-  }
+  }))
 })
 
 t.test('an agent that is not there ends with 3, at once and in words', async t => {

@@ -98,7 +98,7 @@ t.test('the program of the README does what it says', async t => {
   for (const { text } of inReadme('ts')) {
     // where the package knows itself by its name
     const program = startProgram(t, process.execPath, ['--input-type=module', '--eval', text.replace('http://127.0.0.1:7480', address)], { cwd: root })
-    await program.says(/task.*nightly-42[^]*synced/)
+    await program.says(/task [^]*nightly-42[^]*synced/)
     t.equal(program.stderr(), '')
   }
 })

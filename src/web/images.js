@@ -19,6 +19,8 @@ export function images (shelves, tasks, actions) {
 }
 
 function shelfOf (domain, shelf, tasks, { mayOperate, fix, copy, more }) {
+  // nothing is known is another thing than nothing is there
+  if (!shelf.read) return html`<p class="empty">Not read yet.</p>`
   const rows = rowsOf(shelf)
   if (rows.length === 0) return html`<p class="empty">There are no images in ${domain}.</p>`
   return html`

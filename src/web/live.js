@@ -25,7 +25,7 @@ export class Live {
   /** Whether Gluster has been asked yet. */
   glusterAsked = false
   domains = []
-  /** By domain: its images, broken ones, copies, and whether there are more. */
+  /** By domain: its images, broken ones, copies, whether there are more, and whether it has been read yet. */
   shelves = new Map()
   /** Set when the agent was restarted under the open page: when, and which tasks it forgot. */
   restart
@@ -168,12 +168,12 @@ export class Live {
   }
 
   async #lookInto (domain) {
-    const shelf = this.shelves.get(domain) ?? { items: [], broken: [], copies: [], pages: 1 }
+    const shelf = this.shelves.get(domain) ?? { read: false, items: [], broken: [], copies: [], pages: 1 }
     this.shelves.set(domain, shelf)
     await this.#try(async () => {
       const path = `domains/${domain}`
       const [items, broken, copies] = await Promise.all([this.#pages(`${path}/images`, shelf.pages), read(`${path}/fixes`), read(`${path}/copies`)])
-      Object.assign(shelf, { items: items.items, next: items.next, broken: broken.items, copies: copies.items, problem: undefined })
+      Object.assign(shelf, { read: true, items: items.items, next: items.next, broken: broken.items, copies: copies.items, problem: undefined })
     }, problem => { shelf.problem = problem.message })
   }
 

@@ -38,8 +38,8 @@ export class StartForm {
         <label class="check"><input type="checkbox" name="verify"> Compare with the source at the end</label>
         <details>
           <summary>More</summary>
-          <label>Format of the image <select name="sourceFormat">${formats()}</select></label>
-          <label>Format of the new image <select name="targetFormat">${formats()}</select></label>
+          <label>Source format <select name="sourceFormat">${formats()}</select></label>
+          <label>Target format <select name="targetFormat">${formats()}</select></label>
           <label class="check"><input type="checkbox" name="replace"> Replace the image of that name, when the copy is complete</label>
           <label class="check"><input type="checkbox" name="ignoreSpace"> Begin also when the space looks too small</label>
           <label>Limit, MiB per second <input name="limit" type="number" min="0.1" step="any" inputmode="decimal" placeholder="none"></label>

@@ -1,14 +1,14 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { writeFile } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { Client } from '../../src/client/client.ts'
 import { Metrics, type MetricsSources } from '../../src/metrics/metrics.ts'
 import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
 import { lint, readFamilies, type Family } from '../helpers/exposition.ts'
 import { commandLine, descendants, until } from '../helpers/processes.ts'
+import { useRecordedGluster } from '../helpers/recorded-gluster.ts'
 import { taskOf } from '../helpers/tasks.ts'
 
 t.setTimeout(120_000)
@@ -94,28 +94,9 @@ function promtool (text: string): string[] {
   return error !== undefined || status === 0 ? [] : [stdout, stderr]
 }
 
-/** A gluster that is busy when it is asked first. */
-async function busyOnce (t: Test, directory: string): Promise<void> {
-  await writeFile(join(directory, 'gluster'), `#!/bin/sh
-cd '${fileURLToPath(new URL('../fixtures/gluster/', import.meta.url))}'
-if mkdir '${join(directory, 'asked')}' 2> /dev/null; then exec cat concurrent-a.xml; fi
-case "$*" in
-  *remote-host*) exit 1;;
-  *'volume status all tasks'*) cat down3-tasks-n1.xml;;
-  *'rebalance'*status*) cat down3-status-n1.xml;;
-  *'volume status'*detail*) cat down3-detail-n1.xml;;
-  *'pool list'*) cat down3-pool-n1.xml;;
-  *'volume info'*) cat back3-info-n2.xml;;
-esac
-`, { mode: 0o755 })
-  const { PATH } = process.env
-  process.env['PATH'] = `${directory}${delimiter}${PATH}`
-  t.teardown(() => { process.env['PATH'] = PATH })
-}
-
 t.test('the measures keep the conventions, are there during a copy, and tell what happened', async t => {
   const directory = await makeDirectory(t)
-  await busyOnce(t, directory)
+  await useRecordedGluster(t, directory, { busyOnce: true })
   const { address, pid } = await startAgent(t, directory, { domains: [{ id: 'local', path: './images', create: true, sample: true }, { id: 'hung', path: './hung', create: true }] })
   await until(async () => (await fetch(`${address}/domains/local/images/sample.raw`)).ok, 'the sample image')
   const client = new Client({ url: address })

@@ -105,7 +105,7 @@ t.test('the program of the README does what it says', async t => {
 
 t.test('what asks for a lease says whether somebody copies', async t => {
   const { address, directory } = await startAgent(t, await makeDirectory(t))
-  const put = async (bandwidth: number) => await fetch(`${address}/tasks/slow`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ kind: 'storage.copyImage', source: { domain: 'local', image: 'sample.raw' }, target: { domain: 'local', image: 'slow.raw' }, bandwidth }) })
+  const put = async (bandwidth: number) => await fetch(`${address}/tasks/slow`, { method: 'PUT', headers: { 'content-type': 'application/json', prefer: 'wait=60' }, body: JSON.stringify({ kind: 'storage.copyImage', source: { domain: 'local', image: 'sample.raw' }, target: { domain: 'local', image: 'slow.raw' }, bandwidth }) })
   t.equal((await put(1)).status, 202)
   const [{ text } = { text: '' }] = blocks.filter(({ language, text }) => language === 'sh' && text.startsWith('flock'))
   const ask = async () => (await execute('bash', ['-c', text], { cwd: `${directory}/images` })).stdout

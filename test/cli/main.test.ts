@@ -39,7 +39,7 @@ t.test('a wrong command line ends with 2 before anything is asked', async t => {
   }))
   await Promise.all([['--json'], ['--json', 'serve'], ['nonsense', '--json'], ['copy', 'a', '--json'], ['--json', 'copy', 'a/b', 'c/d', '--bandwidth', '10X'], ['info', '--url', 'ftp://x', '--json']].map(async args => {
     const { status, stdout } = await runCommand(t, args)
-    t.match({ status, problem: JSON.parse(stdout) }, { status: 2, problem: { code: 'usage', title: 'The command line is wrong', detail: /^\w.+\.?$/ } }, `${args.join(' ')}: programs get a problem`)
+    t.match({ status, problem: JSON.parse(stdout) }, { status: 2, problem: { code: 'usage', title: 'The command line is wrong', detail: /^["\w].+\.?$/ } }, `${args.join(' ')}: programs get a problem`)
   }))
 })
 

@@ -8,7 +8,7 @@ import type { TaskSpec } from '../../src/client/types.ts'
 import { isAccessible } from '../helpers/axe.ts'
 import { openPage } from '../helpers/browser.ts'
 import { freePort, makeDirectory, startAgent } from '../helpers/built-agent.ts'
-import { commandLine, descendants, until } from '../helpers/processes.ts'
+import { lastDomainProcess, until } from '../helpers/processes.ts'
 import { useRecordedGluster } from '../helpers/recorded-gluster.ts'
 
 t.setTimeout(180_000)
@@ -25,6 +25,7 @@ const config = {
   domains: [{ id: 'local', path: './images', create: true }, { id: 'far', path: './nowhere' }, { id: 'hung', path: './hung', create: true }]
 }
 let agent = await startAgent(t, directory, config)
+const startAgain = async () => { agent = await startAgent(t, directory, config) }
 const client = new Client({ url: agent.address })
 t.teardown(async () => { await client.close() })
 await until(async () => (await client.domains())[0]?.state === 'available', 'the domain to be there')
@@ -112,7 +113,7 @@ t.test('copies are started, watched, canceled, and go on after the agent was kil
   await agent.kill()
   await page.getByText('No connection to the agent, trying again').first().waitFor()
   await isAccessible(t, page, 'broken stream')
-  agent = await startAgent(t, directory, config)
+  await startAgain()
   await page.getByText('The agent was restarted and has forgotten its tasks').waitFor()
   await page.getByText('Live', { exact: true }).waitFor()
   t.equal(await page.locator('#results [data-task]').count() + await page.locator('#running [data-task]').count(), 0, 'forgotten tasks are gone')
@@ -142,8 +143,7 @@ t.test('copies are started, watched, canceled, and go on after the agent was kil
 })
 
 t.test('failures are told in words, also on a phone in the dark; so are a domain that is lost, and one that hangs', async t => {
-  // the last one that was begun; to whoever asks it, its storage hangs now
-  const reader = descendants(agent.pid).filter(pid => commandLine(pid).endsWith('storage/domain/main.js')).toSorted((a, b) => a - b).at(-1) ?? 0
+  const reader = lastDomainProcess(agent.pid)
   process.kill(reader, 'SIGSTOP')
   t.teardown(() => { process.kill(reader, 'SIGCONT') })
   const disk = await open(join(directory, 'images/disk.raw'), 'r+')

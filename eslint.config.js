@@ -15,6 +15,6 @@ export default [
   },
   {
     files: ['src/web/**'],
-    languageOptions: { globals: Object.fromEntries(['document', 'crypto', 'EventSource', 'fetch', 'getComputedStyle', 'matchMedia', 'requestAnimationFrame', 'ResizeObserver'].map(name => [name, 'readonly'])) }
+    languageOptions: { globals: Object.fromEntries(['document', 'crypto', 'EventSource', 'fetch', 'getComputedStyle', 'location', 'matchMedia', 'requestAnimationFrame', 'ResizeObserver'].map(name => [name, 'readonly'])) }
   }
 ]

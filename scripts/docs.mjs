@@ -39,9 +39,13 @@ ${table(rows(Object.entries(ConfigSchema.properties.domains.items.properties), '
 }
 
 function rows (properties, prefix, required = []) {
-  return properties.map(([key, schema]) => {
+  return properties.flatMap(([key, schema]) => {
+    const name = prefix === undefined ? key : `${prefix}.${key}`
     const fallback = schema.default !== undefined ? code(JSON.stringify(schema.default)) : required.includes(key) ? 'required' : ''
-    return `| ${code(prefix === undefined ? key : `${prefix}.${key}`)} | ${valueOf(schema)} | ${fallback} | ${cell(schema.description ?? '')} |`
+    // what an object, or each of a list of them, has in it
+    const inner = schema.type === 'array' ? schema.items : schema
+    const inside = inner.properties === undefined ? [] : rows(Object.entries(inner.properties), schema.type === 'array' ? `${name}[]` : name, inner.required)
+    return [`| ${code(name)} | ${valueOf(schema)} | ${fallback} | ${cell(schema.description ?? '')} |`, ...inside]
   })
 }
 

@@ -43,7 +43,7 @@ const AuthConfig = group({
   }, strict)),
   clients: Type.Array(Type.Object({
     name: Type.String({ minLength: 1, maxLength: 255, description: 'The common name, or a DNS name, in the certificate of a client.' }),
-    scope: Words(scopes)
+    scope: Words(scopes, { description: '`read` looks; `operate` also creates, changes and cancels tasks; `admin` also reads the configuration.' })
   }, strict), { default: [], description: 'Whose client certificates are accepted, and for what.' })
 })
 
@@ -91,16 +91,16 @@ export const ConfigSchema = Type.Object({
   }),
   tasks: group({
     retentionSeconds: Type.Number({ minimum: 1, maximum: 86400 * 30, default: 900, description: 'How long a finished task can be read.' }),
-    maxActive: Type.Integer({ minimum: 1, default: 1000 }),
-    maxRetained: Type.Integer({ minimum: 1, default: 100_000 })
+    maxActive: Type.Integer({ minimum: 1, default: 1000, description: 'Tasks that are waiting or running; more are refused with 503.' }),
+    maxRetained: Type.Integer({ minimum: 1, default: 100_000, description: 'Tasks in all, finished ones included; none is forgotten early for it but refused ones, more are refused with 503.' })
   }),
   gluster: group({
     pollSeconds: Type.Number({ minimum: 1, maximum: 3600, default: 5, description: 'How often Gluster is asked while an operation runs.' })
   }),
   events: group({
     history: Type.Integer({ minimum: 1, maximum: 1_000_000, default: 4096, description: 'Events that are remembered for clients that come back.' }),
-    heartbeatSeconds: Type.Number({ minimum: 1, maximum: 3600, default: 15 }),
-    maxStreams: Type.Integer({ minimum: 1, default: 10_000 }),
+    heartbeatSeconds: Type.Number({ minimum: 1, maximum: 3600, default: 15, description: 'How often a stream says that it is there; so peers that have vanished are found.' }),
+    maxStreams: Type.Integer({ minimum: 1, default: 10_000, description: 'Streams that are open at the same time.' }),
     maxStreamsPerAddress: Type.Optional(Type.Integer({ minimum: 1, description: 'Streams from one address; as many as in all by default, for a proxy is one address.' }))
   }),
   auth: AuthConfig,
@@ -111,17 +111,17 @@ export const ConfigSchema = Type.Object({
   http: group({
     allowedHosts: Type.Array(Type.String(), { default: [], description: 'Names that a Host header may have besides loopback ones, those in the agent\'s certificate, and the address of the listener.' }),
     allowedOrigins: Type.Array(Type.String({ pattern: '^https?://[^/]+$' }), { default: [], description: 'Origins of pages that may use the agent (CORS), with a token.' }),
-    maxBodyBytes: Type.Integer({ minimum: 1024, default: 1024 * 1024 }),
-    maxHeaderBytes: Type.Integer({ minimum: 2048, maximum: 1024 * 1024, default: 16 * 1024 }),
+    maxBodyBytes: Type.Integer({ minimum: 1024, default: 1024 * 1024, description: 'Of a request.' }),
+    maxHeaderBytes: Type.Integer({ minimum: 2048, maximum: 1024 * 1024, default: 16 * 1024, description: 'Of a request, all headers together.' }),
     headersTimeoutSeconds: Type.Number({ minimum: 0.5, maximum: 300, default: 15, description: 'How long the headers of a request may take to arrive.' }),
     requestTimeoutSeconds: Type.Number({ minimum: 0.5, maximum: 3600, default: 30, description: 'How long a whole request may take to arrive.' }),
-    maxConnections: Type.Integer({ minimum: 1, default: 16_000 }),
+    maxConnections: Type.Integer({ minimum: 1, default: 16_000, description: 'Connections that are open at the same time, streams included.' }),
     maxConnectionsPerAddress: Type.Integer({ minimum: 1, default: 12_000, description: 'A proxy is one address, and so is a host with many streams.' }),
     maxRequestsPerSecond: Type.Integer({ minimum: 1, default: 1000, description: 'Of one token or certificate. Streams count when they begin.' }),
     maxLagMs: Type.Integer({ minimum: 10, default: 2000, description: 'Above that the agent refuses what is not vital, until it keeps up again.' })
   }),
   log: group({
-    level: Words(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info' })
+    level: Words(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info', description: '`info`: every transition of a task, changes and refusals. `debug`: every request, too.' })
   })
 }, strict)
 

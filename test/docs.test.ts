@@ -17,6 +17,7 @@ const read = async (name: string) => await readFile(new URL(name, docs), 'utf8')
 t.test('the reference of the configuration and the catalogue of errors are what the source says: npm run docs', async t => {
   t.equal(await read('configuration.md'), configurationReference(config))
   t.equal(await read('errors.md'), errorCatalogue(catalogue))
+  for (const key of ['auth.tls.cert', 'auth.clients[].scope', 'domains[].owner.uid', 'listen.unix']) t.match(await read('configuration.md'), `\`${key}\``)
   t.match(await read('configuration.md'), /`copy\.maxConcurrent` \| whole number, at least 1 \| `4`/)
 })
 

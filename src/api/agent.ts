@@ -22,6 +22,13 @@ export const Agent = Strict({
 }, { $id: 'Agent', description: 'This agent: who it is, what it takes, and its limits.' })
 export type Agent = Static<typeof Agent>
 
+export const Caller = Strict({
+  who: Type.String({ description: 'The name of the token or certificate; `local` for those who need neither.' }),
+  via: Words(['token', 'session', 'certificate', 'unix socket', 'loopback'], { description: 'How the agent knows.' }),
+  scope: Words(['read', 'operate', 'admin'], { description: '`read` looks, `operate` also creates, changes and cancels tasks, `admin` may everything.' })
+}, { $id: 'Caller', description: 'Who sends the request, and what he may do.' })
+export type Caller = Static<typeof Caller>
+
 export const Readiness = Strict({
   ready: Type.Boolean({ description: 'Every domain is available, and so are its leases.' }),
   domains: Type.Array(Strict({

@@ -1,7 +1,8 @@
 import type { Task } from '../client/types.ts'
 import { openDisplay, type Display } from './display.ts'
-import { exit, statusOfProblem, type ExitStatus } from './exit.ts'
+import { exit, explain, statusOfProblem, type ExitStatus } from './exit.ts'
 import { follow, type Ending } from './follow.ts'
+import { inCommands } from './glossary.ts'
 import { paint } from './output.ts'
 import type { Session } from './session.ts'
 import { outcomeOf, remainsOf } from './words.ts'
@@ -27,6 +28,11 @@ export async function attend (session: Session, tasks: readonly Task[], { resend
         display.show(task)
       },
       onNote: text => { display.aside(() => { session.say(text) }) },
+      onContinued: (task, by) => {
+        open.delete(task.id)
+        display.remove(task.id)
+        open.set(by.id, by)
+      },
       onEnd: ending => {
         open.delete(ending.task.id)
         display.remove(ending.task.id)
@@ -75,7 +81,7 @@ async function ask (session: Session, tasks: readonly Task[], signal: AbortSigna
   if (!/^c/i.test(answer)) return 'watch'
   for (const { id, runId } of tasks) {
     await session.client.cancelTask(id, { runId }).catch((error: unknown) => {
-      session.say(`${id} is not canceled: ${error instanceof Error ? error.message : String(error)}`)
+      session.say(`${id} is not canceled: ${explain(error).message}`)
     })
   }
   return 'cancel'
@@ -85,7 +91,7 @@ async function ask (session: Session, tasks: readonly Task[], signal: AbortSigna
 function leave (session: Session, ids: readonly string[]): never {
   const list = ids.join(' ')
   session.say(`\n${list}: the agent goes on.
-  look:    ${ids.map(id => session.hint(`task ${id}`)).join('; ')}
+  look:    ${session.hint(ids.length === 1 ? `task ${list}` : 'tasks --state active')}
   follow:  ${session.hint(`wait ${list}`)}
   cancel:  ${session.hint(`cancel ${list}`)}`)
   return session.exit(exit.interrupted)
@@ -96,7 +102,7 @@ function report (session: Session, ending: Ending): void {
   const { task, forgotten } = ending
   // a refusal looks the same whether it came with the reply or a moment later
   const refusal = ending.refusal ?? (task.state === 'rejected' ? task.error : undefined)
-  const words = refusal?.detail ?? (forgotten === undefined ? outcomeOf(task) : remainsOf(task, forgotten.copy))
+  const words = refusal !== undefined ? inCommands(refusal.detail) : forgotten === undefined ? outcomeOf(task) : remainsOf(task, forgotten.copy)
   if (session.json) out.record(forgotten === undefined ? refusal ?? task : { code: 'task-forgotten', detail: words, task, ...forgotten })
   if (refusal !== undefined) session.say(words)
   else if (statusOf(ending) !== exit.done) session.say(`${paint(stderr, 'red', task.state === 'canceled' ? 'canceled' : 'failed')}  ${task.id}  ${words}`)

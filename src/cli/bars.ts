@@ -1,27 +1,52 @@
+import { stripVTControlCharacters } from 'node:util'
 import type { Task } from '../client/types.ts'
 import { paint, type Sink } from './output.ts'
 import { formatBytes, formatSeconds } from './units.ts'
 import { percentOf, subjectOf } from './words.ts'
 
-/** One line of exactly `width` columns or less: what it is about, the bar, and the numbers. */
-export function drawBar (sink: Sink, { id, spec, state, progress }: Task, width: number): string {
-  const { phase = 'copying', queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds, stalledSince } = progress ?? {}
-  const label = shorten(`${id}  ${subjectOf(spec)}`, Math.max(Math.floor(width * 0.4), 12))
-  if (state === 'canceling') return shorten(`${label}  stopping`, width)
-  if (phase === 'queued') return shorten(`${label}  waits for its turn${queuePosition === undefined ? '' : `, number ${queuePosition}`}`, width)
-  if (stalledSince !== undefined) return shorten(`${label}  the storage does not answer`, width)
-  if (bytesTotal === undefined) return shorten(`${label}  ${state}`, width)
-  const numbers = [
+/** The least that is worth to be called a bar. */
+const leastRoom = 8
+
+/** Lines of `width` columns or less, below each other: what each is about, the bar, and the numbers. */
+export function drawBars (sink: Sink, tasks: readonly Task[], width: number): string[] {
+  const labels = tasks.map(({ id, spec }) => `${id}  ${subjectOf(spec)}`)
+  const longest = Math.max(0, ...labels.map(({ length }) => length))
+  return tasks.map((task, index) => {
+    const words = wordsInsteadOfBar(task)
+    if (words !== undefined) return shorten(`${shorten(labels[index] ?? '', Math.max(width - words.length - 2, 12))}  ${words}`, width)
+    // what is least missed goes first where there is little room
+    for (const [labelWidth, withRate, withEstimate] of [[Math.min(longest, Math.floor(width * 0.45)), true, true], [Math.min(longest, Math.floor(width * 0.35)), true, true], [Math.min(task.id.length, 16), true, true], [Math.min(task.id.length, 16), true, false], [Math.min(task.id.length, 12), false, false]] as const) {
+      const label = shorten(labelWidth > task.id.length ? labels[index] ?? '' : task.id, labelWidth).padEnd(labelWidth)
+      const numbers = numbersOf(task, withRate, withEstimate)
+      const room = width - label.length - numbers.length - 4
+      if (room >= leastRoom) return `${label}  ${barOf(sink, task, room)}  ${numbers}`
+    }
+    return shorten(`${task.id}  ${numbersOf(task, false, false).trim()}`, width)
+  })
+}
+
+function wordsInsteadOfBar ({ state, progress }: Task): string | undefined {
+  if (state === 'canceling') return 'stopping'
+  if (progress?.phase === 'queued') return `waits for its turn${progress.queuePosition === undefined ? '' : `, number ${progress.queuePosition}`}`
+  if (progress?.stalledSince !== undefined) return 'the storage does not answer'
+  return progress?.bytesTotal === undefined ? state : undefined
+}
+
+/** In columns that do not jump. */
+function numbersOf ({ progress }: Task, withRate: boolean, withEstimate: boolean): string {
+  const { phase, bytesTotal = 0, bytesDone = 0, bytesPerSecond, etaSeconds } = progress ?? {}
+  return [
     `${String(percentOf(bytesDone, bytesTotal)).padStart(3)} %`,
-    phase === 'verifying' ? 'verifying' : '',
-    // columns that do not jump
-    (bytesPerSecond === undefined ? '' : `${formatBytes(bytesPerSecond)}/s`).padStart(10),
-    etaSeconds === undefined ? '' : `${formatSeconds(etaSeconds)} left`
-  ].filter(part => part !== '').join('  ')
-  const room = width - label.length - numbers.length - 4
-  if (room < 5) return shorten(`${label}  ${numbers}`, width)
+    ...phase === 'verifying' ? ['verifying'] : [],
+    ...withRate ? [(bytesPerSecond === undefined ? '' : `${formatBytes(bytesPerSecond)}/s`).padStart(10)] : [],
+    ...withEstimate ? [(etaSeconds === undefined ? '' : `${formatSeconds(etaSeconds)} left`).padEnd(16)] : []
+  ].join('  ')
+}
+
+function barOf (sink: Sink, { progress }: Task, room: number): string {
+  const { phase, bytesTotal = 0, bytesDone = 0 } = progress ?? {}
   const full = Math.floor(room * (bytesTotal === 0 ? 1 : bytesDone / bytesTotal))
-  return `${label}  ${paint(sink, phase === 'verifying' ? 'green' : 'cyan', '█'.repeat(full))}${paint(sink, 'dim', '░'.repeat(room - full))}  ${numbers}`
+  return `${paint(sink, phase === 'verifying' ? 'green' : 'cyan', '█'.repeat(full))}${paint(sink, 'dim', '░'.repeat(room - full))}`
 }
 
 function shorten (text: string, width: number): string {
@@ -31,7 +56,8 @@ function shorten (text: string, width: number): string {
 /** The last lines of a terminal, which are drawn again and again. */
 export class LiveLines {
   readonly #sink: Sink
-  #drawn = 0
+  /** How many columns each line has taken. */
+  #drawn: number[] = []
 
   constructor (sink: Sink) {
     this.#sink = sink
@@ -40,17 +66,20 @@ export class LiveLines {
   draw (lines: readonly string[]): void {
     // in one write, or it flickers; without a line break at the end, or the last line of the terminal scrolls
     this.#sink.write(this.#erasure() + lines.join('\n'))
-    this.#drawn = lines.length
+    this.#drawn = lines.map(line => stripVTControlCharacters(line).length)
   }
 
   clear (): void {
     this.#sink.write(this.#erasure())
-    this.#drawn = 0
+    this.#drawn = []
   }
 
   /** To the beginning of the first line, and everything below is gone. */
   #erasure (): string {
-    if (this.#drawn === 0) return ''
-    return `\r${this.#drawn > 1 ? `\x1b[${this.#drawn - 1}A` : ''}\x1b[J`
+    if (this.#drawn.length === 0) return ''
+    // a terminal that was made narrower since has broken them
+    const columns = this.#sink.columns || 80
+    const above = this.#drawn.reduce((rows, length) => rows + Math.max(Math.ceil(length / columns), 1), -1)
+    return `\r${above > 0 ? `\x1b[${above}A` : ''}\x1b[J`
   }
 }

@@ -1,5 +1,5 @@
 import type { Task } from '../client/types.ts'
-import { drawBar, LiveLines } from './bars.ts'
+import { drawBars, LiveLines } from './bars.ts'
 import type { Sink } from './output.ts'
 import { percentOf, progressOf, subjectOf } from './words.ts'
 
@@ -62,8 +62,8 @@ class Bars implements Display {
     // a terminal that does not know its size says 0
     const columns = this.#sink.columns || 80
     const rows = this.#sink.rows || 24
-    // one column stays free: some terminals wrap a line that fills them all
-    const bars = [...this.#tasks.values()].map(task => drawBar(this.#sink, task, columns - 1))
+    // room for the ^C that a terminal shows behind the last one, or it would break that line; and some break one that is full
+    const bars = drawBars(this.#sink, [...this.#tasks.values()], columns - 3)
     const more = bars.length - (rows - 1)
     this.#live.draw(more > 0 ? [...bars.slice(0, rows - 2), `and ${more + 1} more`] : bars)
   }

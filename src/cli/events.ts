@@ -1,4 +1,4 @@
-import type { Command } from 'commander'
+import { Option, type Command } from 'commander'
 import type { AgentEvent, EventQuery } from '../client/types.ts'
 import { formatBytes } from './units.ts'
 import { paintState } from './output.ts'
@@ -13,7 +13,7 @@ interface EventOptions extends EventQuery {
 export function addEvents (program: Command, session: Session): void {
   program.command('events')
     .description('follow what happens, until Ctrl-C')
-    .option('--type <types...>', 'only these: task, progress, image, operation, operationProgress, forgotten')
+    .addOption(new Option('--type <types...>', 'only these').choices(['task', 'progress', 'image', 'operation', 'operationProgress', 'forgotten']))
     .option('--kind <kinds...>', 'of tasks, only those of these kinds')
     .option('--id-prefix <prefix>', 'of tasks, only those whose id begins so')
     .option('--after <cursor>', 'go on behind this event (its id), or behind a list of tasks (its lastEventId)')

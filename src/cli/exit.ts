@@ -1,6 +1,7 @@
 import { CommanderError } from 'commander'
 import { ProblemError, UnreachableError } from '../client/errors.ts'
 import type { Problem } from '../client/types.ts'
+import { inCommands } from './glossary.ts'
 
 /** The exit statuses, and what they mean to a script. */
 export const exit = { done: 0, failed: 1, usage: 2, unreachable: 3, conflict: 4, interrupted: 130 } as const
@@ -39,13 +40,23 @@ export interface Failure {
 
 /** Explains an error; those that nobody foresaw are thrown on. */
 export function explain (error: unknown): Failure {
-  if (error instanceof ProblemError) return { status: statusOfProblem(error), message: error.message, problem: error.problem }
+  if (error instanceof ProblemError) return { status: statusOfProblem(error), message: inCommands(error.message), problem: error.problem }
   if (error instanceof UnreachableError) {
     const { message } = error
-    return { status: exit.unreachable, message, problem: { type: 'urn:vdsm-tasks:problem:unreachable', title: 'The agent cannot be reached', code: 'unreachable', detail: message } }
+    return { status: exit.unreachable, message, problem: ownProblem('unreachable', 'The agent cannot be reached', message) }
   }
-  if (error instanceof UsageError) return { status: exit.usage, message: error.message }
-  // commander has printed its message, or the help that was asked for
-  if (error instanceof CommanderError) return { status: error.exitCode === 0 ? exit.done : exit.usage }
+  if (error instanceof UsageError) return { status: exit.usage, message: error.message, problem: ownProblem('usage', usageTitle, error.message) }
+  if (error instanceof CommanderError) {
+    // it has printed its message, or the help that was asked for
+    if (error.exitCode === 0) return { status: exit.done }
+    return { status: exit.usage, problem: ownProblem('usage', usageTitle, error.code === 'commander.help' ? 'Give a command; --help lists them.' : error.message.replace(/^error: /, '')) }
+  }
   throw error
+}
+
+const usageTitle = 'The command line is wrong'
+
+/** What went wrong on this side, in the form of the agent's problems. */
+function ownProblem (code: string, title: string, detail: string): object {
+  return { type: `urn:vdsm-tasks:problem:${code}`, title, code, detail }
 }

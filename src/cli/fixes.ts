@@ -3,7 +3,9 @@ import type { BrokenImage, Task } from '../client/types.ts'
 import { ProblemError } from '../client/errors.ts'
 import { nameOf, quoted } from './address.ts'
 import { attend } from './attend.ts'
+import { readDomains, type Found } from './every-domain.ts'
 import { exit, statusOfProblem } from './exit.ts'
+import { inCommands } from './glossary.ts'
 import type { Session } from './session.ts'
 import { newId, put } from './submit.ts'
 
@@ -20,23 +22,27 @@ Examples:
   vdsm-tasks fixes local --apply`)
     .action(async (domain: string | undefined, { apply = false }: { apply?: boolean }) => {
       const broken = await findBroken(session, domain)
-      if (apply) await mendAll(session, broken)
+      if (apply) await mendAll(session, broken.items)
       else tell(session, broken)
     })
 }
 
-async function findBroken ({ client }: Session, only: string | undefined): Promise<Broken[]> {
-  const domains = only === undefined ? (await client.domains()).filter(({ state }) => state === 'available').map(({ domain }) => domain) : [only]
-  const found = await Promise.all(domains.map(async domain => (await client.fixes(domain)).map(image => ({ domain, ...image }))))
-  return found.flat()
+async function findBroken (session: Session, only: string | undefined): Promise<Found<Broken>> {
+  return await readDomains(session, only, async domain => (await session.client.fixes(domain)).map(image => ({ domain, ...image })))
 }
 
-function tell (session: Session, broken: readonly Broken[]): void {
+function tell (session: Session, found: Found<Broken>): void {
   const { json, out } = session
-  if (json) return out.document({ items: broken })
-  if (broken.length === 0) return session.say('Nothing is broken.')
-  out.table(['image', 'state', 'what helps', 'why'], broken.map(image =>
+  if (json) return out.document(found)
+  if (found.items.length === 0) return session.say(found.unknown === undefined ? 'Nothing is broken.' : 'Nothing is broken in the other domains.')
+  out.table(['image', 'state', 'what helps', 'why'], found.items.map(image =>
     [nameOf(image), image.state, image.fixes.map(({ action }) => action === 'mend' ? 'mend' : 'delete').join(' or ') || '-', image.detail]))
+}
+
+/** The command that does what a fix says. One that creates again has more in it than a command line says. */
+export function commandOf ({ task }: BrokenImage['fixes'][number]): string {
+  if (task.kind === 'storage.mendImage') return `mend ${quoted(nameOf(task))}`
+  return task.kind === 'storage.deleteImage' ? `delete ${quoted(nameOf(task))}` : 'fixes --apply'
 }
 
 /** Mends side by side. Images that can only be deleted are named: that is for people to decide. */
@@ -56,7 +62,7 @@ async function mendAll (session: Session, broken: readonly Broken[]): Promise<vo
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error
       // the others are not to wait for it
-      session.say(`${nameOf(image)}: ${error.message}`)
+      session.say(`${nameOf(image)}: ${inCommands(error.message)}`)
       session.status = statusOfProblem(error)
     }
   }

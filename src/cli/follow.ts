@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from '../client/client.ts'
 import { ProblemError, UnreachableError } from '../client/errors.ts'
 import type { Copy, Problem, Task } from '../client/types.ts'
+import { inCommands } from './glossary.ts'
 import { targetOf } from './words.ts'
 
 /** How the following of a task ended: it finished, could not be sent again, or was forgotten, and then the storage tells. */
@@ -20,13 +21,18 @@ export interface Follower {
   onTask (task: Task): void
   onNote (text: string): void
   onEnd (ending: Ending): void
+  /** The agent goes on with the copy under a task of its own, which is followed instead. */
+  onContinued (task: Task, by: Task): void
 }
 
 /**
  * Follows tasks to their ends, across lost connections and restarts of the agent. Throws UnreachableError when the agent
  * stays away for longer than the follower is patient.
  */
-export async function follow (tasks: readonly Task[], { client, patienceMs, resend, onTask, onNote, onEnd }: Follower): Promise<void> {
+export async function follow (tasks: readonly Task[], follower: Follower): Promise<void> {
+  const { client, patienceMs, resend, onTask, onNote, onEnd, onContinued } = follower
+  /** Of tasks that have taken the place of others. */
+  const continued: Array<Promise<void>> = []
   const open = new Map<string, Task>()
   /** Those that the agent has told of since it last began anew. */
   const seen = new Set<string>()
@@ -41,9 +47,24 @@ export async function follow (tasks: readonly Task[], { client, patienceMs, rese
     if (task.endedAt === undefined) onTask(task)
     else end({ task })
   }
+  const goOnWithSuccessor = async (task: Task): Promise<boolean> => {
+    const successor = await patience.insist(async () => await successorOf(client, task))
+    if (successor === undefined) return false
+    open.delete(task.id)
+    onNote(`Task ${successor.id} goes on with it.`)
+    onContinued(task, successor)
+    const following = follow([successor], follower)
+    continued.push(following)
+    // what it throws is thrown at the end, when the others have ended
+    following.catch(() => {})
+    return true
+  }
   const missed = async (task: Task, instance: string) => {
     if (task.instance !== instance) onNote('The agent was restarted: its tasks are forgotten, images are not.')
-    if (!resend) return end({ task, forgotten: await patience.insist(async () => await recordOf(client, task)) })
+    if (!resend) {
+      if (await goOnWithSuccessor(task)) return
+      return end({ task, forgotten: await patience.insist(async () => await recordOf(client, task)) })
+    }
     try {
       const again = await patience.insist(async () => await client.putTask(task.id, task.spec))
       seen.add(task.id)
@@ -51,6 +72,7 @@ export async function follow (tasks: readonly Task[], { client, patienceMs, rese
       learn(again.task)
     } catch (error) {
       if (!(error instanceof ProblemError)) throw error
+      if (error.code === 'resource-busy' && await goOnWithSuccessor(task)) return
       // the copy may have been completed with nobody to tell
       const record = await patience.insist(async () => await recordOf(client, task))
       end(record.copy?.state === 'done' ? { task, forgotten: record } : { task, refusal: error.problem })
@@ -72,9 +94,21 @@ export async function follow (tasks: readonly Task[], { client, patienceMs, rese
     } else if (event === 'progress' && data.runId === task?.runId && data.revision >= task.revision) {
       learn({ ...task, progress: data.progress })
     }
-    if (open.size === 0) return
+    if (open.size === 0) break
   }
-  patience.check()
+  if (open.size > 0) patience.check()
+  await Promise.all(continued)
+}
+
+/** The task that writes the same image now: an agent that continues by itself what it was copying is quicker than we are. */
+async function successorOf (client: Client, { spec }: Task): Promise<Task | undefined> {
+  const target = targetOf(spec)
+  if (target === undefined) return undefined
+  const { items } = await client.listTasks({ state: ['active'], kind: ['storage.copyImage', 'storage.mendImage'], limit: 1000 })
+  return items.find(task => {
+    const its = targetOf(task.spec)
+    return its?.domain === target.domain && its.image === target.image && its.volume === target.volume
+  })
 }
 
 /** Waits for an agent that is gone, and says so; but not for ever. */
@@ -95,7 +129,7 @@ export class Patience {
 
   lose (error: ProblemError | UnreachableError): void {
     this.#error = error
-    if (this.#lostAt === undefined) this.#onNote(error instanceof ProblemError ? `${error.message} Trying again.` : 'The connection to the agent is lost; trying again.')
+    if (this.#lostAt === undefined) this.#onNote(error instanceof ProblemError ? `${inCommands(error.message)} Trying again.` : 'The connection to the agent is lost; trying again.')
     this.#lostAt ??= performance.now()
     if (performance.now() - this.#lostAt >= this.#patienceMs) this.#end.abort()
   }

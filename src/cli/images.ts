@@ -1,6 +1,9 @@
 import type { Command } from 'commander'
 import { findImage, nameOf } from './address.ts'
 import { allocationOption, clusterSizeOption, formatOption, type Allocation, type ClusterSize, type Format } from './copy.ts'
+import { readDomains } from './every-domain.ts'
+import { exit } from './exit.ts'
+import { commandOf } from './fixes.ts'
 import type { Session } from './session.ts'
 import { submit, withTaskOptions, type SubmitOptions } from './submit.ts'
 import { formatBytes, parseBytes } from './units.ts'
@@ -62,35 +65,47 @@ Examples:
 
 async function listImages (session: Session, only: string | undefined): Promise<void> {
   const { client, json, out } = session
-  const domains = only === undefined ? (await client.domains()).filter(({ state }) => state === 'available').map(({ domain }) => domain) : [only]
-  const items = []
-  for (const domain of domains) {
+  const found = await readDomains(session, only, async domain => {
+    const items = []
     for await (const entry of client.images(domain)) items.push({ domain, ...entry })
-  }
-  if (json) return out.document({ items })
-  if (items.length === 0) return session.say('There are no images.')
-  out.table(['image', 'format', 'size', 'on storage', 'modified'], items.map(entry =>
+    return items
+  })
+  if (json) return out.document(found)
+  if (found.items.length === 0) return session.say('There are no images.')
+  out.table(['image', 'format', 'size', 'on storage', 'modified'], found.items.map(entry =>
     [nameOf(entry), entry.format ?? '-', formatBytes(entry.fileSize), formatBytes(entry.actualSize), entry.modifiedAt]))
 }
 
 async function tellStatus (session: Session, text: string, options: { format?: Format }): Promise<void> {
   const { client, json, out } = session
-  const { domain, image } = await findImage(session, text)
+  const { domain, image, volume } = await findImage(session, text)
   const status = await client.imageStatus(domain, image, options)
-  if (json) return out.document(status)
-  const { state, detail, format, virtualSize, actualSize, copy, fixes, observedAt } = status
+  const named = volume === undefined ? undefined : status.volumes?.find(one => one.volume === volume)
+  if (volume !== undefined && named === undefined) {
+    session.say(`Image ${domain}/${image} has no volume ${volume}. Its volumes: ${status.volumes?.map(one => one.volume).join(', ') ?? 'none'}.`)
+    session.status = exit.failed
+    return
+  }
+  if (json) return out.document(named ?? status)
+  const { state, detail, copy, fixes } = named ?? status
+  const { format, virtualSize, actualSize } = named === undefined ? status : { format: named.info?.format, virtualSize: named.info?.capacity, actualSize: named.info?.truesize }
   out.fields([
-    ['image', nameOf(status)],
+    ['image', nameOf({ domain, image, volume })],
     ['state', state],
     ['why', detail],
     ['format', format],
     ['size', virtualSize === undefined ? undefined : formatBytes(virtualSize)],
-    ['on storage', formatBytes(actualSize)],
+    ['on storage', actualSize === undefined ? undefined : formatBytes(actualSize)],
     ['copy of', copy?.source === undefined ? undefined : nameOf(copy.source)],
     ['copied', copy === undefined ? undefined : `${percentOf(copy.bytesDone, copy.bytesTotal)} %, ${formatBytes(copy.bytesDone)} of ${formatBytes(copy.bytesTotal)}`],
     ['by', copy === undefined ? undefined : `host ${copy.host.id}${copy.taskId === undefined ? '' : `, task ${copy.taskId}`}, run ${copy.epoch}`],
     ['verified', copy?.verified === true ? 'yes' : undefined],
-    ...fixes.map(({ action, description }) => [action, description] as const),
-    ['observed', observedAt]
+    ...fixes.map(fix => ['what helps', `${session.hint(commandOf(fix))}: ${fix.description}`] as const),
+    ['observed', status.observedAt]
   ])
+  if (named !== undefined || status.volumes === undefined) return
+  out.table(['volume', 'state', 'format', 'size', 'on storage', 'generation', 'based on'], status.volumes.map(({ volume, state, info }) => [
+    volume, state, info?.format ?? '-', info === undefined ? '-' : formatBytes(info.capacity), info === undefined ? '-' : formatBytes(info.truesize),
+    info === undefined ? '-' : String(info.generation), info === undefined || /^[0-]+$/.test(info.parent) ? '-' : info.parent
+  ]))
 }

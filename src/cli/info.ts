@@ -13,12 +13,14 @@ Examples:
       const { client, json, out } = session
       const agent = await client.agent()
       if (json) return out.document(agent)
+      const { who, scope } = await client.caller()
       const { version, hostId, instance, startedAt, kinds, limits } = agent
       out.fields([
         ['version', version],
         ['host', hostId],
         ['instance', instance],
         ['started', startedAt],
+        ['you', `${who}, may ${scope}`],
         ['kinds', kinds.join(', ')],
         ['copies', `${limits.maxConcurrentCopies} at a time`],
         ['tasks', `${limits.maxActive} active, a finished one is kept for ${formatSeconds(limits.retentionSeconds)}`]

@@ -12,9 +12,8 @@ if (args[0] === 'serve') {
   const session = new Session({ stdin, stdout, stderr, env, directory: process.cwd(), exit: code => process.exit(code) })
   for (const stream of [stdout, stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      // `| head` has seen enough
-      if (error.code === 'EPIPE') process.exit()
-      throw error
+      if (error.code !== 'EPIPE') throw error
+      session.gone()
     })
   }
   process.on('SIGINT', () => { session.interrupt() })

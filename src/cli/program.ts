@@ -25,7 +25,8 @@ export async function run (args: readonly string[], session: Session): Promise<E
     return session.status
   } catch (error) {
     const { status, message, problem } = explain(error)
-    if (session.json && problem !== undefined) session.out.document(problem)
+    // a command line that is wrong has perhaps not been read as far as --json
+    if ((session.json || args.includes('--json')) && problem !== undefined) session.out.document(problem)
     if (message !== undefined) session.say(message)
     return status
   } finally {

@@ -88,6 +88,11 @@ export class Session {
     this.#onInterrupt()
   }
 
+  /** Whoever reads the output has gone, as `| head` does when it has seen enough. What is still being followed is not done. */
+  gone (): never {
+    return this.exit(this.#onInterrupt === undefined ? this.status : exit.failed)
+  }
+
   /** Asks the person in front; undefined when no answer comes, or none is needed any more. */
   async ask (question: string, signal: AbortSignal): Promise<string | undefined> {
     // not as a terminal: line editing would swallow Ctrl-C

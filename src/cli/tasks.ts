@@ -1,6 +1,8 @@
 import type { Command } from 'commander'
 import type { Task, TaskList } from '../client/types.ts'
 import { attend } from './attend.ts'
+import { exit, explain } from './exit.ts'
+import { paintState } from './output.ts'
 import type { Session } from './session.ts'
 import { outcomeOf, progressOf, subjectOf, verbOf } from './words.ts'
 
@@ -95,17 +97,25 @@ function tellTask ({ json, out }: Session, task: Task): void {
     ['code', error?.code],
     ['created', createdAt],
     ['ended', endedAt],
-    ['forgotten', expiresAt]
+    ['kept until', expiresAt]
   ])
 }
 
 /** Asks all of them to stop, then waits until they have: to be told to stop is not to have stopped. */
 async function cancel (session: Session, ids: readonly string[]): Promise<void> {
   const { client, json, out } = session
-  const asked = await Promise.all(ids.map(async id => await client.cancelTask(id)))
-  for (const { id } of asked) {
-    const task = await client.waitForTask(id)
-    if (json) out.record(task)
-    else out.line(`${task.state}  ${id}  ${outcomeOf(task)}`)
+  const asked = await Promise.allSettled(ids.map(async id => await client.cancelTask(id)))
+  for (const one of asked) {
+    if (one.status === 'fulfilled') {
+      const task = await client.waitForTask(one.value.id)
+      if (json) out.record(task)
+      else out.line(`${paintState(out.sink, task.state)}  ${task.id}  ${outcomeOf(task)}`)
+    } else {
+      // the others are canceled whatever happens to this one
+      const { status, message = '', problem } = explain(one.reason)
+      if (json) out.record(problem)
+      session.say(message)
+      if (session.status === exit.done) session.status = status
+    }
   }
 }

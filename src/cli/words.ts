@@ -1,5 +1,6 @@
 import type { Copy, Progress, Task, TaskSpec } from '../client/types.ts'
 import { nameOf, quoted, type ImageAddress } from './address.ts'
+import { inCommands } from './glossary.ts'
 import { formatBytes, formatSeconds } from './units.ts'
 
 /** What a task is about. */
@@ -45,7 +46,7 @@ export function outcomeOf ({ spec, state, result, error }: Task): string {
     const target = targetOf(spec)
     return target === undefined ? 'canceled' : `canceled; what is copied stays: vdsm-tasks mend ${quoted(nameOf(target))} continues it`
   }
-  if (error !== undefined) return error.detail
+  if (error !== undefined) return inCommands(error.detail)
   if (result === undefined) return state
   if ('bytesMoved' in result) {
     if (result.alreadyDone === true) return `${nameOf(result)} was complete before`
@@ -69,6 +70,7 @@ export function remainsOf ({ id, spec }: Task, copy: Copy | undefined): string {
   const name = nameOf(target)
   if (copy === undefined) return `The agent has forgotten task ${id}: vdsm-tasks status ${quoted(name)} tells how far ${name} is.`
   if (copy.state === 'done') return `${name} is complete`
-  const { bytesDone, bytesTotal } = copy.copy
+  const { bytesDone, bytesTotal, host } = copy.copy
+  if (copy.state === 'copying') return `The agent has forgotten task ${id}. Host ${host.id} copies ${name}, ${percentOf(bytesDone, bytesTotal)} % is done: vdsm-tasks status ${quoted(name)} tells how far it is.`
   return `The agent has forgotten task ${id}. ${name} is ${copy.state}, ${percentOf(bytesDone, bytesTotal)} % of it is copied: vdsm-tasks mend ${quoted(name)} continues it.`
 }

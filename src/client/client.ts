@@ -1,7 +1,7 @@
 import { followEvents, type FollowOptions } from './events.ts'
 import { ProblemError } from './errors.ts'
 import { Transport, type Reply, type TransportOptions } from './transport.ts'
-import type { Agent, AgentEvent, BrokenImage, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, OperationList, Preview, Task, TaskList, TaskSpec } from './types.ts'
+import type { Agent, AgentEvent, BrokenImage, Caller, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, OperationList, Preview, Task, TaskList, TaskSpec } from './types.ts'
 
 export interface PutOptions {
   /** The ETag of a finished task whose id is to be used again; `*` takes whatever finished task has it. */
@@ -90,6 +90,11 @@ export class Client {
 
   async agent (): Promise<Agent> {
     return (await this.#transport.send<Agent>('/agent')).body
+  }
+
+  /** Who one is to the agent, and what one may do. */
+  async caller (): Promise<Caller> {
+    return (await this.#transport.send<Caller>('/agent/caller')).body
   }
 
   async domains (): Promise<DomainStatus[]> {

@@ -58,6 +58,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/agent/caller": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read who you are to the agent, and what you may do */
+        get: operations["getCaller"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/agent/config": {
         parameters: {
             query?: never;
@@ -435,6 +452,21 @@ export interface components {
             links: {
                 [key: string]: string;
             };
+        };
+        /** @description Who sends the request, and what he may do. */
+        Caller: {
+            /** @description The name of the token or certificate; `local` for those who need neither. */
+            who: string;
+            /**
+             * @description How the agent knows.
+             * @enum {string}
+             */
+            via: "token" | "session" | "certificate" | "unix socket" | "loopback";
+            /**
+             * @description `read` looks, `operate` also creates, changes and cancels tasks, `admin` may everything.
+             * @enum {string}
+             */
+            scope: "read" | "operate" | "admin";
         };
         /** @description What the agent can work on. */
         Readiness: {
@@ -1933,6 +1965,62 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Agent"];
+                };
+            };
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getCaller: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The caller. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Caller"];
                 };
             };
             /** @description The agent wants to know who asks, or does not accept the token or certificate. */

@@ -4,7 +4,7 @@ import { ProblemError, UnreachableError } from './errors.ts'
 import type { Problem } from './types.ts'
 
 export interface TransportOptions {
-  /** Where the agent listens: `http://127.0.0.1:7480`, or `unix:/run/vdsm-tasks.sock`. */
+  /** Where the agent listens: `http://127.0.0.1:7480`, or `unix:/run/vdsm-tasks.sock`. A path in it, of a proxy, stays in front. */
   url: string
   /** A unix socket to reach it through; the URL's host is then only a name. */
   socketPath?: string
@@ -89,7 +89,8 @@ export class Transport {
   }
 
   async #request (path: string, { method = 'GET', query = {}, headers = {}, body, signal, patienceMs = 0 }: RequestOptions, bodyTimeout?: number): Promise<Dispatcher.ResponseData> {
-    const url = new URL(path, this.#base)
+    // an agent behind a proxy may be below a path
+    const url = new URL(this.#base.pathname.replace(/\/$/, '') + path, this.#base)
     for (const [name, value] of Object.entries(query)) {
       for (const one of [value].flat()) if (one !== undefined) url.searchParams.append(name, String(one))
     }

@@ -8,6 +8,7 @@ export type TaskList = Schemas['TaskList']
 export type Preview = Schemas['Preview']
 export type Problem = Schemas['Problem'] & Record<string, unknown>
 export type Agent = Schemas['Agent']
+export type Caller = Schemas['Caller']
 export type DomainStatus = Schemas['DomainStatus']
 export type ImageStatus = Schemas['ImageStatus']
 export type ImageEntry = Schemas['ImageEntry']

@@ -1,4 +1,4 @@
-import { Agent, Readiness } from '../api/agent.ts'
+import { Agent, Caller, Readiness } from '../api/agent.ts'
 import { Type } from '@sinclair/typebox'
 import { Problem } from '../api/problem.ts'
 import { Ref, Strict } from '../api/schema.ts'
@@ -19,6 +19,21 @@ export function agentRoutes (app: App, { agent, config, domains, operations }: {
       response: { 200: json('The agent.', Ref(Agent)), ...problems({}) }
     }
   }, async () => agent)
+
+  app.get('/agent/caller', {
+    config: { scope: 'read' },
+    schema: {
+      operationId: 'getCaller',
+      tags: ['agent'],
+      summary: 'Read who you are to the agent, and what you may do',
+      response: { 200: json('The caller.', Ref(Caller)), ...problems({}) }
+    }
+  }, async (request, reply) => {
+    reply.header('cache-control', 'no-store')
+    if (request.caller === undefined) throw new Error('a route with a scope has a caller')
+    const { who, via, scope } = request.caller
+    return { who, via, scope }
+  })
 
   app.get('/agent/config', {
     config: { scope: 'admin' },

@@ -4,7 +4,7 @@ import { programFolder } from '../location.ts'
 import type { App } from './types.ts'
 
 /** Everything the page needs comes from here, and nothing else may run in it. */
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 /** The web page at `/`. */
 export async function pageRoutes (app: App): Promise<void> {

@@ -16,6 +16,8 @@ export interface MetricsSources {
 
 const seconds = { short: [0.001, 0.005, 0.025, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60], long: [0.1, 0.5, 1, 2, 4, 8, 16, 30, 60] }
 const taskSeconds = [0.1, 1, 10, 60, 300, 1800, 3600, 6 * 3600, 24 * 3600]
+/** What a task fails with that wanted a lease of somebody else. */
+const conflictCodes = ['resource-busy', 'lease-lost'] as const
 /** Of the defaults, those whose names say what they are not: gauges that are called totals. */
 const misnamed = ['nodejs_active_handles_total', 'nodejs_active_requests_total', 'nodejs_active_resources_total']
 
@@ -60,6 +62,8 @@ export class Metrics {
     this.#finished = counter('vdsm_tasks_tasks_finished_total', 'Tasks that have finished, by kind and the state they ended in.', 'kind', 'state')
     this.#durations = histogram('vdsm_tasks_task_duration_seconds', 'From the creation of a task to its end.', taskSeconds, 'kind')
     this.#conflicts = counter('vdsm_tasks_lease_conflicts_total', 'Tasks that failed because somebody else held the lease of an image (resource-busy) or had taken it over (lease-lost).', 'code')
+    // a rate needs a beginning
+    for (const code of conflictCodes) this.#conflicts.inc({ code }, 0)
 
     this.#moved = counter('vdsm_tasks_copy_bytes_total', 'Bytes of data that copies have made durable, by the domain they were written to.', 'domain')
     this.#redone = counter('vdsm_tasks_copy_redone_bytes_total', 'Bytes that had been begun before an interruption and are copied again.', 'domain')
@@ -100,7 +104,8 @@ export class Metrics {
     if (endedAt === undefined) return
     this.#finished.inc({ kind, state })
     this.#durations.observe({ kind }, (Date.parse(endedAt) - Date.parse(createdAt)) / 1000)
-    if (error?.code === 'resource-busy' || error?.code === 'lease-lost') this.#conflicts.inc({ code: error.code })
+    const code = conflictCodes.find(code => code === error?.code)
+    if (code !== undefined) this.#conflicts.inc({ code })
   }
 
   /** A copy into the domain was accepted; from now on its checkpoints have an age. */

@@ -215,7 +215,7 @@ export class TaskRegistry {
     const task = run.wire()
     this.#options.observer.transition(task)
     const { id, kind, state, runId } = task
-    const ended = run.endedAt === undefined ? {} : { durationMs: run.endedAt - run.createdAt, result: task.result, error: run.error }
+    const ended = run.endedAt === undefined ? {} : { durationMs: run.endedAt - run.createdAt, bytesDone: task.progress?.bytesDone, result: task.result, error: run.error }
     this.#options.log.info({ task: id, runId, kind, state, ...objectOf(run.spec), ...ended }, `task ${id} ${state}`)
   }
 }
@@ -246,7 +246,11 @@ function conflict (code: 'task-id-conflict' | 'task-not-cancelable' | 'task-not-
 }
 
 function objectOf (spec: TaskSpec): object {
-  if ('target' in spec) return { image: `${spec.target.domain}/${spec.target.image}`, source: `${spec.source.domain}/${spec.source.image}` }
-  if ('volume' in spec) return { volume: spec.volume }
-  return { image: `${spec.domain}/${spec.image}` }
+  if ('target' in spec) return { image: imageOf(spec.target), source: imageOf(spec.source) }
+  // an image's volume is another thing than one of Gluster
+  return 'image' in spec ? { image: imageOf(spec) } : { volume: spec.volume }
+}
+
+function imageOf ({ domain, image, volume }: { domain: string, image: string, volume?: string }): string {
+  return volume === undefined ? `${domain}/${image}` : `${domain}/${image}/${volume}`
 }

@@ -3,21 +3,24 @@ import { repeat } from 'lit-html/directives/repeat.js'
 import { badge, bar } from './tasks.js'
 import { clock, size } from './words.js'
 
-const actions = { mend: 'Continue', clean: 'Delete' }
+const words = { mend: 'Continue', clean: 'Delete' }
 
 /**
  * The images of every domain; those that need something come first.
  *
  * @param tasks those under way: what is told of them elsewhere is not told here, and not with older numbers.
+ * @param actions what the buttons do, and whether whoever looks may operate them.
  */
-export function images (shelves, tasks, { fix, copy, more }) {
+export function images (shelves, tasks, actions) {
   if (shelves.size === 0) return html`<p class="empty">No domain is configured.</p>`
   return [...shelves].map(([domain, shelf]) => html`
     ${shelves.size > 1 || shelf.problem !== undefined ? html`<h3>${domain}</h3>` : nothing}
-    ${shelf.problem === undefined ? shelfOf(domain, shelf, tasks, { fix, copy, more }) : html`<p class="problem">${shelf.problem}</p>`}`)
+    ${shelf.problem === undefined ? shelfOf(domain, shelf, tasks, actions) : html`<p class="problem">${shelf.problem}</p>`}`)
 }
 
-function shelfOf (domain, shelf, tasks, { fix, copy, more }) {
+function shelfOf (domain, shelf, tasks, { mayOperate, fix, copy, more }) {
+  // nothing is known is another thing than nothing is there
+  if (!shelf.read) return html`<p class="empty">Not read yet.</p>`
   const rows = rowsOf(shelf)
   if (rows.length === 0) return html`<p class="empty">There are no images in ${domain}.</p>`
   return html`
@@ -27,9 +30,9 @@ function shelfOf (domain, shelf, tasks, { fix, copy, more }) {
           <strong class="id">${row.image}</strong>
           ${row.state === 'ok' ? nothing : badge(row.state)}
           ${row.entry === undefined ? nothing : html`<span class="when">${size(row.entry.actualSize)} on disk · <time datetime=${row.entry.modifiedAt}>${clock(row.entry.modifiedAt)}</time></span>`}
-          ${(row.fixes ?? []).map(one => html`<button type="button" class=${one.action === 'mend' ? 'strong' : 'quiet'} title=${one.description}
-            aria-label=${`${actions[one.action]} ${domain}/${row.image}`} @click=${event => { fix(one, `${domain}/${row.image}`, event.currentTarget) }}>${actions[one.action]}${one.action === 'clean' ? '…' : ''}</button>`)}
-          ${row.state === 'ok' ? html`<button type="button" class="quiet" aria-label=${`Copy ${domain}/${row.image}`} @click=${() => { copy(domain, row.image) }}>Copy…</button>` : nothing}
+          ${(mayOperate ? row.fixes ?? [] : []).map(one => html`<button type="button" class=${one.action === 'mend' ? 'strong' : 'quiet'} title=${one.description}
+            aria-label=${`${words[one.action]} ${domain}/${row.image}`} @click=${event => { fix(one, `${domain}/${row.image}`, event.currentTarget) }}>${words[one.action]}${one.action === 'clean' ? '…' : ''}</button>`)}
+          ${row.state === 'ok' && mayOperate ? html`<button type="button" class="quiet" aria-label=${`Copy ${domain}/${row.image}`} @click=${() => { copy(domain, row.image) }}>Copy…</button>` : nothing}
         </div>
         ${row.copy === undefined ? nothing : copyOf(domain, row, tasks)}
         ${row.detail === undefined || row.copy !== undefined ? nothing : html`<p class="soft">${row.detail}</p>`}

@@ -9,13 +9,15 @@ const changesSettleMs = 300
 
 /** The state of the agent as far as it can be told, kept up to date. `changed` is called after every change. */
 export class Live {
-  /** connecting, live, broken (no stream), or silent (a stream, but no answers). */
+  /** connecting, live, broken (no stream), silent (a stream, but no answers), or out (the agent wants to know who asks). */
   connection = { state: 'connecting', words: 'Connecting' }
   /** When the agent last said anything: what is shown is as of then. */
   heardAt = Date.now()
   /** Whether the domains have been read yet. */
   looked = false
   agent
+  /** Who looks at the page, and what he may do. */
+  caller
   tasks = new Map()
   operations = new Map()
   /** Why there is nothing to tell of Gluster. */
@@ -23,7 +25,7 @@ export class Live {
   /** Whether Gluster has been asked yet. */
   glusterAsked = false
   domains = []
-  /** By domain: its images, broken ones, copies, and whether there are more. */
+  /** By domain: its images, broken ones, copies, whether there are more, and whether it has been read yet. */
   shelves = new Map()
   /** Set when the agent was restarted under the open page: when, and which tasks it forgot. */
   restart
@@ -41,11 +43,18 @@ export class Live {
     this.#changed = changed
     this.#connect()
     setInterval(() => { this.#expire() }, 1000)
-    setInterval(() => { if (!document.hidden && this.connection.state !== 'broken') this.look() }, lookAgainMs)
-    document.addEventListener('visibilitychange', () => { if (!document.hidden) this.look() })
+    setInterval(() => { if (!document.hidden && (this.connection.state === 'live' || this.connection.state === 'silent')) this.look() }, lookAgainMs)
+    document.addEventListener('visibilitychange', () => {
+      if (document.hidden) return
+      // perhaps in another tab
+      if (this.connection.state === 'out') this.#connect()
+      else this.look()
+    })
   }
 
   get active () { return [...this.tasks.values()].filter(({ endedAt }) => endedAt === undefined) }
+  /** Whether whoever looks may start, cancel, continue and delete. The agent decides; the page only does not offer what it would refuse. */
+  get mayOperate () { return this.caller === undefined || this.caller.scope !== 'read' }
   get finished () { return [...this.tasks.values()].filter(({ endedAt }) => endedAt !== undefined) }
 
   /** Looks at everything that has no events. */
@@ -87,8 +96,10 @@ export class Live {
     source.addEventListener('error', () => {
       this.#synced = false
       if (this.connection.state !== 'broken') this.#set('broken', 'No connection to the agent, trying again')
-      // the browser gives up for good when somebody in between answers with an error
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (this.#source === source) this.#connect() }, 3000)
+      // the browser gives up for good on an answer that is an error, and does not tell which: of the agent, or of somebody in between
+      if (source.readyState !== EventSource.CLOSED) return
+      void this.#try(async () => { await read('agent/caller') })
+      setTimeout(() => { if (this.#source === source) this.#connect() }, 3000)
     })
     on('bye', () => { this.#set('broken', 'The agent is stopping') })
     on('busy', () => { this.#set('broken', 'The agent has as many streams as it may have, trying again in a while') })
@@ -123,7 +134,7 @@ export class Live {
     this.#before = []
     this.#synced = true
     this.#set('live', 'Live')
-    void this.#try(async () => { this.agent = await read('agent') })
+    void this.#try(async () => { [this.agent, this.caller] = await Promise.all([read('agent'), read('agent/caller')]) })
     this.look()
   }
 
@@ -157,12 +168,12 @@ export class Live {
   }
 
   async #lookInto (domain) {
-    const shelf = this.shelves.get(domain) ?? { items: [], broken: [], copies: [], pages: 1 }
+    const shelf = this.shelves.get(domain) ?? { read: false, items: [], broken: [], copies: [], pages: 1 }
     this.shelves.set(domain, shelf)
     await this.#try(async () => {
       const path = `domains/${domain}`
       const [items, broken, copies] = await Promise.all([this.#pages(`${path}/images`, shelf.pages), read(`${path}/fixes`), read(`${path}/copies`)])
-      Object.assign(shelf, { items: items.items, next: items.next, broken: broken.items, copies: copies.items, problem: undefined })
+      Object.assign(shelf, { read: true, items: items.items, next: items.next, broken: broken.items, copies: copies.items, problem: undefined })
     }, problem => { shelf.problem = problem.message })
   }
 
@@ -196,10 +207,20 @@ export class Live {
       this.heardAt = Date.now()
       if (this.connection.state === 'silent') this.#set('live', 'Live')
     } catch (error) {
-      if (error instanceof Refusal) refused(error)
+      if (error instanceof Refusal && error.status === 401) this.#logOut()
+      else if (error instanceof Refusal) refused(error)
       else if (this.connection.state === 'live') this.#set('silent', 'The agent does not answer')
     }
     this.#changed()
+  }
+
+  /** The session is over, its token was taken back, or the agent was restarted, which forgets sessions. */
+  #logOut () {
+    // what is shown stays; nothing more is asked for until somebody has logged in
+    this.#source.close()
+    this.#source = undefined
+    this.#synced = false
+    this.#set('out', 'You are not logged in any more')
   }
 
   #set (state, words) {

@@ -41,15 +41,17 @@ function drawNow () {
   render(html`<span class="dot"></span>${connection.words}`, byId('connection'))
   byId('connection').className = connection.state
   // what is shown is old then
-  document.body.classList.toggle('stale', connection.state === 'broken' || connection.state === 'silent')
+  document.body.classList.toggle('stale', isStale())
+  render(who(), byId('caller'))
   byId('host').textContent = agent === undefined ? '' : `${agent.hostId} · version ${agent.version} · since ${clock(agent.startedAt)}`
   byId('retention').textContent = agent === undefined ? '' : `kept for ${seconds(agent.limits.retentionSeconds)}`
   document.title = `${active.length > 0 ? `(${active.length}) ` : ''}${agent?.hostId ?? ''} vdsm-tasks`.trim()
   const rate = connection.state === 'live' ? throughput() : 0
   byId('throughput').textContent = rate === 0 ? '' : `${size(rate)}/s`
   render(notices(), byId('notices'))
-  render(running(active, task => { void attempt(() => cancelTask(task)) }), byId('running'))
-  if (live.looked) render(images(live.shelves, live.active, { fix, copy: (domain, image) => { start.fill(domain, image) }, more: domain => { void live.more(domain) } }), byId('images'))
+  const { mayOperate } = live
+  render(running(active, mayOperate ? task => { void attempt(() => cancelTask(task)) } : undefined), byId('running'))
+  if (live.looked) render(images(live.shelves, live.active, { mayOperate, fix, copy: (domain, image) => { start.fill(domain, image) }, more: domain => { void live.more(domain) } }), byId('images'))
   render(results(finished, () => { allResults = true; draw() }, allResults), byId('results'))
   if (live.looked) render(domains(live.domains), byId('domains'))
   if (live.glusterAsked) render(operations([...live.operations.values()], live.glusterProblem), byId('gluster'))
@@ -62,11 +64,22 @@ function throughput () {
   return live.active.reduce((sum, { progress }) => sum + (progress?.phase === 'copying' && progress.stalledSince === undefined ? progress.bytesPerSecond ?? 0 : 0), 0)
 }
 
+function isStale () {
+  return ['broken', 'silent', 'out'].includes(live.connection.state)
+}
+
+/** Who looks at the page; only a session can be ended. */
+function who () {
+  const { caller, connection } = live
+  if (caller === undefined || connection.state === 'out' || caller.who === 'local') return nothing
+  return html`<span>${caller.who}, may ${caller.scope}</span>${caller.via === 'session' ? html`<form method="post" action="logout"><button class="quiet">Log out</button></form>` : nothing}`
+}
+
 function notices () {
   const { connection, restart } = live
   return html`
-    <div role="alert">${connection.state === 'broken' || connection.state === 'silent'
-      ? html`<div class="note bad"><p><strong>${connection.words}.</strong> What is shown is as it was at ${clock(live.heardAt)}; copies on the host may go on.</p></div>`
+    <div role="alert">${isStale()
+      ? html`<div class="note bad"><p><strong>${connection.words}.</strong> What is shown is as it was at ${clock(live.heardAt)}; copies on the host may go on.</p>${connection.state === 'out' ? html`<a class="button strong" href=${`login?next=${encodeURIComponent(location.pathname + location.search)}`}>Log in</a>` : nothing}</div>`
       : nothing}</div>
     <div role="alert">${restart === undefined ? nothing : restartNote(restart)}</div>
     <div role="alert">${refusal === undefined ? nothing : html`<div class="note bad"><p>${refusal}</p><button type="button" class="quiet" @click=${() => { refusal = undefined; draw() }}>Dismiss</button></div>`}</div>`

@@ -1,5 +1,7 @@
 // Everything the page asks the agent and tells it, but for the stream.
 
+import { inThePage } from './words.js'
+
 /** Nobody waits longer for a page; a storage that hangs is answered by the agent within 5 s. */
 const timeoutMs = 10_000
 /** A task is accepted or refused in that time at the latest; the reply tells which. */
@@ -8,7 +10,7 @@ const acceptSeconds = 10
 /** What the agent refused, in its own words. */
 export class Refusal extends Error {
   constructor (problem) {
-    super(`${problem.title}. ${problem.detail ?? ''}`.trim())
+    super(`${problem.title}. ${inThePage(problem.detail ?? '')}`.trim())
     this.code = problem.code
     this.status = problem.status
   }
@@ -16,7 +18,7 @@ export class Refusal extends Error {
 
 /** Reads. Throws Refusal when the agent answers with a problem, and something else when it does not answer. */
 export async function read (path) {
-  return await answerOf(await fetch(path, { signal: AbortSignal.timeout(timeoutMs) }))
+  return await answerOf(await fetch(path, { signal: within(timeoutMs) }))
 }
 
 /** Sends a task under an id of its own, or the one given. Throws Refusal. */
@@ -25,13 +27,20 @@ export async function sendTask (spec, id = freshId(spec)) {
     method: 'PUT',
     headers: { 'content-type': 'application/json', prefer: `wait=${acceptSeconds}` },
     body: JSON.stringify(spec),
-    signal: AbortSignal.timeout(acceptSeconds * 1000 + timeoutMs)
+    signal: within(acceptSeconds * 1000 + timeoutMs)
   }))
 }
 
 /** Cancels this run of a task, and no later one that has its id. Throws Refusal. */
 export async function cancelTask ({ id, runId }) {
-  return await answerOf(await fetch(`tasks/${encodeURIComponent(id)}?runId=${runId}`, { method: 'DELETE', signal: AbortSignal.timeout(timeoutMs) }))
+  return await answerOf(await fetch(`tasks/${encodeURIComponent(id)}?runId=${runId}`, { method: 'DELETE', signal: within(timeoutMs) }))
+}
+
+/** Not `AbortSignal.timeout`: the clock that a test of the page sets does not move that one. */
+function within (ms) {
+  const controller = new AbortController()
+  setTimeout(() => { controller.abort() }, ms)
+  return controller.signal
 }
 
 async function answerOf (response) {

@@ -14,7 +14,11 @@ export class StartForm {
   }
 
   draw () {
-    const { domains, shelves } = this.#live
+    const { domains, shelves, mayOperate, caller } = this.#live
+    if (!mayOperate) {
+      render(html`<h2 id="start-title">Start a copy</h2><p class="empty">You are ${caller.who} and may only look. To start, cancel, continue and delete, log in with a token of the scope <code>operate</code>.</p>`, this.#container)
+      return
+    }
     const options = domains.map(({ domain }) => html`<option value=${domain}>${domain}</option>`)
     const names = [...shelves].flatMap(([domain, { items }]) => items.map(({ image }) => html`<option value=${image}>${domain}</option>`))
     render(html`
@@ -34,6 +38,10 @@ export class StartForm {
         <label class="check"><input type="checkbox" name="verify"> Compare with the source at the end</label>
         <details>
           <summary>More</summary>
+          <label>Source format <select name="sourceFormat">${formats()}</select></label>
+          <label>Target format <select name="targetFormat">${formats()}</select></label>
+          <label class="check"><input type="checkbox" name="replace"> Replace the image of that name, when the copy is complete</label>
+          <label class="check"><input type="checkbox" name="ignoreSpace"> Begin also when the space looks too small</label>
           <label>Limit, MiB per second <input name="limit" type="number" min="0.1" step="any" inputmode="decimal" placeholder="none"></label>
           <label>Id of the task <input name="id" spellcheck="false" maxlength="255" placeholder="made up"></label>
         </details>
@@ -57,9 +65,11 @@ export class StartForm {
     const limit = Number(value('limit'))
     const spec = {
       kind: 'storage.copyImage',
-      source: { domain: value('sourceDomain'), image: value('sourceImage') },
-      target: { domain: value('targetDomain'), image: value('targetImage') },
+      source: { domain: value('sourceDomain'), image: value('sourceImage'), ...formatOf(value('sourceFormat')) },
+      target: { domain: value('targetDomain'), image: value('targetImage'), ...formatOf(value('targetFormat')) },
       ...(form.elements.verify.checked && { verify: true }),
+      ...(form.elements.replace.checked && { onExisting: 'replace' }),
+      ...(form.elements.ignoreSpace.checked && { ignoreSpace: true }),
       ...(limit > 0 && { bandwidth: Math.round(limit * 1024 * 1024) })
     }
     this.#problem = undefined
@@ -69,6 +79,8 @@ export class StartForm {
     try {
       this.#sent = (await sendTask(spec, value('id') || undefined)).id
       form.elements.targetImage.value = ''
+      // for this once
+      form.elements.replace.checked = form.elements.ignoreSpace.checked = false
       form.elements.id.value = ''
     } catch (error) {
       this.#problem = error.message
@@ -77,4 +89,12 @@ export class StartForm {
     }
     this.draw()
   }
+}
+
+function formats () {
+  return html`<option value="">as its name says</option><option value="raw">raw</option><option value="qcow2">qcow2</option>`
+}
+
+function formatOf (format) {
+  return format === '' ? {} : { format }
 }

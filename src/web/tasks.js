@@ -1,10 +1,10 @@
 import { html, nothing } from 'lit-html'
 import { repeat } from 'lit-html/directives/repeat.js'
-import { clock, numbers, outcome, percent, seconds, what } from './words.js'
+import { clock, inThePage, numbers, outcome, percent, seconds, what } from './words.js'
 
 const resultsShown = 50
 
-/** The tasks under way. */
+/** The tasks under way. Without `cancel`, whoever looks may not. */
 export function running (tasks, cancel) {
   if (tasks.length === 0) return html`<p class="empty">Nothing is under way.</p>`
   return html`<ul class="rows">${repeat(tasks, ({ runId }) => runId, task => html`
@@ -12,7 +12,7 @@ export function running (tasks, cancel) {
       <div class="line">
         <strong class="id">${task.id}</strong>
         ${badge(task.progress?.stalledSince !== undefined ? 'stalled' : task.progress?.phase === 'queued' ? 'queued' : task.state)}
-        ${task.cancelable
+        ${task.cancelable && cancel !== undefined
           ? html`<button type="button" class="quiet" ?disabled=${task.state === 'canceling'} aria-label=${`Cancel ${task.id}`} @click=${() => { cancel(task) }}>Cancel</button>`
           : nothing}
       </div>
@@ -55,7 +55,7 @@ export function results (tasks, showAll, all) {
         <p class="soft">${what(task.spec)}</p>
         ${task.error === undefined
           ? html`<p>${outcome(task)}</p>`
-          : html`<p class="problem"><strong>${task.error.title}.</strong> ${task.error.detail} <code>${task.error.code}</code></p>`}
+          : html`<p class="problem"><strong>${task.error.title}.</strong> ${inThePage(task.error.detail)} <code>${task.error.code}</code></p>`}
       </li>`)}</ul>
     ${sorted.length > shown.length ? html`<button type="button" class="quiet" @click=${showAll}>Show all ${sorted.length}</button>` : nothing}`
 }

@@ -43,14 +43,14 @@ const verbs = {
   'gluster.commitRemoveBrick': 'Remove the emptied bricks of'
 }
 
-const imageName = ({ domain, image }) => `${domain}/${image}`
+const imageName = ({ domain, image, volume }) => volume === undefined ? `${domain}/${image}` : `${domain}/${image}/${volume}`
 
 /** What a task is to do. */
 export function what (spec) {
   const verb = verbs[spec.kind] ?? spec.kind
   if (spec.target !== undefined) return `${verb} ${imageName(spec.source)} to ${imageName(spec.target)}`
   if (spec.against !== undefined) return `${verb} ${imageName(spec)} with ${imageName(spec.against)}`
-  return `${verb} ${spec.volume === undefined ? imageName(spec) : `volume ${spec.volume}`}`
+  return `${verb} ${spec.image === undefined ? `volume ${spec.volume}` : imageName(spec)}`
 }
 
 /** How far a running task is. */
@@ -79,4 +79,16 @@ export function outcome ({ spec, state, result }) {
   if ('bytesFreed' in result) return `${size(result.bytesFreed)} freed.`
   if (result.operationId !== undefined) return `${result.alreadyStarted ? 'Was started before, as' : 'Is'} operation ${result.operationId}.`
   return 'Done.'
+}
+
+/** The agent speaks to programs; whoever looks at the page is told of its fields and buttons. */
+export function inThePage (detail) {
+  return detail
+    .replace(/Give "format": "raw" or "qcow2"/, 'Choose its format below More')
+    .replace(/say "onExisting": "replace"/, 'tick Replace below More')
+    .replace(/say "ignoreSpace": true/, 'tick Begin also when the space looks too small, below More,')
+    .replace(/ GET \/\S+ (lists|tells)[^.]*\./, '')
+    .replace(/, or reuse this one with If-Match: "\S+"/, '')
+    .replace(/\bmendImage\b/g, 'Continue')
+    .replace(/\bdeleteImage\b/g, 'Delete')
 }

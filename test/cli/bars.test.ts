@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util'
 import t from 'tap'
-import { drawBar, LiveLines } from '../../src/cli/bars.ts'
+import { drawBars, LiveLines } from '../../src/cli/bars.ts'
 import type { Sink } from '../../src/cli/output.ts'
 import type { Progress, Task } from '../../src/client/types.ts'
 
@@ -23,14 +23,31 @@ function taskWith (progress?: Progress, more: Partial<Task> = {}): Task {
 }
 
 const plain: Sink = { write: () => {} }
+const drawBar = (sink: Sink, task: Task, width: number) => drawBars(sink, [task], width)[0] ?? ''
 const half: Progress = { phase: 'copying', bytesTotal: 2 ** 30, bytesDone: 2 ** 29, bytesPerSecond: 2 ** 20, etaSeconds: 512 }
 
 t.test('a bar shows how much is done, the rate and the estimate, and fits', async t => {
   const bar = drawBar(plain, taskWith(half), 99)
-  t.match(bar, /^nightly-42 {2}local\/a\.raw -> local\/b\.raw {2}█+░+ {2} 50 % {5}1 MiB\/s {2}8 min 32 s left$/)
+  t.match(bar, /^nightly-42 {2}local\/a\.raw -> local\/b\.raw {2}█+░+ {2} 50 % {5}1 MiB\/s {2}8 min 32 s left *$/)
   t.equal(bar.length, 99)
   t.equal(bar.match(/█/g)?.length, Math.floor((bar.match(/[█░]/g)?.length ?? 0) / 2))
   for (let width = 1; width < 200; width++) t.ok(drawBar(plain, taskWith(half), width).length <= width, `${width} columns`)
+})
+
+t.test('with little room the bar stays, and what is least missed goes first', async t => {
+  const bar = (width: number) => drawBar(plain, taskWith(half), width)
+  t.match(bar(76), /^nightly-42 {2}loc.*… {2}█+░+ {2} 50 % {5}1 MiB\/s {2}8 min 32 s left/)
+  t.match(bar(60), /^nightly-42 {2}█+░+ {2} 50 % {5}1 MiB\/s {2}8 min 32 s left/)
+  t.match(bar(44), /^nightly-42 {2}█+░+ {2} 50 % {5}1 MiB\/s$/)
+  t.match(bar(30), /^nightly-42 {2}█+░+ {2} 50 %$/)
+  t.match(bar(20), /^nightly-42 {2}50 %$/)
+  for (let width = 30; width < 200; width++) t.ok((bar(width).match(/[█░]/g)?.length ?? 0) >= 8, `${width} columns`)
+})
+
+t.test('bars below each other begin and end in the same columns', async t => {
+  const [first = '', second = ''] = drawBars(plain, [taskWith({ ...half, etaSeconds: 5 }), taskWith(half, { id: 'a' })], 110)
+  t.equal(first.search(/[█░]/), second.search(/[█░]/))
+  t.equal(first.search(/ \d+ %/), second.search(/ \d+ %/))
 })
 
 t.test('what has no numbers yet is said in words', async t => {
@@ -57,4 +74,14 @@ t.test('lines that are drawn again take the place of the last ones', async t => 
   live.clear()
   live.draw([])
   t.same(written, ['a\nb\nc', '\r\x1b[2A\x1b[Jd', '\r\x1b[J', ''])
+})
+
+t.test('lines that a narrower terminal has broken are taken away whole', async t => {
+  const written: string[] = []
+  const sink = { columns: 100, write: (text: string) => { written.push(text) } }
+  const live = new LiveLines(sink)
+  live.draw(['a'.repeat(97), '\x1b[36mb\x1b[39m'])
+  sink.columns = 40
+  live.clear()
+  t.equal(written.at(-1), '\r\x1b[3A\x1b[J', 'three rows of the first, one of the second')
 })

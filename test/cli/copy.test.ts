@@ -1,14 +1,17 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { inCommands } from '../../src/cli/glossary.ts'
 import { Client } from '../../src/client/client.ts'
 import { freePort, makeDirectory, startAgent } from '../helpers/built-agent.ts'
 import { runCommand, startCommand } from '../helpers/command-line.ts'
 
 t.setTimeout(180_000)
 
+/** For all that neither kill it nor need it as it was. */
+const { address, directory } = await startAgent(t, await makeDirectory(t))
+
 t.test('a copy in a pipe: plain lines, the result on standard output, then the stored result and the complete copy', async t => {
-  const { address, directory } = await startAgent(t, await makeDirectory(t))
   const env = { VDSM_TASKS_URL: address }
   const first = await runCommand(t, ['copy', 'local/sample.raw', 'local/a.qcow2', '--verify', '--id', 'one'], { env })
   t.equal(first.status, 0, first.stderr)
@@ -26,7 +29,6 @@ t.test('a copy in a pipe: plain lines, the result on standard output, then the s
 })
 
 t.test('every option goes into the command', async t => {
-  const { address } = await startAgent(t, await makeDirectory(t))
   const options = ['--chain', 'flat', '--format', 'qcow2', '--cluster-size', '1M', '--ignore-space', '--source-format', 'raw', '--allocation', 'sparse', '--bandwidth', '100M', '--on-existing', 'replace', '--verify', '--detach', '--id', 'd', '--url', address]
   const detached = await runCommand(t, ['copy', 'local/sample.raw', 'local/target', ...options])
   t.match(detached, { status: 0, stdout: `d  running; to follow it: vdsm-tasks --url ${address} wait d\n`, stderr: '' })
@@ -45,7 +47,6 @@ t.test('every option goes into the command', async t => {
 })
 
 t.test('what is refused is told in words, with a status of its own; --json has the problem', async t => {
-  const { address } = await startAgent(t, await makeDirectory(t))
   const env = { VDSM_TASKS_URL: address }
   t.match(await runCommand(t, ['create', 'local/taken.raw', '1M'], { env }), { status: 0, stdout: /local\/taken\.raw is created/ })
   const refused = [
@@ -61,26 +62,36 @@ t.test('what is refused is told in words, with a status of its own; --json has t
     const words = told.stderr.split('\n').at(-2) ?? ''
     t.match(words, /^\w.+\.$/, 'words, no stack trace')
     const json = await runCommand(t, [...args, '--json'], { env })
-    t.match({ status: json.status, problem: JSON.parse(json.stdout) }, { status, problem: { code, detail: words } })
+    const problem = JSON.parse(json.stdout) as { detail: string }
+    t.match({ status: json.status, problem }, { status, problem: { code } })
+    t.equal(inCommands(problem.detail), words, 'programs get it as the agent said it')
   }
   const nowhere = await runCommand(t, ['copy', 'local/sample.raw', '/nowhere/b.raw'], { env })
   t.match(nowhere, { status: 2, stdout: '', stderr: /^"\/nowhere\/b\.raw" is neither DOMAIN\/IMAGE nor a file in a domain of the agent\. Its domains: local \(.*\/images\)\.\n$/ })
 })
 
-t.test('an agent that is killed under a copy: the command is sent again and the copy goes on', async t => {
-  const directory = await makeDirectory(t)
-  const config = { listen: { port: await freePort() } }
-  const first = await startAgent(t, directory, config)
-  const copying = startCommand(t, ['copy', 'local/sample.raw', 'local/b.raw', '--bandwidth', '30M', '--id', 'killed', '--json'], { env: { VDSM_TASKS_URL: first.address } })
-  await copying.says(/running, [1-9]\d? %/)
-  await first.kill()
-  await copying.says(/The connection to the agent is lost; trying again\./)
-  await startAgent(t, directory, config)
-  t.equal(await copying.ended, 0, copying.stderr())
-  t.match(copying.stderr(), /The agent is there again\.\nThe agent was restarted: its tasks are forgotten, images are not\.\n(.*\n)*The command was sent again as killed/)
-  t.match(JSON.parse(copying.stdout()), { id: 'killed', state: 'succeeded', result: { epoch: 2 } })
-  t.same(await readFile(join(directory, 'images/b.raw')), await readFile(join(directory, 'images/sample.raw')))
-})
+for (const [what, recovery, id, said] of [
+  ['the command is sent again', 'manual', 'killed', /(.*\n)*The command was sent again as killed/],
+  ['an agent that continues it by itself is followed there', 'own', 'recover.local.b.raw', /(.*\n)*(Task recover\.local\.b\.raw goes on with it\.|The command was sent again as killed)/]
+] as const) {
+  t.test(`an agent is killed under a copy: ${what}, and it goes on`, async t => {
+    const directory = await makeDirectory(t)
+    const config = { listen: { port: await freePort() }, recovery }
+    const first = await startAgent(t, directory, config)
+    const copying = startCommand(t, ['copy', 'local/sample.raw', 'local/b.raw', '--bandwidth', '30M', '--id', 'killed', '--json'], { env: { VDSM_TASKS_URL: first.address } })
+    await copying.says(/running, [1-9]\d? %/)
+    await first.kill()
+    await copying.says(/The connection to the agent is lost; trying again\./)
+    await startAgent(t, directory, config)
+    t.equal(await copying.ended, 0, copying.stderr())
+    t.match(copying.stderr(), new RegExp(`The agent is there again\\.\\nThe agent was restarted: its tasks are forgotten, images are not\\.\\n${said.source}`))
+    const task = JSON.parse(copying.stdout())
+    t.match(task, { state: 'succeeded', result: { epoch: 2 } })
+    // whichever of the two came first
+    t.ok(task.id === id || (recovery === 'own' && task.id === 'killed'), task.id)
+    t.same(await readFile(join(directory, 'images/b.raw')), await readFile(join(directory, 'images/sample.raw')))
+  })
+}
 
 t.test('an agent that stays away is waited for no longer than one is patient', async t => {
   const agent = await startAgent(t, await makeDirectory(t))
@@ -93,8 +104,7 @@ t.test('an agent that stays away is waited for no longer than one is patient', a
 })
 
 t.test('Ctrl-C without a terminal leaves the copy to the agent and tells how to look at it', async t => {
-  const { address } = await startAgent(t, await makeDirectory(t))
-  const copying = startCommand(t, ['copy', 'local/sample.raw', 'local/b.raw', '--bandwidth', '1', '--id', 'left'], { env: { VDSM_TASKS_URL: address } })
+  const copying = startCommand(t, ['copy', 'local/sample.raw', 'local/left.raw', '--bandwidth', '1', '--id', 'left'], { env: { VDSM_TASKS_URL: address } })
   await copying.says(/ running/)
   copying.child.kill('SIGINT')
   t.equal(await copying.ended, 130)

@@ -6,8 +6,9 @@ import { runCommand, startCommand } from '../helpers/command-line.ts'
 
 t.setTimeout(180_000)
 
+const { address, directory } = await startAgent(t, await makeDirectory(t))
+
 t.test('images are made, listed, told about, compared and deleted', async t => {
-  const { address, directory } = await startAgent(t, await makeDirectory(t))
   const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address }, cwd: directory })
   t.match(await run('create', 'local/a.qcow2', '1G', '--id', 'made'), { status: 0, stdout: 'done  made  local/a.qcow2 is created\n' })
   t.match(await run('create', 'local/b.qcow2', '1G', '--json'), { status: 0 })
@@ -30,7 +31,6 @@ t.test('images are made, listed, told about, compared and deleted', async t => {
 })
 
 t.test('an interrupted copy is told, mended by name or with all others, and its task is waited for and canceled', async t => {
-  const { address } = await startAgent(t, await makeDirectory(t))
   const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address } })
   t.match(await run('fixes'), { status: 0, stdout: '', stderr: 'Nothing is broken.\n' })
   t.match(await run('copy', 'local/sample.raw', 'local/one.raw', '--bandwidth', '1', '--id', 'one', '--detach'), { status: 0 })
@@ -40,11 +40,11 @@ t.test('an interrupted copy is told, mended by name or with all others, and its 
   t.match(await run('task', 'one'), { status: 0, stdout: /^task +one\nkind +storage\.copyImage\nabout .*\nstate +running\n/ })
   const waiting = startCommand(t, ['wait', 'one', '--json'], { env: { VDSM_TASKS_URL: address } })
   await waiting.says(/one.* running/)
-  t.match(await run('copy', 'local/sample.raw', 'local/two.raw', '--bandwidth', '10M', '--id', 'two', '--detach'), { status: 0 })
+  t.match(await run('copy', 'local/sample.raw', 'local/two.raw', '--bandwidth', '40M', '--id', 'two', '--detach'), { status: 0 })
   t.match(await run('cancel', 'one', 'two'), { status: 0, stdout: /^canceled {2}one .*\ncanceled {2}two / })
   t.equal(await waiting.ended, 1)
   t.match(JSON.parse(waiting.stdout()), { id: 'one', state: 'canceled' })
-  t.match(await run('status', 'local/one.raw'), { status: 0, stdout: /state +interrupted\n[^]*copy of +local\/sample\.raw\ncopied +\d+ %[^]*mend .*\nclean / })
+  t.match(await run('status', 'local/one.raw'), { status: 0, stdout: /state +interrupted\n[^]*copy of +local\/sample\.raw\ncopied +\d+ %[^]*\nwhat helps +vdsm-tasks mend local\/one\.raw: .*\nwhat helps +vdsm-tasks delete local\/one\.raw: / })
   t.match(await run('mend', 'local/one.raw'), { status: 0, stdout: /local\/one\.raw is complete, 256 MiB; moved .*, in 2 runs\n$/ })
   t.match(JSON.parse((await run('fixes', '--json')).stdout), { items: [{ domain: 'local', image: 'two.raw', state: 'interrupted' }] })
   // the fix keeps the bandwidth of the copy
@@ -53,4 +53,25 @@ t.test('an interrupted copy is told, mended by name or with all others, and its 
   t.match(await run('mend', 'local/two.raw'), { status: 4, stderr: /complete/ })
   t.match(await run('wait'), { status: 0, stderr: 'No task is active.\n' })
   t.match(await run('wait', 'unknown'), { status: 1, stderr: /No task unknown/ })
+})
+
+t.test('a domain that is not there is named: nothing found is not nothing broken', async t => {
+  const { address } = await startAgent(t, await makeDirectory(t), { domains: [{ id: 'local', path: './images', create: true }, { id: 'far', path: './nowhere' }] })
+  const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address } })
+  t.match(await run('fixes'), { status: 1, stdout: '', stderr: /^far was not looked into: Domain far is not available: .*\nNothing is broken in the other domains\.\n$/ })
+  t.match(await run('fixes', '--apply'), { status: 1, stderr: /^far was not looked into/ })
+  const { status, stdout } = await run('images', '--json')
+  t.match({ status, found: JSON.parse(stdout) }, { status: 1, found: { items: [], unknown: [{ domain: 'far', code: 'domain-unavailable', detail: /mounted/ }] } })
+  t.match(await run('fixes', 'local'), { status: 0, stderr: 'Nothing is broken.\n' })
+})
+
+t.test('what is wrong with a command is told in its own words', async t => {
+  const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address } })
+  t.match(await run('create', 'local/a.unknown', '1M'), { status: 2, stderr: /Give --format raw or --format qcow2/ })
+  t.match(await run('create', 'local/a.raw', '1'), { status: 2, stderr: /^<size> must be .* --help tells what is allowed\.\n$/ })
+  t.match(await run('create', 'local/a.raw', '1M', '--id', 'a b'), { status: 2, stderr: /^The id of the task has characters that are not allowed/ })
+  t.match(await run('create', 'local/taken.raw', '1M'), { status: 0 })
+  t.match(await run('copy', 'local/sample.raw', 'local/taken.raw'), { status: 4, stderr: /Delete it first, choose another name, or give --on-existing replace\.\n$/ })
+  t.match(await run('fixes', 'nosuch'), { status: 1, stderr: 'This agent has no domain nosuch. "vdsm-tasks domains" lists those it has.\n' })
+  t.match(await run('tasks', '--state', 'odd'), { status: 2, stderr: /^--state: "odd" is no state of a task/ })
 })

@@ -27,15 +27,20 @@ t.test('every command has help with examples that it would take', async t => {
 
 t.test('a wrong command line ends with 2 before anything is asked', async t => {
   const port = await freePort()
-  for (const args of [
+  const wrong = [
     [], ['nonsense'], ['copy', 'a'], ['copy', 'a/b', 'c/d', '--bandwidth', '10X'], ['copy', 'a/b', 'c/d', '--format', 'vmdk'], ['info', '--url', 'ftp://x'],
-    ['info', '--token-file', '/nowhere'], ['rebalance', 'v', 'pause'], ['remove-brick', 'v', 'start'], ['--json', 'serve'], ['create', 'a/b', '0'], ['wait', '--patience', '-1']
-  ]) {
+    ['info', '--token-file', '/nowhere'], ['rebalance', 'v', 'pause'], ['remove-brick', 'v', 'start'], ['create', 'a/b', '0'], ['wait', '--patience', '-1']
+  ]
+  await Promise.all(wrong.map(async args => {
     const { status, stdout, stderr } = await runCommand(t, args, { env: { VDSM_TASKS_URL: `http://127.0.0.1:${port}` } })
     t.match({ status, stdout }, { status: 2, stdout: '' }, args.join(' '))
     t.notMatch(stderr, /^ +at /m)
     t.ok(stderr.length > 20)
-  }
+  }))
+  await Promise.all([['--json'], ['--json', 'serve'], ['nonsense', '--json'], ['copy', 'a', '--json'], ['--json', 'copy', 'a/b', 'c/d', '--bandwidth', '10X'], ['info', '--url', 'ftp://x', '--json']].map(async args => {
+    const { status, stdout } = await runCommand(t, args)
+    t.match({ status, problem: JSON.parse(stdout) }, { status: 2, problem: { code: 'usage', title: 'The command line is wrong', detail: /^["\w].+\.?$/ } }, `${args.join(' ')}: programs get a problem`)
+  }))
 })
 
 t.test('an agent that is not there ends with 3, at once and in words', async t => {
@@ -88,4 +93,25 @@ t.test('whoever reads the output may go: it ends quietly', async t => {
   t.match(await runCommand(t, ['create', 'local/a.raw', '1M', '--url', address]), { status: 0 })
   t.equal(await events.ended, 0)
   t.equal(events.stderr(), '')
+
+  const copying = startCommand(t, ['copy', 'local/sample.raw', 'local/b.raw', '--bandwidth', '20M', '--id', 'b', '--url', address])
+  await copying.says(/running/)
+  copying.child.stderr?.destroy()
+  t.equal(await copying.ended, 1, 'but what was being followed is not done')
+  t.match(await runCommand(t, ['cancel', 'nosuch', 'b', '--url', address]), { status: 1, stdout: /^canceled {2}b /, stderr: /^No task nosuch\..* "vdsm-tasks status IMAGE" tells\.\n$/ })
+})
+
+t.test('an agent below a path of a proxy is reached there', async t => {
+  const asked: unknown[] = []
+  const server = createServer(({ url }, response) => {
+    asked.push(url)
+    response.setHeader('content-type', 'application/json').end('{"items":[]}')
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => { server.close() })
+  const address = server.address()
+  for (const end of ['', '/', '/node1', '/node1/']) {
+    t.match(await runCommand(t, ['domains', '--url', `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}${end}`]), { status: 0 })
+  }
+  t.same(asked, ['/domains', '/domains', '/node1/domains', '/node1/domains'])
 })

@@ -55,6 +55,14 @@ export function descendants (pid: number): number[] {
   return below(pid)
 }
 
+/** The process that reads the domain which an agent has attached last: stopped, it does to whoever asks what a storage that hangs does. */
+export function lastDomainProcess (agent: number): number {
+  const last = descendants(agent).filter(pid => commandLine(pid).endsWith('storage/domain/main.js')).toSorted((a, b) => a - b).at(-1)
+  // never 0: to send a signal to that is to send it to oneself and all around
+  if (last === undefined) throw new Error(`the agent ${agent} reads no domain`)
+  return last
+}
+
 /** Waits for a condition that only looking can tell; gives up after a minute, which nothing here takes. */
 export async function until<T> (look: () => Promise<T | undefined | false> | T | undefined | false, what = 'a condition'): Promise<T> {
   for (const end = performance.now() + 60_000; performance.now() < end;) {

@@ -44,6 +44,7 @@ const routes: Array<[method: string, path: string, needs: 'open' | 'read' | 'ope
   ['GET', '/gluster/operations', 'read'],
   ['GET', '/gluster/operations/6a9e0a62-0c2c-4c5e-8f29-5a1d0c1e2f3a', 'read'],
   ['GET', '/agent', 'read'],
+  ['GET', '/agent/caller', 'read'],
   ['GET', '/agent/config', 'admin'],
   ['GET', '/healthz', 'open'],
   ['GET', '/readyz', 'read'],

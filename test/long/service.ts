@@ -1,27 +1,32 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { makeDirectory } from '../helpers/built-agent.ts'
+import { unlessRoot } from '../helpers/mount-space.ts'
+import { commandLine, descendants, until } from '../helpers/processes.ts'
 
 const execute = promisify(execFile)
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
 t.setTimeout(600_000)
 
+const directory = await makeDirectory(t)
+const prefix = join(directory, 'prefix')
+await mkdir(prefix)
+const { stdout } = await execute('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', directory], { cwd: root })
+const [{ filename }] = JSON.parse(stdout) as [{ filename: string }]
+const install = ['install', '--global', '--no-audit', '--no-fund', '--prefer-offline', '--prefix', prefix, join(directory, filename)]
+await execute('npm', install)
+const service = join(prefix, 'lib/node_modules/vdsm-tasks/service')
+
 t.test('the tarball, installed in an empty prefix, runs as its unit says, and its command line copies', async t => {
-  const directory = await makeDirectory(t)
-  const prefix = join(directory, 'prefix')
-  await mkdir(prefix)
-  const { stdout } = await execute('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', directory], { cwd: root })
-  const [{ filename }] = JSON.parse(stdout) as [{ filename: string }]
-  await execute('npm', ['install', '--global', '--no-audit', '--no-fund', '--prefer-offline', '--prefix', prefix, join(directory, filename)])
   const PATH = [join(prefix, 'bin'), dirname(process.execPath), '/usr/sbin:/usr/bin:/sbin:/bin'].join(':')
-  const unit = await readFile(join(prefix, 'lib/node_modules/vdsm-tasks/service/vdsm-tasks.service'), 'utf8')
+  const unit = await readFile(join(service, 'vdsm-tasks.service'), 'utf8')
 
   const config = join(directory, 'config.json')
   const socket = join(directory, 'agent.sock')
@@ -38,4 +43,66 @@ t.test('the tarball, installed in an empty prefix, runs as its unit says, and it
   t.match(await vdsmTasks('images', 'local'), /copy\.qcow2/)
   agent.kill('SIGTERM')
   t.same((await gone)[0], 0, 'systemd stops it with SIGTERM')
+})
+
+t.test('under systemd it starts, copies, reloads, stops in the middle of a copy, is killed, and is removed as documented', { skip: unlessRoot }, async t => {
+  const folder = join(directory, 'host')
+  await mkdir(folder)
+  const host = spawn('unshare', ['--pid', '--mount', '--cgroup', '--uts', '--ipc', '--net', '--fork', '--kill-child=KILL', '--propagation', 'private',
+    join(root, 'test/helpers/systemd-host.sh'), prefix, folder], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const gone = once(host, 'exit')
+  t.teardown(async () => { host.kill('SIGKILL'); await gone })
+  const first = await until(() => descendants(host.pid ?? 0).find(pid => commandLine(pid).startsWith('/usr/lib/systemd/systemd --system')), 'systemd')
+  const shell = async (script: string) => (await execute('nsenter', ['--target', String(first), '--all', 'env', '-i', 'HOME=/root', 'PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'bash', '-c', script])).stdout
+  const cli = 'vdsm-tasks --url unix:/run/vdsm-tasks/agent.sock'
+  await until(async () => /running|degraded/.test(await shell('systemctl is-system-running || true')), 'the host to have booted')
+
+  const guide = await readFile(join(root, 'docs/operations.md'), 'utf8')
+  const blocks = [...guide.matchAll(/^```\n(.*?)^```$/gms)].map(([, text = '']) => text)
+  /** The commands of the guide, but for those of npm, which has no registry here. */
+  const documented = (begin: string) => (blocks.find(text => text.startsWith(begin)) ?? '').split(/\n| && /).filter(command => command !== '' && !command.startsWith('npm ')).map(command => command.replaceAll('$(npm root -g)', '/usr/local/lib/node_modules')).join(' && ')
+  await shell(documented('npm install -g ./vdsm-tasks-0.1.0.tgz'))
+  const ready = `until ${cli} images local > /dev/null 2>&1; do sleep 0.1; done`
+  await shell(ready)
+  t.equal(await shell('systemd-analyze verify vdsm-tasks.service 2>&1'), '')
+  await shell('head -c 40000000 /dev/urandom > /var/lib/vdsm-tasks/images/a.raw')
+  const same = async (image: string) => { await t.resolves(shell(`cmp /var/lib/vdsm-tasks/images/a.raw /var/lib/vdsm-tasks/images/${image}`), `${image} is a copy`) }
+
+  t.match(await shell(`${cli} copy local/a.raw local/b.qcow2 --verify`), /identical to its source/)
+  await shell(`${cli} copy local/a.raw local/c.raw --bandwidth 4M --id c --detach`)
+  const pid = await shell('systemctl show -P MainPID vdsm-tasks')
+  await shell('mkdir /srv/two && sed -i \'s|"create": true }]|"create": true }, { "id": "two", "path": "/srv/two", "create": true }]|\' /etc/vdsm-tasks/config.json && systemctl reload vdsm-tasks')
+  await until(async () => /two +available/.test(await shell(`${cli} domains`)), 'the new domain')
+  t.match(await shell(`${cli} task c`), /state +running/, 'a reload disturbs no copy')
+
+  await shell('systemctl stop vdsm-tasks')
+  t.equal(await shell('systemctl show -P Result vdsm-tasks; systemctl show -P ActiveState vdsm-tasks; pgrep -f "vdsm-tasks/[d]ist"; pgrep -x qemu-img; true'), 'success\ninactive\n', 'nothing is left running')
+  await shell(`systemctl start vdsm-tasks; ${ready}`)
+  await until(async () => /recover\.local\.c\.raw/.test(await shell(`${cli} tasks`)), 'the agent to go on with the copy')
+  await shell('kill -9 $(systemctl show -P MainPID vdsm-tasks)')
+  await until(async () => await shell('systemctl show -P NRestarts vdsm-tasks') === '1\n', 'systemd to start it again')
+  await shell(ready)
+  t.not(await shell('systemctl show -P MainPID vdsm-tasks'), pid)
+  await shell(`until ${cli} status local/c.raw | grep -q 'state *ok'; do sleep 0.2; done`)
+  await same('c.raw')
+
+  const [copied] = await Promise.all([
+    shell(`${cli} copy local/a.raw local/d.raw --bandwidth 6M --id d 2>&1`),
+    shell(`until ${cli} task d > /dev/null 2>&1; do sleep 0.1; done; ${documented('npm install -g ./vdsm-tasks-0.2.0.tgz')}`)
+  ])
+  t.match(copied, /(Task recover\.local\.d\.raw goes on with it|The command was sent again as d)[^]*local\/d\.raw is complete/)
+  await same('d.raw')
+  const log = (await shell('journalctl -u vdsm-tasks -o cat --no-pager')).split('\n').filter(line => line.startsWith('{')).map(line => JSON.parse(line) as Record<string, unknown>)
+  t.match(log.find(({ image, state }) => image === 'local/d.raw' && state === 'succeeded'), { task: /d/, runId: String, kind: /^storage\./, durationMs: Number, bytesDone: 40_000_000, result: { bytesMoved: Number } })
+  t.same(log.filter(({ level }) => Number(level) >= 50), [])
+
+  await shell(documented('systemctl disable'))
+  t.equal(await shell('systemctl daemon-reload; systemctl is-enabled vdsm-tasks 2>/dev/null; ls /etc/vdsm-tasks 2>/dev/null; pgrep -f "vdsm-tasks/[d]ist"; ls /var/lib/vdsm-tasks/images'), 'a.raw\nb.qcow2\nc.raw\nd.raw\n', 'images stay')
+})
+
+t.test('npm installs over it, and removes it whole', async t => {
+  await execute('npm', install)
+  t.match((await execute(join(prefix, 'bin/vdsm-tasks'), ['--version'])).stdout, /^\d/)
+  await execute('npm', ['uninstall', '--global', '--prefix', prefix, 'vdsm-tasks'])
+  t.same([...await readdir(join(prefix, 'bin')), ...(await readdir(join(prefix, 'lib/node_modules'))).filter(name => !name.startsWith('.'))], [])
 })

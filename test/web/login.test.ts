@@ -3,6 +3,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Page } from 'playwright-core'
 import t from 'tap'
+import { isAccessible } from '../helpers/axe.ts'
 import { openPage } from '../helpers/browser.ts'
 import { startServe } from '../helpers/serve.ts'
 import { secure } from '../helpers/secured.ts'
@@ -47,6 +48,8 @@ for (const [name, address] of [['TLS', secureUrl], ['plain HTTP on loopback', pl
     await page.getByText('/tasks/{id}').first().waitFor()
     await page.goto(`${address}/login`)
     await page.getByText('You are the-operate').waitFor()
+    // from there, or from the page itself
+    if (name === 'TLS') await page.goto(address)
     await page.getByRole('button', { name: 'Log out' }).click()
     await page.getByLabel('Token').waitFor()
     t.same(await page.context().cookies(), [])
@@ -55,6 +58,42 @@ for (const [name, address] of [['TLS', secureUrl], ['plain HTTP on loopback', pl
     t.same(violations, [], 'the pages keep to their own policy')
   })
 }
+
+t.test('who may only look is offered nothing else, and who is logged out is told so and logs in again', async t => {
+  const page = await openPage(t)
+  await page.goto(plainUrl)
+  await page.getByLabel('Token').waitFor()
+  await isAccessible(t, page, 'login')
+  await logIn(page, plainUrl, 'wrong')
+  await page.getByRole('alert').waitFor()
+  await isAccessible(t, page, 'login refused')
+  await page.getByLabel('Token').fill(tokens.read)
+  await page.getByRole('button', { name: 'Log in' }).click()
+  await page.getByText('the-read, may read').waitFor()
+  const put = async (id: string, spec: object) => await fetch(`${plainUrl}/tasks/${id}`, { method: 'PUT', headers: { authorization: `Bearer ${tokens.operate}`, 'content-type': 'application/json', prefer: 'wait=30' }, body: JSON.stringify(spec) })
+  await put('disk', { kind: 'storage.createImage', domain: 'local', image: 'disk.raw', virtualSize: 64 * 1024 * 1024, allocation: 'preallocated' })
+  t.equal((await put('slow', { kind: 'storage.copyImage', source: { domain: 'local', image: 'disk.raw' }, target: { domain: 'local', image: 'slow.raw' }, bandwidth: 1, verify: true })).status, 202)
+  await page.locator('#running [data-task=slow]').waitFor()
+  await page.locator('[data-image="local/disk.raw"]').waitFor()
+  await page.getByText('You are the-read and may only look.').waitFor()
+  t.same(await page.getByRole('button').allTextContents(), ['Log out'], 'nothing to press that would be refused')
+  await isAccessible(t, page, 'read-only scope')
+
+  const other = await page.context().newPage()
+  await other.goto(`${plainUrl}/login`)
+  await isAccessible(t, other, 'logged in')
+  await other.getByRole('button', { name: 'Log out' }).click()
+  await other.getByLabel('Token').waitFor()
+  await page.evaluate('document.dispatchEvent(new Event("visibilitychange"))')
+  await page.getByText('You are not logged in any more').first().waitFor()
+  await isAccessible(t, page, 'logged out')
+  await page.getByRole('link', { name: 'Log in' }).click()
+  await page.getByLabel('Token').fill(tokens.operate)
+  await page.getByRole('button', { name: 'Log in' }).click()
+  await page.getByText('the-operate, may operate').waitFor()
+  await page.getByRole('button', { name: 'Cancel slow' }).click()
+  await page.locator('#results [data-task=slow]').getByText('canceled', { exact: true }).waitFor()
+})
 
 /** Everything that a page can try with an agent, and what it has got. The last one leaves the page. */
 const attack = (agent: string) => `(async () => {

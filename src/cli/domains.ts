@@ -16,6 +16,8 @@ Examples:
       if (items.length === 0) return session.say('The agent has no domains.')
       const size = (bytes: number | undefined) => bytes === undefined ? '-' : formatBytes(bytes)
       out.table(['domain', 'state', 'size', 'free', 'path'], items.map(({ domain, state, bytesTotal, bytesFree, path }) => [domain, state, size(bytesTotal), size(bytesFree), path]))
-      for (const { domain, detail } of items) if (detail !== undefined) session.say(`${domain}: ${detail}`)
+      for (const { domain, detail, leases, warnings = [] } of items) {
+        for (const words of [detail, leases?.detail, ...warnings]) if (words !== undefined) session.say(`${domain}: ${words}`)
+      }
     })
 }

@@ -29,7 +29,7 @@ const phrases: ReadonlyArray<readonly [RegExp, string | ((...found: string[]) =>
   [/Choose another id/g, 'Choose another --id'],
   [/Wait for a change with "Prefer: wait=N", or follow \/events, instead of asking often/g, 'Follow with "vdsm-tasks wait" or "vdsm-tasks events" instead of asking often'],
   [/GET \/domains\/\{domain\}\/images\/\{image\} tells/g, '"vdsm-tasks status IMAGE" tells'],
-  [/GET \/domains lists/g, '"vdsm-tasks domains" lists'],
+  [/GET \/domains (?=lists|tells)/g, '"vdsm-tasks domains" '],
   [/GET \/openapi\.json tells/g, '--help tells'],
   [/Send (create|delete)Image again/g, (_, verb = '') => `Give "vdsm-tasks ${verb}" again`],
   [/(?<![.\w])(create|delete|mend)Image\b/g, (_, verb = '') => `"vdsm-tasks ${verb}"`]

@@ -1,13 +1,13 @@
-import { chmod, mkdtemp, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { AppError } from '../../src/errors.ts'
 import { Gluster, type AskOptions } from '../../src/gluster/cli.ts'
 import { findVolume, listVolumes, start } from '../../src/gluster/commands.ts'
+import { temporaryDirectory } from '../helpers/directory.ts'
 import { outputOf } from './fixture.ts'
 
-const folder = await mkdtemp(join(tmpdir(), 'vdsm-tasks-'))
+const folder = await temporaryDirectory(t)
 let stands = 0
 
 /** A stand-in for the gluster command: a shell script that may count its calls in `$0.calls`. */

@@ -1,9 +1,9 @@
-import { chmod, mkdtemp, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { Gluster } from '../../src/gluster/cli.ts'
 import { Operations } from '../../src/gluster/operations.ts'
+import { temporaryDirectory } from '../helpers/directory.ts'
 import { outputOf } from './fixture.ts'
 
 /** The pool was listed on another day, when the hosts had other ids. */
@@ -15,8 +15,8 @@ function sameCluster (output: string): string {
 }
 
 /** A stand-in for gluster that prints a capture for each command; `answers` maps the end of the command line to captures. */
-async function standIn (answers: Record<string, string>): Promise<{ gluster: Gluster, calls: () => Promise<string[]>, change: (end: string, capture: string) => Promise<void> }> {
-  const folder = await mkdtemp(join(tmpdir(), 'vdsm-tasks-'))
+async function standIn (t: Test, answers: Record<string, string>): Promise<{ gluster: Gluster, calls: () => Promise<string[]>, change: (end: string, capture: string) => Promise<void> }> {
+  const folder = await temporaryDirectory(t)
   const command = join(folder, 'gluster')
   const change = (end: string, capture: string): Promise<void> => writeFile(join(folder, end.replace(/[ /]/g, '_')), sameCluster(outputOf(capture)))
   await Promise.all(Object.entries(answers).map(([end, capture]) => change(end, capture)))
@@ -41,7 +41,7 @@ const healthy = {
 }
 
 t.test('the operation is told with its numbers, the hosts and an estimate', async t => {
-  const { gluster } = await standIn(healthy)
+  const { gluster } = await standIn(t, healthy)
   const operations = new Operations({ gluster, hostId: 'here' })
   const { items } = await operations.list()
   t.match(items, [{
@@ -62,25 +62,25 @@ t.test('the operation is told with its numbers, the hosts and an estimate', asyn
 })
 
 t.test('a thousand pollers cost one look', async t => {
-  const { gluster, calls } = await standIn(healthy)
+  const { gluster, calls } = await standIn(t, healthy)
   const operations = new Operations({ gluster, hostId: 'here' })
   await Promise.all(Array.from({ length: 1000 }, () => operations.list()))
   t.equal((await calls()).filter(call => call.endsWith('volume info')).length, 1)
 })
 
 t.test('an operation whose status cannot be understood is told as such, with the excerpt', async t => {
-  const { gluster } = await standIn({ ...healthy, 'volume remove-brick v0 node2:/srv/1/v0 status': 'vol-create' })
+  const { gluster } = await standIn(t, { ...healthy, 'volume remove-brick v0 node2:/srv/1/v0 status': 'vol-create' })
   const { items } = await new Operations({ gluster, hostId: 'here' }).list()
   t.match(items, [{ state: 'unknown', complete: false, missing: ['node2'], nodes: [], problem: { code: 'gluster-unexpected', detail: /It reads/ } }])
 })
 
 t.test('an operation that has vanished since the look at the tasks is not there', async t => {
-  const { gluster } = await standIn({ ...healthy, 'volume remove-brick v0 node2:/srv/1/v0 status': 'never3-rb-status' })
+  const { gluster } = await standIn(t, { ...healthy, 'volume remove-brick v0 node2:/srv/1/v0 status': 'never3-rb-status' })
   t.same((await new Operations({ gluster, hostId: 'here' }).list()).items, [])
 })
 
 t.test('another host that tells of another operation is a disagreement, one that cannot be asked is none', async t => {
-  const { gluster, change } = await standIn({ ...healthy, '--remote-host=node2 volume status all tasks': 'rebal-status-nosuchvol' })
+  const { gluster, change } = await standIn(t, { ...healthy, '--remote-host=node2 volume status all tasks': 'rebal-status-nosuchvol' })
   const operations = new Operations({ gluster, hostId: 'here' })
   t.equal((await operations.list()).items[0]?.disagreement, undefined)
 
@@ -98,7 +98,7 @@ t.test('another host that tells of another operation is a disagreement, one that
 })
 
 t.test('a volume has its bricks, space and operation', async t => {
-  const { gluster } = await standIn(healthy)
+  const { gluster } = await standIn(t, healthy)
   const { items, problem } = await new Operations({ gluster, hostId: 'here' }).volumes()
   t.equal(problem, undefined)
   t.match(items, [{ volume: 'v0', state: 'started', type: 'Distribute', bytesTotal: 3 * 2040373248, operations: [{ kind: 'remove-brick', state: 'running' }] }])
@@ -106,7 +106,7 @@ t.test('a volume has its bricks, space and operation', async t => {
 })
 
 t.test('when the bricks cannot be asked, the volumes are told without', async t => {
-  const { gluster } = await standIn({ ...healthy, 'volume status all detail': 'back3-status-n1' })
+  const { gluster } = await standIn(t, { ...healthy, 'volume status all detail': 'back3-status-n1' })
   const { items, problem } = await new Operations({ gluster, hostId: 'here' }).volumes()
   t.match(problem, { code: 'gluster-refused' })
   t.equal(items[0]?.bricks[0]?.online, undefined)
@@ -114,7 +114,7 @@ t.test('when the bricks cannot be asked, the volumes are told without', async t 
 })
 
 t.test('without volumes nobody is asked', async t => {
-  const { gluster, calls } = await standIn({ 'volume info': 'info-created' })
+  const { gluster, calls } = await standIn(t, { 'volume info': 'info-created' })
   const operations = new Operations({ gluster, hostId: 'here' })
   t.same((await operations.list()).items, [])
   t.match((await operations.volumes()).items, [{ volume: 'v0', state: 'created', operations: [] }])
@@ -122,15 +122,15 @@ t.test('without volumes nobody is asked', async t => {
 })
 
 t.test('whether Gluster can be asked is an answer, not an error', async t => {
-  const { gluster } = await standIn(healthy)
+  const { gluster } = await standIn(t, healthy)
   t.same(await new Operations({ gluster, hostId: 'here' }).availability(), { available: true })
-  const { gluster: down } = await standIn({ 'pool list': 'glusterd-down' })
+  const { gluster: down } = await standIn(t, { 'pool list': 'glusterd-down' })
   t.match(await new Operations({ gluster: down, hostId: 'here' }).availability(), { available: false, code: 'gluster-unavailable', detail: /Start glusterd/ })
   t.match(await new Operations({ gluster: new Gluster({ command: '/nowhere/gluster' }), hostId: 'here' }).availability(), { available: false, code: 'gluster-unavailable', detail: /not installed/ })
 })
 
 t.test('a volume that is locked is missing from the answer about all, and asked for by itself', async t => {
-  const { gluster, change } = await standIn({ ...healthy, 'volume status v0 tasks': 'rb3-tasks' })
+  const { gluster, change } = await standIn(t, { ...healthy, 'volume status v0 tasks': 'rb3-tasks' })
   await change('volume status all tasks', 'rb-r1-tasks')
   const { items, unknown } = await new Operations({ gluster, hostId: 'here' }).list()
   t.equal(items.length, 1)

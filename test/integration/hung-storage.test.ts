@@ -101,7 +101,8 @@ t.test('a storage that hangs disturbs nobody else, and whoever needs it is told 
   t.match(await agent.request('DELETE', '/tasks/from-hung'), { status: 202, body: { state: 'canceling' } })
   t.match(await agent.request('GET', '/tasks/from-hung', { headers: { prefer: 'wait=2' } }), { status: 200, body: { state: 'canceling' } })
   t.match((await agent.refused('again', copySpec('source.raw', 'from-hung.raw'))), { status: 409, body: { code: 'resource-busy', holder: 'from-hung' } })
-  t.same(agent.children('storage/copy/main.js'), workers, 'nobody who hangs was given up')
+  const running = agent.children('storage/copy/main.js')
+  t.ok(workers.every(pid => running.includes(pid)), 'nobody who hangs was given up')
 
   storage.resume()
   await untilAvailable(agent)

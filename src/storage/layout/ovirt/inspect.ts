@@ -22,12 +22,14 @@ export interface FoundImage {
 
 /** Each is looked at, and more than that would be rubbish, made to hurt. */
 const maxImages = 200_000
+const imageDirectory = new RegExp(`^(${removedPrefix})?${uuidPattern.slice(1, -1)}$`)
+
 /** Whatever else lies among the images, `lost+found` for one, is nothing that vdsm would look at. */
-const isOvirtImage = new RegExp(`^(${removedPrefix})?${uuidPattern.slice(1, -1)}$`)
+export const isImageDirectory = (name: string) => imageDirectory.test(name)
 
 /** The names of all images that have a directory, sorted. Those that vdsm is removing are among them. */
 export async function imageNames (area: Area): Promise<string[]> {
-  const names = await namesIn(area.images, maxImages, name => isOvirtImage.test(name))
+  const names = await namesIn(area.images, maxImages, isImageDirectory)
   if (names === undefined) throw new AppError('image-invalid', `Domain ${area.id} has more than ${maxImages} images, more than an engine makes: they are not all looked at.`)
   return names.sort()
 }
@@ -37,7 +39,7 @@ export async function recordedVolumes (area: Area): Promise<Map<string, string[]
   const byImage = new Map<string, string[]>()
   for (const key of await recordedKeys(area)) {
     const { image, volume = '' } = namedBy(key)
-    if (!isOvirtImage.test(image)) continue
+    if (!isImageDirectory(image)) continue
     const volumes = byImage.get(image)
     if (volumes === undefined) byImage.set(image, [volume])
     else volumes.push(volume)

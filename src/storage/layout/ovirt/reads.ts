@@ -2,12 +2,11 @@ import type { BrokenImage, Copy, ImageEntry, ImageState, ImageStatus, Volume } f
 import { AppError } from '../../../errors.ts'
 import { firstNames } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
-import { isImageName } from '../../names.ts'
 import { patience } from '../../patience.ts'
 import { progressOf } from '../../record-progress.ts'
 import { copyState } from '../copy-state.ts'
 import { baseFirst, childrenOf } from './chain.ts'
-import { imageNames, inspectImage, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
+import { imageNames, inspectImage, isImageDirectory, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
 import { formatOf } from './volume-metadata.ts'
 import { volumeInfo } from './volume-state.ts'
 import { readVolumes, withImage } from './volumes.ts'
@@ -20,7 +19,7 @@ export async function listImages (area: Area, after: string, limit: number): Pro
   const images: ImageEntry[] = []
   for (let last = after; ;) {
     const from = last
-    const names = await firstNames(area.images, limit, ({ name }) => isImageName(name) && name > from)
+    const names = await firstNames(area.images, limit, ({ name }) => isImageDirectory(name) && name > from)
     images.push(...(await inTurns(names, async image => await listImage(area, image))).flatMap(entry => entry ?? []))
     const end = names.at(-1)
     // files and links among the directories are none: there may be more behind them

@@ -82,7 +82,7 @@ t.test('metadata that cannot be used are named with file and key, and nothing is
     ['a time that is none', metaText({ ...good, CTIME: '17e9' }), /the key CTIME is "17e9"/],
     ['a time before all others', metaText({ ...good, CTIME: '-1' }), /the key CTIME is "-1"/],
     ['a parent that is none', metaText({ ...good, PUUID: '../../etc/passwd' }), /the key PUUID is ".*", not a UUID/],
-    ['a key twice', metaText(good).replace('EOF', 'CAP=1\nEOF'), /the key CAP stands there twice/],
+    ['a key twice', metaText(good).replace('EOF', 'CAP=1\nEOF'), /the key "CAP" stands there twice/],
     ['nothing', '', /the key PUUID is missing/],
     ['a wrong word', metaText({ ...good, LEGALITY: 'FINE' }), /the key LEGALITY is "FINE"/],
     ['a generation too high', metaText({ ...good, GEN: 1000 }), /the key GEN is "1000"/],

@@ -1,7 +1,9 @@
-import { Kind, Type, TypeRegistry, type TSchema, type Static, type SchemaOptions, type TUnsafe } from '@sinclair/typebox'
+import { FormatRegistry, Kind, Type, TypeRegistry, type TSchema, type Static, type SchemaOptions, type TUnsafe } from '@sinclair/typebox'
 
 // lets TypeBox's own validators check these, too
 TypeRegistry.Set<{ enum: readonly unknown[] }>('Words', (schema, value) => schema.enum.includes(value))
+// they take no value for one of a format that they do not know
+FormatRegistry.Set('date-time', text => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(text))
 
 /** An object that refuses unknown fields: a misspelled option is an error, never silently dropped. */
 export function Strict<T extends Record<string, TSchema>> (properties: T, options: SchemaOptions = {}) {

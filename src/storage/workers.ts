@@ -1,4 +1,4 @@
-import { FormatRegistry, Type } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { Progress } from '../api/task.ts'
 import { programFolder } from '../location.ts'
@@ -15,8 +15,6 @@ interface Started {
   listener?: WorkerListener
 }
 
-// TypeBox takes no value for one of a format that it does not know
-FormatRegistry.Set('date-time', text => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(text))
 const Measure = Type.Record(Type.String(), Type.Number())
 
 /** How long a worker is kept for the next copy. It takes up some 40 MiB meanwhile. */

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
@@ -32,5 +33,12 @@ export function guardLoad (app: App, maxLagMs: number): (request: FastifyRequest
     if (lagMs > maxLagMs && request.routeOptions.config.vital !== true) {
       throw new AppError('agent-overloaded', `The agent lags ${Math.round(lagMs)} ms behind. Come again in a moment; running copies are not affected.`, { members: { retryAfter: 2 } })
     }
+  }
+}
+
+/** Refuses to make one more reply for an address with too many that nobody takes. What is vital is small. */
+export function checkUnread ({ routeOptions, raw: { socket } }: FastifyRequest, leavesTooMuch: (socket: Socket) => boolean): void {
+  if (leavesTooMuch(socket) && routeOptions.config.vital !== true) {
+    throw new AppError('agent-overloaded', 'Clients at this address ask for more than they read. Connections that take nothing are ended; come again in a moment.', { members: { retryAfter: 2 } })
   }
 }

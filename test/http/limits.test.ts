@@ -8,6 +8,7 @@ import { createApp } from '../../src/app.ts'
 import { lineOf } from '../../src/auth/token-file.ts'
 import { makeToken } from '../../src/auth/token.ts'
 import { parseConfig } from '../../src/config.ts'
+import { Clock } from '../helpers/clock.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { copyOf, silent, startAgent, until } from '../helpers/http-agent.ts'
 import { HttpClient, isProblem } from '../helpers/http-client.ts'
@@ -179,4 +180,28 @@ t.test('every change and every refusal has a line in the log, at any level, and 
   ])
   t.equal(lines.length, 5, 'reading is not written down')
   t.notMatch(lines.join(''), /vdsmt_|secret/)
+})
+
+t.test('of a flood of refusals the log has the first thousand and the number of the others; those of a caller who is known are all there', async t => {
+  const clock = new Clock(t, { atLeastMs: 5000 })
+  const lines: string[] = []
+  const log = pino({ level: 'info' }, { write: (line: string) => { lines.push(line) } })
+  const { client, one } = await start(t, {}, log)
+  const flood = async (count: number) => {
+    for (let left = count; left > 0; left -= 100) await Promise.all(Array.from({ length: Math.min(left, 100) }, async () => await client.get('/tasks')))
+    // what is refused before anybody looks who asks says nothing about a caller
+    await client.get('/%zz')
+  }
+  await flood(1200)
+  t.equal(lines.length, 1000)
+  await client.get('/agent/config', one)
+  t.equal(lines.length, 1002, 'the refusal, and why')
+  t.match(JSON.parse(lines.at(-1) ?? ''), { audit: 'refusal', who: 't0', path: '/agent/config', status: 403 })
+  clock.pass(10_000)
+  t.match(JSON.parse(lines.at(-1) ?? ''), { audit: 'refusal', who: 'unknown', more: 200 })
+  t.equal(lines.length, 1003)
+  await flood(10)
+  t.equal(lines.length, 1013, 'then each has a line again')
+  clock.pass(10_000)
+  t.equal(lines.length, 1013, 'and nothing was left out')
 })

@@ -185,14 +185,13 @@ t.test('every change and every refusal has a line in the log, at any level, and 
 t.test('of a flood of refusals the log has the first thousand and the number of the others; those of a caller who is known are all there', async t => {
   const clock = new Clock(t, { atLeastMs: 5000 })
   const lines: string[] = []
-  const log = pino({ level: 'info' }, { write: (line: string) => { lines.push(line) } })
+  const log = pino({ level: 'info' }, { write: (line: string) => { if (/"(audit|reqId)"/.test(line)) lines.push(line) } })
   const { client, one } = await start(t, {}, log)
   const flood = async (count: number) => {
     for (let left = count; left > 0; left -= 100) await Promise.all(Array.from({ length: Math.min(left, 100) }, async () => await client.get('/tasks')))
     // what is refused before anybody looks who asks says nothing about a caller
     await client.get('/%zz')
   }
-  lines.length = 0
   await flood(1200)
   t.equal(lines.length, 1000)
   await client.get('/agent/config', one)

@@ -1,3 +1,4 @@
+import { isIPv4 } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
 import { cameOverUnixSocket } from './arrival.ts'
@@ -80,7 +81,7 @@ function hostName (host: string | undefined): string {
 
 /** Addresses cannot be rebound; names can, so only those that always mean this host. */
 function isLoopback (name: string): boolean {
-  return name === 'localhost' || name === '[::1]' || /^127(\.\d{1,3}){3}$/.test(name)
+  return name === 'localhost' || name === '[::1]' || (isIPv4(name) && name.startsWith('127.'))
 }
 
 /** The address that a connection was made to, as a Host header has it. */

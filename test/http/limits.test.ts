@@ -98,6 +98,16 @@ t.test('while the event loop lags, only what is vital is answered', async t => {
   t.equal(reply.status, 200, 'afterwards everything is answered again')
 })
 
+t.test('of more requests than one turn of the event loop can answer in time, the last are refused', async t => {
+  const { app, client, one } = await start(t, { maxLagMs: 30, maxRequestsPerSecond: 100_000 })
+  // each costs a little, as a long list does
+  app.http.server.prependListener('request', () => { for (const end = performance.now() + 2; performance.now() < end;); })
+  const burst = async () => await Promise.all(Array.from({ length: 100 }, async () => (await client.get('/tasks', one)).status))
+  // connections come one in a turn; on those that there are then, all requests come in one
+  await burst()
+  t.same([...new Set(await burst())].sort(), [200, 503])
+})
+
 t.test('headers and bodies that do not come in time, or are too long, end the connection', async t => {
   const limits = { headersTimeoutSeconds: 0.5, requestTimeoutSeconds: 1, maxHeaderBytes: 4096 }
   const { port } = await start(t, limits)

@@ -110,9 +110,7 @@ t.test('a copy of a chain, continued or removed', async t => {
     const found = await status(image)
     const phase = found?.copy?.phase ?? (found?.state === 'ok' ? 'ok' : found?.state ?? 'absent')
     const broken = await fixes()
-    // the template is an image of its own: the first write of its record may have been cut off before that was one
-    const cutOff = broken.slice(1)
-    t.ok(cutOff.length <= 1 && cutOff.every(({ image, detail }) => image === template && /before it was accepted/.test(detail)), JSON.stringify(broken))
+    t.ok(broken.length <= 1, JSON.stringify(broken))
     const [one] = broken
     if (one === undefined) t.ok(found === undefined || found.state === 'ok')
     else if (one.fixes[0]?.action === 'mend' && index % 3 !== 0) {

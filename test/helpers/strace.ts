@@ -20,11 +20,11 @@ interface Ended {
 
 /**
  * Runs a program with strace. One thread does all file access in it (UV_THREADPOOL_SIZE), because strace counts calls by
- * thread. Everything it started ends with it, and with us.
+ * thread. The programs that it runs are left alone: qemu-img flushes, too. Everything it started ends with it, and with us.
  */
 async function runTraced (argv: readonly string[], options: readonly string[], log: string): Promise<Ended> {
   const env = { PATH: process.env['PATH'], UV_THREADPOOL_SIZE: '1' }
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'strace', '-f', '-qq', '-o', log, ...options, ...argv], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'strace', '-f', '-b', 'execve', '-qq', '-o', log, ...options, ...argv], { env, stdio: ['ignore', 'ignore', 'inherit'] })
   const [status, signal] = await once(child, 'exit') as [number | null, NodeJS.Signals | null]
   return { status, signal }
 }

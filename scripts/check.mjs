@@ -29,6 +29,7 @@ if (args[0] === '--tests') {
   ])
 }
 
+await step('types off', () => run(join(root, 'scripts/typescript/all.mjs')))
 const report = new TapReport(print)
 await step('tests', () => runTests(report, args))
 

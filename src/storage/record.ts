@@ -6,7 +6,7 @@ import { Allocation, ClusterSize, Format } from '../api/format.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, Strict, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, hasCode, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
+import { closeFd, hasCode, look, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { Identity } from './identity.ts'
 import { areRanges } from './ranges.ts'
@@ -222,6 +222,11 @@ export async function readAnyRecord (copies: Directory, domain: string, key: str
     if (!(error instanceof AppError) || error.code !== 'record-invalid') throw error
     return { record: undefined, broken: true }
   }
+}
+
+/** Whether a write of the record was cut off. With no record beside it, it was the first one. */
+export async function hasCutOffWrite (copies: Directory, key: string): Promise<boolean> {
+  return await look(copies, temporaryName(key)) !== undefined
 }
 
 /** Writes an intent to delete; with no space left for it, the deletion goes on without, or nobody could ever make space. */

@@ -20,14 +20,17 @@ interface Ended {
 
 /**
  * Runs a program with strace. One thread does all file access in it (UV_THREADPOOL_SIZE), because strace counts calls by
- * thread. Everything it started ends with it, and with us.
+ * thread. The programs that it runs are left alone: qemu-img flushes, too. Everything it started ends with it, and with us.
  */
 async function runTraced (argv: readonly string[], options: readonly string[], log: string): Promise<Ended> {
   const env = { PATH: process.env['PATH'], UV_THREADPOOL_SIZE: '1' }
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'strace', '-f', '-qq', '-o', log, ...options, ...argv], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'strace', '-f', '-b', 'execve', '-qq', '-o', log, ...options, ...argv], { env, stdio: ['ignore', 'ignore', 'inherit'] })
   const [status, signal] = await once(child, 'exit') as [number | null, NodeJS.Signals | null]
   return { status, signal }
 }
+
+/** The program is stopped at the calls that are asked for, and not at each of the thousands it begins with. strace loses signals with it. */
+const onlyThose = '--seccomp-bpf'
 
 async function withLog<T> (work: (log: string) => Promise<T>): Promise<T> {
   const directory = await mkdtemp(join(tmpdir(), 'vdsm-tasks-'))
@@ -41,7 +44,7 @@ async function withLog<T> (work: (log: string) => Promise<T>): Promise<T> {
 /** Runs a program and tells the durable calls of the thread that does its file access, in order. */
 export async function callsOf (argv: readonly string[]): Promise<Call[]> {
   return await withLog(async log => {
-    const { status, signal } = await runTraced(argv, ['-e', `trace=${durableCalls.join(',')}`], log)
+    const { status, signal } = await runTraced(argv, [onlyThose, '-e', `trace=${durableCalls.join(',')}`], log)
     if (status !== 0) throw new Error(`${argv.join(' ')} ended with ${status ?? signal}`)
     const calls = (await readFile(log, 'utf8')).split('\n').flatMap(line => {
       const match = /^(\d+) +(\w+)\(/.exec(line)
@@ -62,7 +65,7 @@ export async function callsOf (argv: readonly string[]): Promise<Call[]> {
 
 /** Runs a program to its end in which every call of one name takes this much longer. Returns its exit status. */
 export async function runDelayed (argv: readonly string[], name: string, delayMs: number): Promise<number | null> {
-  return await withLog(async log => (await runTraced(argv, ['-e', `trace=${name}`, '-e', `inject=${name}:delay_enter=${delayMs * 1000}`], log)).status)
+  return await withLog(async log => (await runTraced(argv, [onlyThose, '-e', `trace=${name}`, '-e', `inject=${name}:delay_enter=${delayMs * 1000}`], log)).status)
 }
 
 /** Runs a program that is killed as it is about to make a call; returns the signal it ended by. */

@@ -1,18 +1,16 @@
-import { execFile } from 'node:child_process'
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
 import type { ImageStatus } from '../../src/api/image.ts'
 import { AppError } from '../../src/errors.ts'
 import { prepareArea, withArea } from '../../src/storage/area.ts'
-import { createImage, deleteImage } from '../../src/storage/domain/changes.ts'
 import { imageStatus, listFixes } from '../../src/storage/domain/reads.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
 import { crashSample } from '../helpers/crash-sample.ts'
+import type { StorageJob } from '../helpers/storage-change.ts'
+import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
 import { callsOf, runUntilCall, type Call } from '../helpers/strace.ts'
 
 // Every durable step of every storage work is a place to be killed at. Being killed as one call begins is being killed
@@ -21,8 +19,7 @@ import { callsOf, runUntilCall, type Call } from '../helpers/strace.ts'
 
 const { every, random } = crashSample(t, 24)
 
-const exec = promisify(execFile)
-const script = fileURLToPath(new URL('../helpers/storage-job.mjs', import.meta.url))
+const { argvOf, work } = await storageJobs(t)
 const path = await temporaryDirectory(t)
 const place = { id: 'local', path }
 const at = (name: string) => join(path, name)
@@ -31,31 +28,12 @@ await prepareArea(place, true)
 await makeDisk(at('source.raw'), 3 * MiB + 700, { blockBytes: 512 * KiB })
 
 type Format = 'raw' | 'qcow2'
-const argvOf = (job: object): string[] => [process.execPath, script, JSON.stringify(job)]
-const copyJob = (request: object) => ({
-  what: 'copy',
-  job: { request, bandwidth: null, places: [place], host, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4, directIo: true, clone: true } }
+const copyTo = (image: string, format: Format, { verify = false } = {}) => copyJob([place], {
+  what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image, format, allocation: 'sparse' }, verify, chain: 'flat', onExisting: 'refuse', ignoreSpace: false
 })
-const copyTo = (image: string, format: Format, more: object = {}) => copyJob({
-  what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image, format, allocation: 'sparse' }, verify: false, onExisting: 'refuse', ignoreSpace: false, ...more
-})
-const mend = (image: string) => copyJob({ what: 'mend', domain: 'local', image })
-const create = (image: string, format: Format) => ({ what: 'create', place, request: { image, format, virtualSize: MiB, allocation: 'sparse' as const, host, taskId: 'step' } })
-const remove = (image: string) => ({ what: 'delete', place, request: { image, host, taskId: 'step' } })
-
-/** Does a copy in a process of its own, because its leases end with that; anything else here. */
-async function work (job: ReturnType<typeof copyJob> | ReturnType<typeof create> | ReturnType<typeof remove>): Promise<void> {
-  if ('job' in job) {
-    const [program = '', ...args] = argvOf(job)
-    await exec(program, args)
-  } else if ('virtualSize' in job.request) {
-    const { request } = job
-    await withArea(place, async area => await createImage(area, request))
-  } else {
-    const { request } = job
-    await withArea(place, async area => await deleteImage(area, request, () => {}))
-  }
-}
+const mend = (image: string) => copyJob([place], { what: 'mend', domain: 'local', image })
+const create = (image: string, format: Format) => ({ what: 'create' as const, place, request: { image, format, virtualSize: MiB, allocation: 'sparse' as const, host, taskId: 'step' } })
+const remove = (image: string) => ({ what: 'delete' as const, place, request: { image, host, taskId: 'step' } })
 
 const status = async (image: string): Promise<ImageStatus | undefined> => await withArea(place, async area => await imageStatus(area, image, undefined)).catch((error: unknown) => {
   if (error instanceof AppError && error.code === 'image-not-found') return undefined
@@ -74,7 +52,7 @@ const isWhole = async (image: string, format: Format) => await compare({ path: a
  * Kills `job` before each of its calls in turn. `prepare` sets the scene, `check` looks at what is there and takes it to
  * the end; it returns a word for what it found, and the words must come in their order: a step never leads back.
  */
-async function killAtEachStep (t: Test, { prepare, job, check, order }: { prepare: () => Promise<void>, job: object, check: (t: Test) => Promise<string>, order: string[] }): Promise<void> {
+async function killAtEachStep (t: Test, { prepare, job, check, order }: { prepare: () => Promise<void>, job: StorageJob, check: (t: Test) => Promise<string>, order: string[] }): Promise<void> {
   await prepare()
   const calls: Call[] = await callsOf(argvOf(job))
   await check(t)

@@ -1,8 +1,5 @@
-import { execFile } from 'node:child_process'
 import { link, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
 import type { BrokenImage, ImageStatus } from '../../src/api/image.ts'
@@ -13,6 +10,8 @@ import { crashSample } from '../helpers/crash-sample.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB, sha256 } from '../helpers/images.ts'
 import { fillQcow2, makeOvirtDomain, putVolume, readMeta, uuid } from '../helpers/ovirt.ts'
+import type { StorageJob } from '../helpers/storage-change.ts'
+import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
 import { callsOf, runUntilCall } from '../helpers/strace.ts'
 
 // Like ovirt-crash-steps.test.ts, for a chain that is kept, over a template: killed at every durable step, what is left is one
@@ -20,8 +19,7 @@ import { callsOf, runUntilCall } from '../helpers/strace.ts'
 
 const { every, random } = crashSample(t, 60)
 
-const exec = promisify(execFile)
-const script = fileURLToPath(new URL('../helpers/storage-job.mjs', import.meta.url))
+const { argvOf, work } = await storageJobs(t)
 const root = await temporaryDirectory(t)
 const [domain, source] = [uuid('domain'), uuid('source domain')]
 const place: DomainPlace = { id: domain, path: await makeOvirtDomain(root, domain), layout: 'ovirt' }
@@ -41,16 +39,8 @@ await putVolume(from.path, source, image, middle, async file => { await fillQcow
 await putVolume(from.path, source, image, top, async file => { await fillQcow2(file, MiB, { volume: middle, format: 'qcow2' }, [[65536, 65536, 2]]) }, { ...shape, PUUID: middle })
 
 const { ovirt } = layouts
-const argvOf = (job: object): string[] => [process.execPath, script, JSON.stringify(job)]
-const copyJob = (request: object) => ({
-  what: 'copy',
-  job: { request, bandwidth: null, places: [place, from], host, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4, directIo: true, clone: true } }
-})
-const keep = copyJob({ what: 'copy', source: { domain: source, image }, target: { domain, image, allocation: 'sparse' }, chain: 'keep', verify: false, onExisting: 'refuse', ignoreSpace: false })
-const work = async (job: object) => {
-  const [program = '', ...args] = argvOf(job)
-  await exec(program, args)
-}
+const places = [place, from]
+const keep = copyJob(places, { what: 'copy', source: { domain: source, image }, target: { domain, image, allocation: 'sparse' }, chain: 'keep', verify: false, onExisting: 'refuse', ignoreSpace: false })
 const status = async (image: string): Promise<ImageStatus | undefined> => await withArea(place, async area => await ovirt.image(area, image, undefined)).catch((error: unknown) => {
   if (error instanceof AppError && error.code === 'image-not-found') return undefined
   throw error
@@ -60,7 +50,7 @@ const fixes = async (): Promise<BrokenImage[]> => await withArea(place, async ar
 /** Does what a fix says. */
 async function follow (action: 'mend' | 'clean', broken: BrokenImage): Promise<void> {
   const task = broken.fixes.find(fix => fix.action === action)?.task
-  if (task?.kind === 'storage.mendImage') await work(copyJob({ what: 'mend', domain, image: task.image, volume: task.volume }))
+  if (task?.kind === 'storage.mendImage') await work(copyJob(places, { what: 'mend', domain, image: task.image, volume: task.volume }))
   else if (task?.kind === 'storage.deleteImage') await work({ what: 'delete', place, request: { image: task.image, volume: task.volume, host, taskId: 'step' } })
   else throw new Error(`no ${action} among ${JSON.stringify(broken)}`)
 }
@@ -86,7 +76,7 @@ async function isKept (t: Test): Promise<void> {
   t.match(await status(image), { state: 'ok', copy: undefined })
 }
 
-async function killAtEachStep (t: Test, prepare: () => Promise<void>, job: object, check: (t: Test, index: number) => Promise<string>, order: string[]): Promise<void> {
+async function killAtEachStep (t: Test, prepare: () => Promise<void>, job: StorageJob, check: (t: Test, index: number) => Promise<string>, order: string[]): Promise<void> {
   await prepare()
   const calls = await callsOf(argvOf(job))
   await check(t, 0)
@@ -110,12 +100,13 @@ t.test('a copy of a chain, continued or removed', async t => {
     const found = await status(image)
     const phase = found?.copy?.phase ?? (found?.state === 'ok' ? 'ok' : found?.state ?? 'absent')
     const broken = await fixes()
-    // the template is an image of its own: the first write of its record may have been cut off before that was one
-    const cutOff = broken.slice(1)
-    t.ok(cutOff.length <= 1 && cutOff.every(({ image, detail }) => image === template && /before it was accepted/.test(detail)), JSON.stringify(broken))
+    t.ok(broken.length <= 1, JSON.stringify(broken))
     const [one] = broken
+    const actions = one?.fixes.map(({ action }) => action).join()
+    // of a volume that is LEGAL and whole, the removal is not offered
+    if (one !== undefined && /when the volume was complete/.test(one.detail)) t.match([phase, actions], ['finishing', 'mend'])
     if (one === undefined) t.ok(found === undefined || found.state === 'ok')
-    else if (one.fixes[0]?.action === 'mend' && index % 3 !== 0) {
+    else if (actions === 'mend' || (actions === 'mend,clean' && index % 3 !== 0)) {
       t.match(one, { image, volume: top })
       t.not((await readMeta(`${file(place, image, top)}.meta`).catch(() => undefined))?.['LEGALITY'], phase === 'finishing' ? 'none' : 'LEGAL')
       await follow('mend', one)
@@ -124,7 +115,7 @@ t.test('a copy of a chain, continued or removed', async t => {
       await follow('clean', one)
       t.equal(await status(image), undefined, 'nothing of the image is left')
       // the template is an image of its own, and may be whole
-      for (const rest of await fixes()) await follow('clean', rest)
+      for (const rest of await fixes()) await follow(rest.fixes.some(({ action }) => action === 'clean') ? 'clean' : 'mend', rest)
       t.match((await status(template))?.state ?? 'ok', 'ok')
       t.same(await fixes(), [])
       await removeAll()
@@ -135,16 +126,15 @@ t.test('a copy of a chain, continued or removed', async t => {
     await removeAll()
     t.same(await traces(), [])
     return phase
-  }, ['absent', 'illegal', 'creating', 'copying', 'finishing', 'ok'])
+  }, ['illegal', 'creating', 'copying', 'finishing', 'ok'])
 })
 
 t.test('the removal of an unfinished chain', async t => {
+  // in the middle: the template is whole and linked, the top is not begun
+  const last = (await callsOf(argvOf(keep))).filter(({ name }) => name === 'link').at(-1)
+  if (last === undefined) throw new Error('no template was linked')
   const unfinished = async () => {
-    // in the middle: the template is whole and linked, the top is not begun
-    const calls = await callsOf(argvOf(keep))
     await removeAll()
-    const last = calls.filter(({ name }) => name === 'link').at(-1)
-    if (last === undefined) throw new Error('no template was linked')
     t.equal(await runUntilCall(argvOf(keep), last), 'SIGKILL')
   }
   await unfinished()

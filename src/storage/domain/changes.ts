@@ -8,7 +8,7 @@ import { assertUnused } from '../in-use.ts'
 import { isLeased } from '../lease.ts'
 import { makePart, underLease } from '../layout/make-part.ts'
 import type { CreateRequest, DeleteRequest } from '../protocol.ts'
-import { readAnyRecord, readRecord, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord, type CopyRecord } from '../record.ts'
+import { hasCutOffWrite, readAnyRecord, readRecord, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord, type CopyRecord } from '../record.ts'
 
 /**
  * Makes an empty image. It gets its name when it is whole; a record explains what a crash leaves before that. After a
@@ -65,7 +65,7 @@ export async function deleteImage (area: Area, request: DeleteRequest, accepted:
     // the name was taken by a file that is not this copy: only the copy goes
     const isForeign = isOpen && stats !== undefined && !(record.phase === 'finishing' && inodeOf(stats) === record.inode)
     const part = record === undefined ? undefined : await look(area.parts, record.copyId)
-    if (stats === undefined && record === undefined && !broken && await look(area.copies, `${image}.json.new`) === undefined) {
+    if (stats === undefined && record === undefined && !broken && !await hasCutOffWrite(area.copies, image)) {
       throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
     }
     if (stats !== undefined && !isForeign) await assertUnused(area.root, image, image, 'Nothing was deleted.')

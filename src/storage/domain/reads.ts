@@ -12,7 +12,7 @@ import { formatOfName, isImageName } from '../names.ts'
 import type { DomainDescription } from '../protocol.ts'
 import { patience } from '../patience.ts'
 import { progressOf } from '../record-progress.ts'
-import { readRecord, recordedKeys, type CopyRecord } from '../record.ts'
+import { hasCutOffWrite, readRecord, recordedKeys, type CopyRecord } from '../record.ts'
 import { mountWarnings } from './mount.ts'
 import { copyState } from '../layout/copy-state.ts'
 import { judge, type Found, type Verdict } from './state.ts'
@@ -152,7 +152,7 @@ interface Readable {
 async function readable (area: Area, image: string): Promise<Readable> {
   try {
     const record = await readRecord(area.copies, area.id, image)
-    const abandonedWrite = record === undefined && await look(area.copies, `${image}.json.new`) !== undefined
+    const abandonedWrite = record === undefined && await hasCutOffWrite(area.copies, image)
     return { record, problem: undefined, abandonedWrite }
   } catch (error) {
     if (!(error instanceof AppError)) throw error

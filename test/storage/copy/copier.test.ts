@@ -1,24 +1,24 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { prepareArea } from '../../../src/storage/area.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { makeDisk, MiB, sha256 } from '../../helpers/images.ts'
+import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
 import { runDelayed } from '../../helpers/strace.ts'
 
 t.setTimeout(120_000)
 
-const script = fileURLToPath(new URL('../../helpers/storage-job.mjs', import.meta.url))
+const { argvOf } = await storageJobs(t)
 
 t.test('a record stays readable, whatever the bandwidth and the seconds of a window are', async t => {
   const path = await temporaryDirectory(t)
   await prepareArea({ id: 'local', path }, true)
   await makeDisk(join(path, 'source.raw'), 5 * MiB)
-  const request = { what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' }, verify: false, onExisting: 'refuse', ignoreSpace: false }
+  const request = { what: 'copy', source: { domain: 'local', image: 'source.raw', format: 'raw' }, target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' }, verify: false, chain: 'flat', onExisting: 'refuse', ignoreSpace: false } as const
   // a third of this in a third of a second is no whole number of bytes
-  const job = { request, bandwidth: 40 * MiB + 1, places: [{ id: 'local', path }], host: { id: 'node1' }, taskId: 'odd', settings: { parallelWindows: 3, windowSeconds: 0.3 } }
-  t.equal(await runDelayed([process.execPath, script, JSON.stringify({ what: 'copy', job })], 'link', 0), 0)
+  const job = copyJob([{ id: 'local', path }], request, { bandwidth: 40 * MiB + 1, parallelWindows: 3, windowSeconds: 0.3 })
+  t.equal(await runDelayed(argvOf(job), 'link', 0), 0)
   const { windowBytes } = JSON.parse(await readFile(join(path, '.vdsm-tasks/copies/target.raw.json'), 'utf8')) as { windowBytes: number }
   t.equal(windowBytes % MiB, 0)
 })
@@ -30,9 +30,9 @@ t.test('no window is left out, however late it is named in the record', async t 
   for (const windows of [4, 7]) {
     const [source, target] = [`source-${windows}.raw`, `target-${windows}.raw`]
     await makeDisk(join(path, source), windows * MiB, { blockBytes: windows * MiB })
-    const request = { what: 'copy', source: { domain: 'local', image: source, format: 'raw' }, target: { domain: 'local', image: target, format: 'raw', allocation: 'sparse' }, verify: false, onExisting: 'refuse', ignoreSpace: false }
-    const job = { request, bandwidth: 40 * MiB, places: [{ id: 'local', path }], host: { id: 'node1' }, taskId: 'late', settings: { parallelWindows: 2, windowSeconds: 0.05 } }
-    t.equal(await runDelayed([process.execPath, script, JSON.stringify({ what: 'copy', job })], 'rename', 300), 0)
+    const request = { what: 'copy', source: { domain: 'local', image: source, format: 'raw' }, target: { domain: 'local', image: target, format: 'raw', allocation: 'sparse' }, verify: false, chain: 'flat', onExisting: 'refuse', ignoreSpace: false } as const
+    const job = copyJob([{ id: 'local', path }], request, { bandwidth: 40 * MiB, windowSeconds: 0.05 })
+    t.equal(await runDelayed(argvOf(job), 'rename', 300), 0)
     t.match(JSON.parse(await readFile(join(path, `.vdsm-tasks/copies/${target}.json`), 'utf8')), { phase: 'done', bytesMoved: windows * MiB })
     t.equal(await sha256(join(path, target)), await sha256(join(path, source)), `${windows} windows`)
   }

@@ -7,7 +7,7 @@ import { assertUnused } from '../../in-use.ts'
 import { takeImageLease, type ImageLease } from '../../image-lease.ts'
 import { outlastOthers } from '../../patience.ts'
 import type { DeleteRequest } from '../../protocol.ts'
-import { keyOf, namedBy, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord, type KeptChain } from '../../record.ts'
+import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord, type KeptChain } from '../../record.ts'
 import { underLease } from '../make-part.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { recordedVolumes, usersElsewhere } from './inspect.ts'
@@ -36,7 +36,7 @@ async function deleteOne (area: Area, request: DeleteRequest & { volume: string 
     const key = keyOf(request)
     const recorded = await readAnyRecord(area.copies, area.id, key)
     const { record } = recorded
-    if (files === undefined && record === undefined && !recorded.broken && await look(area.copies, `${key}.json.new`) === undefined) {
+    if (files === undefined && record === undefined && !recorded.broken && !await hasCutOffWrite(area.copies, key)) {
       throw new AppError('image-not-found', `There is no volume ${volume} in image ${image} of domain ${area.id}.`)
     }
     // the name is that of a volume that is not this copy's, or no longer: only what is left of the copy goes
@@ -68,12 +68,18 @@ async function deleteBelow (area: Area, request: DeleteRequest, { id, volumes: b
   const { image } = request
   let bytes = 0
   for (const { image: home, volume } of below.toReversed()) {
-    const { record } = await readAnyRecord(area.copies, area.id, keyOf({ image, volume }))
-    if (home === image && record?.partOf?.id !== id) continue
+    const key = keyOf({ image, volume })
+    const { record } = await readAnyRecord(area.copies, area.id, key)
+    const isOurs = record?.partOf?.id === id
+    // or the first write of its record was cut off
+    const mayBeOurs = async () => isOurs || await isCutOff(area, key)
+    if (home === image && !await mayBeOurs()) continue
     bytes += await underLease(area, { image, volume }, async () => {
       const volumes = await readVolumes(area, image, directory)
       const files = volumes.find(files => files.volume === volume)
-      if (directory === undefined || files === undefined) return await removeRest(area, image, record, keyOf({ image, volume }))
+      // somebody else may have begun with the volume in the meantime
+      if (home === image && !isOurs && (files !== undefined || !await mayBeOurs())) return 0
+      if (directory === undefined || files === undefined) return await removeRest(area, image, record, key)
       // others were based on it in the meantime
       if (childrenOf(volumes, volume).length > 0) return 0
       const isLink = home !== image
@@ -81,10 +87,15 @@ async function deleteBelow (area: Area, request: DeleteRequest, { id, volumes: b
       if (isLink && files.metadata !== undefined && files.metadata.image !== home) return 0
       if (isLink) await removeVolume(directory, volume)
       const freed = isLink ? 0 : await remove(area, image, directory, files, volumes)
-      return freed + await removeRest(area, image, isLink ? undefined : record, keyOf({ image, volume }))
+      return freed + await removeRest(area, image, isLink ? undefined : record, key)
     })
   }
   return bytes
+}
+
+async function isCutOff (area: Area, key: string): Promise<boolean> {
+  const { record, broken } = await readAnyRecord(area.copies, area.id, key)
+  return record === undefined && !broken && await hasCutOffWrite(area.copies, key)
 }
 
 async function deleteWhole (area: Area, request: DeleteRequest, directory: Directory | undefined, accepted: () => void): Promise<number> {

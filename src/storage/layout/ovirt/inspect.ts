@@ -3,7 +3,7 @@ import { AppError } from '../../../errors.ts'
 import { look, namesIn } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
-import { keyOf, namedBy, readAnyRecord, readRecord, recordedKeys, type CopyRecord, type Named } from '../../record.ts'
+import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, readRecord, recordedKeys, type CopyRecord, type Named } from '../../record.ts'
 import { childrenOf, cycleAmong, cycleDetail, missingParentDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
@@ -22,6 +22,8 @@ export interface FoundImage {
 
 /** Each is looked at, and more than that would be rubbish, made to hurt. */
 const maxImages = 200_000
+/** Looks at a time: a domain may have thousands of images, and each look waits for the storage. */
+const atOnce = 16
 const imageDirectory = new RegExp(`^(${removedPrefix})?${uuidPattern.slice(1, -1)}$`)
 
 /** Whatever else lies among the images, `lost+found` for one, is nothing that vdsm would look at. */
@@ -47,8 +49,26 @@ export async function recordedVolumes (area: Area): Promise<Map<string, string[]
   return byImage
 }
 
-/** Looks at everything there is about an image and its volumes. @param recorded its volumes that have a record. */
-export async function inspectImage (area: Area, image: string, recorded: readonly string[]): Promise<FoundImage> {
+/** Reads the records of all unfinished copies of chains, when they are first asked for. Few looks need them. */
+export function openChains (area: Area): () => Promise<CopyRecord[]> {
+  let records: Promise<CopyRecord[]> | undefined
+  return async () => await (records ??= readOpenChains(area))
+}
+
+async function readOpenChains (area: Area): Promise<CopyRecord[]> {
+  const records = await inTurns(await recordedKeys(area), async key => (await readAnyRecord(area.copies, area.id, key)).record)
+  return records.flatMap(record => record !== undefined && isOpenChain(record) ? record : [])
+}
+
+const isOpenChain = ({ chain, phase }: CopyRecord) => chain !== undefined && phase !== 'done'
+
+/**
+ * Looks at everything there is about an image and its volumes.
+ *
+ * @param recorded its volumes that have a record.
+ * @param chains what `openChains` gives; one for all images, where many are looked at.
+ */
+export async function inspectImage (area: Area, image: string, recorded: readonly string[], chains = openChains(area)): Promise<FoundImage> {
   return await withImage(area, image, async directory => {
     const present = await readVolumes(area, image, directory)
     const missing = recorded.filter(volume => volume !== '' && !present.some(files => files.volume === volume))
@@ -63,6 +83,7 @@ export async function inspectImage (area: Area, image: string, recorded: readonl
       else volumes.push({ found, children, verdict })
     }
     coverLinks(volumes)
+    await coverCutOff(volumes, chains)
     const verdict = await judgeImage(area, image, directory !== undefined, volumes, recorded.includes(''))
     return { image, exists: directory !== undefined, volumes, gone, ...(verdict !== undefined && { verdict }) }
   })
@@ -70,13 +91,33 @@ export async function inspectImage (area: Area, image: string, recorded: readonl
 
 /** What a crash has left of the link of a template is made anew with the chain that it is linked for. */
 function coverLinks (volumes: FoundImage['volumes']): void {
-  const heads = volumes.flatMap(({ found: { record } }) => record?.chain !== undefined && record.phase !== 'done' ? record : [])
+  const heads = volumes.flatMap(({ found: { record } }) => record !== undefined && isOpenChain(record) ? record : [])
   for (const volume of volumes) {
     const { found, verdict } = volume
     if (found.record !== undefined || verdict.state === 'ok' || !heads.some(({ image, chain }) => chain?.volumes.some(lower => lower.volume === found.volume && lower.image !== image))) continue
     found.covered = true
     volume.verdict = { ...verdict, fixes: [] }
   }
+}
+
+/**
+ * The first write of a record that was cut off does not say whose it is: the chain that names the volume does, whose copy
+ * makes it anew. A template is another image than the chain's.
+ */
+async function coverCutOff (volumes: FoundImage['volumes'], chains: () => Promise<CopyRecord[]>): Promise<void> {
+  for (const volume of volumes) {
+    const { found, verdict } = volume
+    if (!isCutOff(found) || found.leased) continue
+    const head = (await chains()).find(({ chain }) => chain?.volumes.some(lower => lower.image === found.image && lower.volume === found.volume))
+    if (head === undefined) continue
+    found.covered = true
+    volume.verdict = { ...verdict, detail: `${verdict.detail} It is part of the copy of the chain of volume ${head.image}/${head.volume}.`, fixes: [] }
+  }
+}
+
+/** Nothing is left of a volume but the cut-off first write of its record. */
+function isCutOff ({ record, recordProblem, abandonedRecord, files: { data, metadata, problem, lease, abandoned } }: FoundVolume): boolean {
+  return abandonedRecord && record === undefined && recordProblem === undefined && data === undefined && metadata === undefined && problem === undefined && !lease && !abandoned
 }
 
 /**
@@ -113,7 +154,7 @@ async function known (area: Area, key: string): Promise<Pick<FoundVolume, 'recor
 async function readable (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'abandonedRecord'>> {
   try {
     const record = await readRecord(area.copies, area.id, key)
-    return { record, recordProblem: undefined, abandonedRecord: record === undefined && await look(area.copies, `${key}.json.new`) !== undefined }
+    return { record, recordProblem: undefined, abandonedRecord: record === undefined && await hasCutOffWrite(area.copies, key) }
   } catch (error) {
     if (!(error instanceof AppError)) throw error
     return { record: undefined, recordProblem: error.message, abandonedRecord: false }
@@ -156,4 +197,11 @@ async function judgeImage (area: Area, image: string, exists: boolean, volumes: 
 /** The open record of a volume, if somebody may still write it. */
 export function openRecordOf ({ record }: FoundVolume): CopyRecord | undefined {
   return record === undefined || record.phase === 'done' ? undefined : record
+}
+
+/** Does something for each, some of them at a time. */
+export async function inTurns<T, R> (items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = []
+  for (let at = 0; at < items.length; at += atOnce) results.push(...await Promise.all(items.slice(at, at + atOnce).map(work)))
+  return results
 }

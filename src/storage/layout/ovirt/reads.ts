@@ -6,13 +6,10 @@ import { patience } from '../../patience.ts'
 import { progressOf } from '../../record-progress.ts'
 import { copyState } from '../copy-state.ts'
 import { baseFirst, childrenOf } from './chain.ts'
-import { imageNames, inspectImage, isImageDirectory, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
+import { imageNames, inspectImage, inTurns, isImageDirectory, openChains, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
 import { formatOf } from './volume-metadata.ts'
 import { volumeInfo } from './volume-state.ts'
 import { readVolumes, withImage } from './volumes.ts'
-
-/** Looks at a time: a domain may have thousands of images, and each look waits for the storage. */
-const atOnce = 16
 
 /** A page of the images, by name. The format is that of the volume that guests write. */
 export async function listImages (area: Area, after: string, limit: number): Promise<ImageEntry[]> {
@@ -90,7 +87,8 @@ function stateOf (states: readonly ImageState[]): ImageState {
 /** Every copy record of the domain, those of complete copies too; of a chain, that of its top. */
 export async function listCopies (area: Area): Promise<Copy[]> {
   const recorded = [...await recordedVolumes(area)].sort(([a], [b]) => a < b ? -1 : 1)
-  const images = await inTurns(recorded, async ([image, volumes]) => await inspectImage(area, image, volumes))
+  const chains = openChains(area)
+  const images = await inTurns(recorded, async ([image, volumes]) => await inspectImage(area, image, volumes, chains))
   return images.flatMap(({ image, volumes, gone }) => [...volumes, ...gone.map(found => ({ found, verdict: undefined }))].flatMap(({ found, verdict }): Copy[] => {
     const { record, volume, leased, lower, head } = found
     // what is part of the copy of a chain is told with that
@@ -102,7 +100,8 @@ export async function listCopies (area: Area): Promise<Copy[]> {
 export async function listFixes (area: Area): Promise<BrokenImage[]> {
   const recorded = await recordedVolumes(area)
   const names = [...new Set([...await imageNames(area), ...recorded.keys()])].sort()
-  const images = await inTurns(names, async image => await inspectImage(area, image, recorded.get(image) ?? []).catch((error: unknown): FoundImage => {
+  const chains = openChains(area)
+  const images = await inTurns(names, async image => await inspectImage(area, image, recorded.get(image) ?? [], chains).catch((error: unknown): FoundImage => {
     if (!(error instanceof AppError) || error.code !== 'image-invalid') throw error
     return { image, exists: true, volumes: [], gone: [], verdict: { state: 'illegal', detail: error.message, fixes: [] } }
   }))
@@ -113,10 +112,4 @@ export async function listFixes (area: Area): Promise<BrokenImage[]> {
       ? []
       : volumes.filter(({ found, verdict }) => !found.leased && found.covered !== true && verdict.state !== 'ok').map(({ found: { volume }, verdict: { state, detail = '', fixes } }) => ({ image, volume, state, detail, fixes })))
   ])
-}
-
-async function inTurns<T, R> (items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = []
-  for (let at = 0; at < items.length; at += atOnce) results.push(...await Promise.all(items.slice(at, at + atOnce).map(work)))
-  return results
 }

@@ -68,6 +68,8 @@ function judgeRecorded (found: FoundVolume, record: CopyRecord): Verdict {
     return illegal(`The creation of volume ${volume} was interrupted.`, [createAgain(record), clean(found, 'Removes what was left behind.')])
   }
   const by = `The copy by task ${record.taskId ?? 'unknown'} on host ${record.host.id} was interrupted (last checkpoint ${record.checkpointAt})`
+  // it goes with that; a template is an image of its own, and stays
+  if (found.covered === true && found.head?.phase === 'deleting' && found.head.image === found.image) return illegal(`The deletion of the chain of volume ${found.head.volume}, which volume ${volume} belongs to, was interrupted.`)
   if (found.covered === true) return { state: 'interrupted', detail: `${by}, as part of the copy of the chain of volume ${record.partOf?.image}/${record.partOf?.volume}.`, fixes: [] }
   switch (standingOf(record, found.files)) {
     case 'foreign': return illegal(`${by}, and volume ${volume} is no longer as the copy left it: ${found.files.problem?.message ?? 'somebody has finished, replaced or rewritten it'}.`, [clean(found, 'Removes what is left of the copy and leaves the volume.')])

@@ -1,9 +1,12 @@
-import { link, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import { link, mkdir, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { AppError } from '../../../../src/errors.ts'
 import { withArea, type DomainPlace } from '../../../../src/storage/area.ts'
 import { layouts } from '../../../../src/storage/domain/layouts.ts'
+import { identityOf } from '../../../../src/storage/identity.ts'
+import { sourcelessRecord, writeRecord } from '../../../../src/storage/record.ts'
 import { listing, temporaryDirectory } from '../../../helpers/directory.ts'
 import { makeDisk, MiB, sh } from '../../../helpers/images.ts'
 import { domainMetadata, fillQcow2, makeOvirtDomain, metaText, metaValues, noParent, putVolume, readMeta, uuid } from '../../../helpers/ovirt.ts'
@@ -186,6 +189,36 @@ t.test('what is left half-made has its fix, and the fix cleans it', async t => {
   await remove({ image: `_remove_me_${disk}` })
   t.same(await readdir(join(path, 'images')), [])
   t.same(await fixes(), [])
+})
+
+t.test('records that were cut off in their first write belong to the unfinished chain that names their volumes', async t => {
+  const [disk, template, other, base, middle, top] = ['cut off', 'cut off template', 'cut off other', 'cut off base', 'cut off middle', 'cut off top'].map(uuid) as [string, string, string, string, string, string]
+  const copies = join(path, '.vdsm-tasks/copies')
+  const cutOff = async (image: string, volume: string) => { await writeFile(join(copies, `${image}.${volume}.json.new`), '{') }
+  const source = { domain: uuid('elsewhere'), virtualSize: MiB, files: [{ image: disk, volume: top, format: 'qcow2' as const, identity: identityOf(await stat(path, { bigint: true })) }] }
+  const chain = { id: randomUUID(), volumes: [{ image: template, volume: base, bytes: MiB }, { image: disk, volume: middle, bytes: MiB }] }
+  await withArea(place, async area => {
+    await writeRecord(area.copies, { ...sourcelessRecord(area, { image: disk, volume: top }, 'creating', { host, taskId: 'x' }, { format: 'raw', virtualSize: MiB, allocation: 'sparse' }), source, chain })
+  })
+  for (const volume of [base, middle, top]) await cutOff(volume === base ? template : disk, volume)
+  const [broken, ...more] = await fixes()
+  t.match(broken, { image: disk, volume: top, state: 'interrupted', fixes: [{ action: 'mend' }, { action: 'clean' }] })
+  t.same(more, [])
+  t.match(await image(template), { state: 'illegal', detail: new RegExp(`before it was accepted. It is part of the copy of the chain of volume ${disk}/${top}.`), fixes: [] })
+  t.same((await image(disk)).fixes, broken?.fixes, 'one way out of all of it')
+  // others are told by themselves, and so is what has a volume
+  await cutOff(other, base)
+  t.match(await fixes(), [{ image: disk }, { image: other, volume: base, fixes: [{ action: 'clean' }] }].sort((a, b) => a.image < b.image ? -1 : 1))
+  await remove({ image: other, volume: base })
+  await putVolume(path, domain, template, base, raw, { LEGALITY: 'ILLEGAL' })
+  t.match(await fixes(), [{ image: disk }, { image: template, volume: base, detail: /is ILLEGAL, and no copy record/ }].sort((a, b) => a.image < b.image ? -1 : 1))
+  await remove({ image: template, volume: base })
+  await cutOff(template, base)
+  await remove({ image: disk, volume: top })
+  t.match(await fixes(), [{ image: template, volume: base, fixes: [{ action: 'clean' }] }], 'of the chain\'s own image nothing is left')
+  await remove({ image: template, volume: base })
+  t.same(await fixes(), [])
+  t.same([...await readdir(copies), ...await readdir(join(path, 'images'))], [])
 })
 
 t.test('a template is not deleted while another image is based on it', async t => {

@@ -1,0 +1,8 @@
+// Takes the types off all sources and tests, in a second, before two hundred processes want a few of them each.
+import { readdirSync } from 'node:fs'
+import { javascriptOf, root } from './javascript.mjs'
+
+for (const folder of ['src', 'test']) {
+  const names = readdirSync(new URL(folder, root), { recursive: true }).filter(name => name.endsWith('.ts') && !name.endsWith('.d.ts'))
+  for (const name of names) await javascriptOf(`${root}${folder}/${name}`)
+}

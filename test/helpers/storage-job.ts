@@ -1,0 +1,17 @@
+// Does one piece of storage work in a process of its own, without an agent: its argument is a StorageJob as JSON. It ends with
+// status 0, or with status 3 and the error as JSON. Made for strace: killed at any call, it leaves what a crash leaves.
+import { CopyWorker } from '../../src/storage/copy/worker.ts'
+import { change, type StorageJob } from './storage-change.ts'
+
+const todo = JSON.parse(process.argv[2] ?? '') as StorageJob
+try {
+  if (todo.what === 'copy') process.stdout.write(JSON.stringify(await new CopyWorker({ accepted () {}, progress () {}, measured () {} }).copy(todo.job)))
+  else await change(todo)
+  process.exitCode = 0
+} catch (error) {
+  const { code, message } = error as NodeJS.ErrnoException
+  process.stdout.write(JSON.stringify({ code, message }))
+  process.exitCode = 3
+}
+// the leases of a copy worker end with its process
+process.exit()

@@ -1,0 +1,46 @@
+import { build } from 'esbuild'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import type { Test } from 'tap'
+import type { DomainPlace } from '../../src/storage/area.ts'
+import type { CopyJob } from '../../src/storage/protocol.ts'
+import { temporaryDirectory } from './directory.ts'
+import { change, type StorageJob } from './storage-change.ts'
+
+/** The job of copying or mending, as the agent would give it to a worker. */
+export function copyJob (places: readonly DomainPlace[], request: CopyJob['request'], { bandwidth = null, ...settings }: Partial<CopyJob['settings']> & { bandwidth?: number | null } = {}): StorageJob & { what: 'copy' } {
+  return {
+    what: 'copy',
+    job: { request, bandwidth, places, host: { id: 'node1' }, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4, nice: 0, ioPriority: 'normal', directIo: true, clone: true, ...settings } }
+  }
+}
+
+/** Storage work without an agent. */
+export interface StorageJobs {
+  /** The command that does it in a process of its own, to be killed at a call. */
+  argvOf: (job: StorageJob) => string[]
+  /** Does it. A copy has a process of its own here, too: its leases end with that. */
+  work: (job: StorageJob) => Promise<void>
+}
+
+/**
+ * Prepares such processes: one file with all that they import, as the build makes them. They are started by the hundred,
+ * and to read the single files takes longer than the work.
+ */
+export async function storageJobs (t: Test): Promise<StorageJobs> {
+  const outfile = join(await temporaryDirectory(t), 'storage-job.mjs')
+  const banner = { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" }
+  await build({ entryPoints: [fileURLToPath(new URL('storage-job.ts', import.meta.url))], outfile, banner, bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'warning' })
+  const argvOf = (job: StorageJob): string[] => [process.execPath, outfile, JSON.stringify(job)]
+  const exec = promisify(execFile)
+  return {
+    argvOf,
+    work: async job => {
+      if (job.what !== 'copy') return await change(job)
+      const [program = '', ...args] = argvOf(job)
+      await exec(program, args)
+    }
+  }
+}

@@ -12,6 +12,8 @@ export interface Surroundings {
   env: Readonly<Record<string, string | undefined>>
   directory: string
   exit (status: ExitStatus): never
+  /** Calls back when nobody reads standard output any more, where that can be told without writing. */
+  onReaderGone? (gone: () => void): void
 }
 
 /** The options that every command takes. */
@@ -91,6 +93,11 @@ export class Session {
   /** Whoever reads the output has gone, as `| head` does when it has seen enough. What is still being followed is not done. */
   gone (): never {
     return this.exit(this.#onInterrupt === undefined ? this.status : exit.failed)
+  }
+
+  /** Ends, as `gone` does, as soon as nobody reads the output: for commands that may have nothing to write for long. */
+  endWithReader (): void {
+    this.#surroundings.onReaderGone?.(() => { this.gone() })
   }
 
   /** Asks the person in front; undefined when no answer comes, or none is needed any more. */

@@ -49,7 +49,7 @@ export class Curve {
     return new UPlot({
       width: this.#container.clientWidth,
       height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 20, 0, 0],
       legend: { show: false },
       cursor: { show: false },
       scales: { x: { time: true, auto: false }, y: { auto: false } },

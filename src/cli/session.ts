@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { Client } from '../client/client.ts'
+import { quoted } from './address.ts'
 import { exit, UsageError, type ExitStatus } from './exit.ts'
 import { Output, type Sink } from './output.ts'
 
@@ -76,7 +77,7 @@ export class Session {
   hint (command: string): string {
     const { url, tokenFile, caFile, certFile, keyFile } = this.#options
     const options = { '--url': url, '--token-file': tokenFile, '--ca-file': caFile, '--cert-file': certFile, '--key-file': keyFile }
-    return ['vdsm-tasks', ...Object.entries(options).flatMap(([option, value]) => value === undefined ? [] : [option, value]), command].join(' ')
+    return ['vdsm-tasks', ...Object.entries(options).flatMap(([option, value]) => value === undefined ? [] : [option, quoted(value)]), command].join(' ')
   }
 
   /** Sets what Ctrl-C does from now on; by default it ends the command. */

@@ -9,6 +9,9 @@ import { StartForm } from './start.js'
 import { results, running } from './tasks.js'
 import { clock, seconds, size, what } from './words.js'
 
+/** Of forgotten tasks. */
+const namedAtMost = 20
+
 const byId = id => document.getElementById(id)
 
 /** What was refused that the page was told to do. */
@@ -94,7 +97,8 @@ function restartNote ({ at, forgotten }) {
   return html`<div class="note">
     <div>
       <p><strong>The agent was restarted and has forgotten its tasks</strong> (${clock(at)}). Images are on the storage: a copy that was under way is <em>interrupted</em> below and can be continued.</p>
-      ${forgotten.length === 0 ? nothing : html`<p>Forgotten while under way:</p><ul>${forgotten.map(({ id, spec, progress }) => html`<li><strong>${id}</strong>: ${what(spec)}${progress?.phase === 'queued' ? ' (waited for its turn: to be started anew)' : ''}</li>`)}</ul>`}
+      ${forgotten.length === 0 ? nothing : html`<p>Forgotten while under way:</p><ul>${forgotten.slice(0, namedAtMost).map(({ id, spec, progress }) => html`<li><strong>${id}</strong>: ${what(spec)}${progress?.phase === 'queued' ? ' (waited for its turn: to be started anew)' : ''}</li>`)}</ul>`}
+      ${forgotten.length > namedAtMost ? html`<p>and ${forgotten.length - namedAtMost} more.</p>` : nothing}
     </div>
     <button type="button" class="quiet" @click=${() => { live.dismissRestart() }}>Dismiss</button>
   </div>`

@@ -64,5 +64,5 @@ export class Curve {
 
 /** The next of 1, 2, 4, 8, ... in bytes: then the labels are round. */
 function niceTop (highest) {
-  return 2 ** Math.ceil(Math.log2(highest))
+  return Math.max(2 ** Math.ceil(Math.log2(highest)), 1024)
 }

@@ -104,8 +104,10 @@ t.test('under systemd it starts, copies, reloads, stops in the middle of a copy,
   await same('c.raw')
 
   const [copied] = await Promise.all([
-    shell(`${cli} copy local/a.raw local/d.raw --bandwidth 6M --id d 2>&1`),
-    shell(`until ${cli} task d > /dev/null 2>&1; do sleep 0.1; done; ${documented(`npm install -g ./${next}`)}`)
+    shell(`${cli} copy local/a.raw local/d.raw --bandwidth 200K --id d 2>&1`),
+    // slow until it is continued, however long npm takes; whoever continues it
+    shell(`until ${cli} task d > /dev/null 2>&1; do sleep 0.1; done; ${documented(`npm install -g ./${next}`)}
+      until curl -s -X PATCH --unix-socket /run/vdsm-tasks/agent.sock http://agent/tasks/{d,recover.local.d.raw} -d '{"bandwidth":null}' | grep -q '"state":"running"'; do sleep 0.1; done`)
   ])
   t.match(copied, /(Task recover\.local\.d\.raw goes on with it|The command was sent again as d)[^]*local\/d\.raw is complete/)
   await same('d.raw')
@@ -114,7 +116,7 @@ t.test('under systemd it starts, copies, reloads, stops in the middle of a copy,
 
   // back to the version before, which is the same, and with nobody who continues what was under way
   await shell('sed -i s/\'"own"\'/\'"manual"\'/ /etc/vdsm-tasks/config.json && systemctl restart vdsm-tasks')
-  await shell(`${ready}; ${cli} copy local/a.raw local/e.raw --bandwidth 4M --id e --detach; until ${cli} status local/e.raw | grep -q 'copied .*[1-9] %'; do sleep 0.2; done`)
+  await shell(`${ready}; ${cli} copy local/a.raw local/e.raw --bandwidth 200K --id e --detach; until ${cli} status local/e.raw | grep -q 'copied .*[1-9] %'; do sleep 0.2; done`)
   await shell(`cd /root && npm install --offline -g ./${first} && systemctl restart vdsm-tasks; ${ready}`)
   t.equal(await shell('vdsm-tasks --version'), versionOf(first))
   t.match(await shell(`${cli} status local/e.raw`), /state +interrupted[^]*what helps +vdsm-tasks .*mend local\/e\.raw/)

@@ -12,7 +12,7 @@ const seed = process.env.TORTURE_SEED ?? String(randomInt(2 ** 32))
 
 buildUnlessFresh()
 process.stdout.write(`TORTURE_SEED=${seed}: ${kills} kills, ${cuts} power cuts for each format, every durable step\n`)
-const files = ['torture', 'crash-steps', 'ovirt-crash-steps', 'power-cut'].map(name => `test/integration/${name}.test.ts`)
+const files = ['torture', 'crash-steps', 'ovirt-crash-steps', 'ovirt-chain-crash-steps', 'power-cut'].map(name => `test/integration/${name}.test.ts`)
 // one after the other: they are about instants
 const { status } = spawnSync(process.execPath, [join(root, 'node_modules/.bin/tap'), 'run', '--jobs=1', '--reporter=tap', ...files], {
   cwd: root,

@@ -3,7 +3,8 @@ import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
 import type { App } from './types.ts'
 
-const resolutionMs = 20
+// each look wakes an agent at rest
+const resolutionMs = 100
 const lookEveryMs = 500
 
 /**

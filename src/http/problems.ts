@@ -32,13 +32,14 @@ export function appErrorOf (error: FastifyError | Error): AppError {
 
 /** Answers a request with a problem. The one place where errors become responses. */
 export function sendProblem (error: FastifyError | Error, request: FastifyRequest, reply: FastifyReply): void {
+  const { log } = request.server
   const known = appErrorOf(error)
   const { status } = catalogue[known.code]
   request.refusal = known.code
   const at = { reqId: request.id, method: request.method, path: pathOf(request), code: known.code }
   // 503 says what is not there: a host without Gluster is asked for it every few seconds by whoever looks at the page
-  if (status >= 500 && status !== 503) request.log.error({ ...at, err: known.code === 'internal' ? error : known }, 'request failed')
-  else request.log.info({ ...at, detail: known.message }, 'request refused')
+  if (status >= 500 && status !== 503) log.error({ ...at, err: known.code === 'internal' ? error : known }, 'request failed')
+  else log.info({ ...at, detail: known.message }, 'request refused')
   const { retryAfter, ...problem } = problemOf(known) as ReturnType<typeof problemOf> & { retryAfter?: number, task?: Task }
   if (retryAfter !== undefined) reply.header('retry-after', String(retryAfter))
   else if (status === 503 || known.code === 'resource-busy') reply.header('retry-after', '5')

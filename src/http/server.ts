@@ -94,10 +94,9 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     }
   }).withTypeProvider<TypeBoxTypeProvider>()
 
-  // With a logger of its own, Fastify makes a child of it for each request and listens for the end of each reply: a tenth of
-  // a GET (scripts/bench/http.mjs). Few requests have a line in the log, and those that have name themselves.
+  // With a logger of its own, Fastify makes or checks a child of it for each request and listens for the end of each reply: a tenth
+  // of a GET (scripts/bench/http.mjs). Few requests have a line in the log: they name themselves, and are written to this one.
   app.log = log
-  app.setChildLoggerFactory(() => log)
   app.setValidatorCompiler(makeValidator(() => app.getSchemas()))
   // fast-json-stringify answers 500 when a value fits no branch of a union
   app.setSerializerCompiler(() => JSON.stringify)
@@ -122,7 +121,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   })
   if (log.level === 'debug' || log.level === 'trace') {
     app.addHook('onResponse', (request, reply, done) => {
-      request.log.debug({ reqId: request.id, method: request.method, path: pathOf(request), status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
+      log.debug({ reqId: request.id, method: request.method, path: pathOf(request), status: reply.statusCode, ms: Math.round(reply.elapsedTime) }, 'request')
       done()
     })
   }

@@ -59,6 +59,8 @@ export type CacheMode = 'none' | 'writeback' | 'unsafe'
  * Copies one window. `-W` writes out of order. Past the page cache and with the kernel's own asynchronous I/O, 16 requests
  * are in flight, as many as qemu-img can have. With threads it is 4: ext4 and XFS let one of them write a file at a time,
  * and 16 spend up to eight times the processor time waiting for each other (npm run bench -- copy).
+ * Not io_uring, although its processes end 30 ms sooner: that is the time in which the kernel lets what is in flight come to its
+ * end. With a ring it does so after the process, and its lease, are gone; a killed copy could write under its successor.
  */
 export function convertCommand (chain: Chain, target: NodeFile, window: Window, options: { cache: CacheMode, direct?: boolean, nativeAio?: boolean, preallocated: boolean, locking: boolean, writeZeros: boolean, bytesPerSecond: number | undefined }): Argv {
   const { offset, length, targetIsZero } = window

@@ -9,6 +9,7 @@ import { keyOf, readRecord, wordsOf, type CopyRecord, type KeptChain, type Layer
 import { begin } from './begin.ts'
 import type { AcceptedChain } from './chain.ts'
 import type { Part } from './part.ts'
+import type { FirstLook } from './plan.ts'
 import { resume } from './resume.ts'
 import { sourceChanges, type Source } from './source.ts'
 import { placeOf, takeSource } from './take-source.ts'
@@ -23,6 +24,8 @@ export interface Accepted {
   record: CopyRecord
   /** The part shares the source's data: nothing is left to copy. */
   cloned?: boolean
+  /** Of a copy that starts at once, and of a source that has stood still. */
+  first?: FirstLook | undefined
 }
 
 /** What the accept step has led to: a copy to be run, one whose last steps are to be done, or one that is complete. */

@@ -9,6 +9,7 @@ import type { CopyJob, CopyRequest } from '../protocol.ts'
 import { keyOf, removeRecord, wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import type { Membership, SingleDecision } from './accept.ts'
 import { clonePart, createPart, reopenPart, type Part } from './part.ts'
+import { lookAhead } from './plan.ts'
 import { probeSource, recordedFiles, type Source } from './source.ts'
 import { freeSpace, spaceFor } from './space.ts'
 import { takeSource } from './take-source.ts'
@@ -88,13 +89,15 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
       // an interrupted createImage or deleteImage of the same name: the new command is for the whole image
       if (record !== undefined && record.phase !== 'done') await place.discard(record)
       begun = creating()
+      // a chain's volumes have their turn later
+      const first = membership === undefined && !mayClone && virtualSize > 0 ? lookAhead(source) : undefined
       const made = await make({ area, target: place, lease }, begun, async () => {
         const cloned = mayClone ? await clone(area, creating(), source) : undefined
         if (cloned === undefined && isShort) throw noSpace()
         return cloned
       })
       begun = made.record
-      return { how: 'run', accepted: { area, target: place, lease, source, ...made } }
+      return { how: 'run', accepted: { area, target: place, lease, source, first, ...made } }
     }
   }
 }

@@ -4,7 +4,7 @@ import type { CopyMeasure, CopySettings } from '../protocol.ts'
 import { subtract, total, union, type Ranges } from '../ranges.ts'
 import { convertWindow } from './convert.ts'
 import { Flusher } from './flusher.ts'
-import { Plan } from './plan.ts'
+import { Plan, type FirstLook } from './plan.ts'
 import { Rate } from './rate.ts'
 import type { Session } from './session.ts'
 import type { CopyWindow } from './windows.ts'
@@ -22,6 +22,7 @@ interface CopierOptions {
   clusterBytes: number
   /** The target can be written past the page cache. */
   direct: boolean
+  first?: FirstLook | undefined
 }
 
 /**
@@ -56,7 +57,7 @@ export class Copier {
   /** Bytes of the disk that this run has settled. */
   #settledBytes = 0
 
-  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes, direct }: CopierOptions, report: (progress: Progress) => void, measure: (measure: CopyMeasure) => void = () => {}) {
+  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes, direct, first }: CopierOptions, report: (progress: Progress) => void, measure: (measure: CopyMeasure) => void = () => {}) {
     const { record, source } = session
     this.#session = session
     this.#settings = settings
@@ -80,7 +81,7 @@ export class Copier {
       settle: async windows => { await this.#settle(windows) },
       fail: error => { this.#fail(error) }
     })
-    this.#plan = new Plan({ source, size: record.virtualSize, align: this.#align, lanes: this.#lanes, done: record.done, begun: record.begun, signal: this.#signal })
+    this.#plan = new Plan({ source, size: record.virtualSize, align: this.#align, lanes: this.#lanes, done: record.done, begun: record.begun, first, signal: this.#signal })
   }
 
   /** qemu-img limits each process; the limit is for the whole copy. */

@@ -11,8 +11,20 @@ const manyExtents = 20_000
 const maxMapOutput = 32 * 1024 * 1024
 /** Short enough for one look, even with the smallest clusters there are (512 bytes). */
 const minChunkBytes = 64 * 1024 * 1024
+const firstChunkBytes = 16 * 1024 ** 3
 /** Less than this is not shared out: a process more costs more than it gains. */
 const minShareBytes = 64 * 1024 * 1024
+
+/** The block status of the first chunk of a source, asked for before there is a plan; nothing, if that did not work: the plan asks again. */
+export type FirstLook = Promise<Extent[] | undefined>
+
+/**
+ * Begins the first look while record and target of a copy are still being made: the copy starts earlier by what it takes.
+ * It must not be used of a source that was written a moment ago: a write in between might not show in its time of modification.
+ */
+export async function lookAhead (source: Source): FirstLook {
+  return await blockStatus(source, 0, firstChunkBytes).catch(() => undefined)
+}
 
 /**
  * Deals out the windows of a copy, front to back. It asks for the block status of the source a chunk at a time, so a
@@ -27,7 +39,8 @@ export class Plan {
   readonly #signal: AbortSignal
   #begun: Ranges
   #at = 0
-  #chunkBytes = 16 * 1024 ** 3
+  #chunkBytes = firstChunkBytes
+  #first: FirstLook | undefined
   #copy: Ranges = []
   #data: Ranges = []
   #zero: Ranges = []
@@ -38,13 +51,14 @@ export class Plan {
    * @param align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB.
    * @param lanes How many windows are copied at the same time.
    */
-  constructor ({ source, size, align, lanes, done, begun, signal }: { source: Source, size: number, align: number, lanes: number, done: Ranges, begun: Ranges, signal: AbortSignal }) {
+  constructor ({ source, size, align, lanes, done, begun, first, signal }: { source: Source, size: number, align: number, lanes: number, done: Ranges, begun: Ranges, first?: FirstLook | undefined, signal: AbortSignal }) {
     this.#source = source
     this.#size = size
     this.#align = align
     this.#lanes = lanes
     this.#done = done
     this.#begun = begun
+    this.#first = first
     this.#signal = signal
   }
 
@@ -105,13 +119,13 @@ export class Plan {
   async #extents (start: number, end: number): Promise<Extent[] | undefined> {
     // a target may be larger than its source
     if (start >= this.#source.virtualSize) return []
+    const first = this.#first
+    this.#first = undefined
+    const ahead = start === 0 ? await first : undefined
+    this.#signal.throwIfAborted()
+    if (ahead !== undefined) return ahead
     try {
-      const { stdout } = await runOk(mapCommand(sourceNodes(this.#source, 3), start, end - start), {
-        fds: sourceFds(this.#source), maxOutput: maxMapOutput, signal: this.#signal
-      })
-      const extents = parseMap(stdout)
-      assertWhole(this.#source, extents)
-      return extents
+      return await blockStatus(this.#source, start, end, this.#signal)
     } catch (error) {
       // the limits of processor time and memory end it by these signals
       const tooMuch = error instanceof CommandError && (error.tooMuchOutput || error.signal === 'SIGXCPU' || error.signal === 'SIGABRT')
@@ -119,6 +133,16 @@ export class Plan {
       throw error
     }
   }
+}
+
+async function blockStatus (source: Source, start: number, end: number, signal?: AbortSignal): Promise<Extent[]> {
+  const length = Math.min(end, source.virtualSize) - start
+  const { stdout } = await runOk(mapCommand(sourceNodes(source, 3), start, length), {
+    fds: sourceFds(source), maxOutput: maxMapOutput, ...(signal !== undefined && { signal })
+  })
+  const extents = parseMap(stdout)
+  assertWhole(source, extents)
+  return extents
 }
 
 function nextChunk (bytes: number, extents: number): number {

@@ -115,7 +115,7 @@ export class CopyWorker {
     try {
       const { begun, done } = accepted.record
       // nothing is going to be kept of what may have been read before
-      if (done.length === 0) await settleSource(session)
+      const holds = done.length === 0 && await settleSource(session)
       const redoneBytes = total(subtract(begun, done))
       if (redoneBytes > 0) this.#agent.measured({ redoneBytes })
       const direct = job.settings.directIo && await takesDirectIo(session.part.fd)
@@ -125,7 +125,8 @@ export class CopyWorker {
         bandwidth: this.#bandwidth === undefined ? job.bandwidth : this.#bandwidth,
         expectedBytesPerSecond: job.expectedBytesPerSecond,
         clusterBytes: clusterBytesOf(session.record),
-        direct
+        direct,
+        first: holds ? accepted.first : undefined
       }, report, measure => { this.#agent.measured(measure) })
       this.#copier = copier
       await copier.copy()
@@ -151,12 +152,16 @@ async function noteCancel (session: Session): Promise<void> {
   await session.checkpoint(() => ({ canceledAt: new Date().toISOString() })).catch(() => { /* it stays interrupted, as after a crash */ })
 }
 
-/** Makes sure of the source's identity before anything is copied. */
-async function settleSource (session: Session): Promise<void> {
+/** Makes sure of the source's identity before anything is copied. Returns whether what was read of it before holds, too. */
+async function settleSource (session: Session): Promise<boolean> {
   const { area, record, source, signal } = session
-  if (record.source === undefined || !await outlastYouth(area, keyOf(record), source, signal)) return
-  const { domain, virtualSize } = record.source
-  await session.checkpoint(() => ({ source: { domain, virtualSize, files: recordedFiles(source) } }))
+  if (record.source === undefined) return false
+  const found = await outlastYouth(area, keyOf(record), source, signal)
+  if (found === 'changed') {
+    const { domain, virtualSize } = record.source
+    await session.checkpoint(() => ({ source: { domain, virtualSize, files: recordedFiles(source) } }))
+  }
+  return found === 'old'
 }
 
 function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number): CopyResult {

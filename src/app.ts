@@ -196,7 +196,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   http.register(async (app: App) => {
     metricsRoutes(app, { metrics })
     agentRoutes(app, { agent, config, domains, operations })
-    taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId })
+    taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId, standing })
     domainRoutes(app, { domains })
     glusterRoutes(app, { operations })
     eventRoutes(app, { feed, standing, tasks: { find: id => registry.find(id)?.wire() } })

@@ -106,5 +106,7 @@ export function isErrorCode (code: string): code is ErrorCode {
 export function problemOf (error: unknown) {
   const known = error instanceof AppError ? error : new AppError('internal', 'This should not have happened. The log of the agent tells more.', { cause: error })
   const { status, title } = catalogue[known.code]
-  return { type: `urn:vdsm-tasks:problem:${known.code}`, title, status, code: known.code, detail: known.message, ...known.members }
+  const own = { type: `urn:vdsm-tasks:problem:${known.code}`, title, status, code: known.code, detail: known.message }
+  // members add to it, and change nothing
+  return { ...own, ...known.members, ...own }
 }

@@ -40,36 +40,44 @@ export function isSafe (method: string): boolean {
 
 /**
  * Asks of every request who sends it and whether he may. A route must say what it needs: one that does not fails the
- * start, so that nobody adds one and forgets it. What it returns asks: it throws the refusal, and returns false when it has
- * answered the request itself.
+ * start, so that nobody adds one and forgets it. What it returns asks, see `admit`.
  */
 export function guardAccess (app: App, credentials: Credentials): (request: FastifyRequest, reply: FastifyReply) => boolean {
   app.decorateRequest('caller', undefined)
   const undeclared: string[] = []
   const routes: Array<{ method: string | string[], url: string, config?: { scope?: Scope | 'open' } }> = []
-  // looked at when all are there: plugins of others get theirs from a hook around them
-  app.addHook('onRoute', route => { routes.push(route) })
+  app.addHook('onRoute', route => {
+    // looked at when all are there: plugins of others get theirs from a hook around them
+    routes.push(route)
+    // a body may take its time, and who sends it may lose the right to meanwhile
+    if (![route.method].flat().every(isSafe)) {
+      route.preValidation = [route.preValidation ?? []].flat().concat((request: FastifyRequest, reply: FastifyReply, done: () => void) => { if (admit(request, reply, credentials)) done() })
+    }
+  })
   app.addHook('onReady', done => {
     for (const { method, url, config } of routes) if (config?.scope === undefined) undeclared.push(`${String(method)} ${url}`)
     done(undeclared.length === 0 ? undefined : new Error(`these routes do not say which scope they need: ${undeclared.join(', ')}`))
   })
-  return (request, reply) => {
-    const needed = request.routeOptions.config.scope ?? 'read'
-    if (needed === 'open') return true
-    let caller
-    try {
-      caller = callerOf(request, credentials)
-    } catch (error) {
-      refuse(error, request, reply, credentials)
-      return false
-    }
-    request.caller = caller
-    if (!includes(caller.scope, needed)) {
-      reply.header('www-authenticate', `Bearer error="insufficient_scope", scope="${needed}"`)
-      throw new AppError('scope-insufficient', `"${caller.who}" may ${caller.scope}; ${request.method} ${request.routeOptions.url} needs ${needed}.`)
-    }
-    return true
+  return (request, reply) => admit(request, reply, credentials)
+}
+
+/** Whether the sender of a request may do what he asks for, as of now. Throws the refusal; returns false when it has answered the request itself. */
+export function admit (request: FastifyRequest, reply: FastifyReply, credentials: Credentials): boolean {
+  const needed = request.routeOptions.config.scope ?? 'read'
+  if (needed === 'open') return true
+  let caller
+  try {
+    caller = callerOf(request, credentials)
+  } catch (error) {
+    refuse(error, request, reply, credentials)
+    return false
   }
+  request.caller = caller
+  if (!includes(caller.scope, needed)) {
+    reply.header('www-authenticate', `Bearer error="insufficient_scope", scope="${needed}"`)
+    throw new AppError('scope-insufficient', `"${caller.who}" may ${caller.scope}; ${request.method} ${request.routeOptions.url} needs ${needed}.`)
+  }
+  return true
 }
 
 function callerOf (request: FastifyRequest, credentials: Credentials): Caller {

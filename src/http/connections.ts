@@ -39,7 +39,7 @@ export class Connections {
     if (socket instanceof TLSSocket || this.#counted.has(socket)) return
     this.#counted.add(socket)
     // a unix socket has no addresses; whoever may open it is trusted with more than this
-    const from = networkOf(socket.remoteAddress ?? '')
+    const from = networkOf(socket.remoteAddress)
     const others = this.#perAddress.get(from) ?? 0
     if (this.#size >= this.#limits.maxConnections || (from !== '' && others >= this.#limits.maxConnectionsPerAddress)) {
       this.#refuse(socket, from)
@@ -67,8 +67,8 @@ export class Connections {
   }
 }
 
-/** Whoever has an IPv6 address has 2^64 of them. */
-function networkOf (address: string): string {
+/** What counts as one address; nothing for a unix socket. Whoever has an IPv6 address has 2^64 of them. */
+export function networkOf (address: string | undefined = ''): string {
   const plain = address.replace(/^::ffff:(?=\d+\.)/, '')
   if (!plain.includes(':')) return plain
   const [head = ''] = plain.split('::', 1)

@@ -1,6 +1,8 @@
+import { isIPv4 } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
 import { cameOverUnixSocket } from './arrival.ts'
+import { varyBy } from './vary.ts'
 
 export interface GuardOptions {
   /** Names that a Host header may have besides loopback ones. */
@@ -39,7 +41,7 @@ export function makeGuard ({ allowedHosts, allowedOrigins, isOurs }: GuardOption
     if (!last.loopback && !cameOverUnixSocket(socket) && !hosts.has(name) && name !== addressOf(socket.localAddress) && !isOurs(name)) {
       throw new AppError('host-not-allowed', `The Host header ${JSON.stringify(host ?? '')} is not one this agent goes by. Use a loopback address, or add the name to "http.allowedHosts" in the configuration.`)
     }
-    if (origins.size > 0) reply.header('vary', 'Origin')
+    if (origins.size > 0) varyBy(reply, 'Origin')
     if (origin === undefined) {
       if (isFromElsewhere(headers['sec-fetch-site']) && !isNavigation(request)) throw new AppError('origin-not-allowed', 'Requests from pages of others are not answered.')
       return false
@@ -79,7 +81,7 @@ function hostName (host: string | undefined): string {
 
 /** Addresses cannot be rebound; names can, so only those that always mean this host. */
 function isLoopback (name: string): boolean {
-  return name === 'localhost' || name === '[::1]' || /^127(\.\d{1,3}){3}$/.test(name)
+  return name === 'localhost' || name === '[::1]' || (isIPv4(name) && name.startsWith('127.'))
 }
 
 /** The address that a connection was made to, as a Host header has it. */

@@ -42,10 +42,12 @@ export function loginRoutes (app: App, credentials: Credentials, standing: Pick<
   app.register(async (routes: App) => {
     // elsewhere it is JSON, whatever curl calls it
     routes.removeContentTypeParser('application/x-www-form-urlencoded')
-    routes.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string', bodyLimit: 4096 }, (_request, body, done) => {
+    routes.addContentTypeParser('application/x-www-form-urlencoded', { parseAs: 'string' }, (_request, body, done) => {
       done(null, Object.fromEntries(new URLSearchParams(body.toString())))
     })
     const open = { scope: 'open', vital: true } as const
+    // of any type: strangers get no more of the agent's memory than a token needs
+    const bodyLimit = 4096
 
     routes.get('/login', { schema: { hide: true }, config: open }, async (request, reply) => {
       const next = destination((request.query as Record<string, unknown>)['next'])
@@ -55,7 +57,7 @@ export function loginRoutes (app: App, credentials: Credentials, standing: Pick<
       return show(reply, caller === undefined ? form(next) : welcome(caller))
     })
 
-    routes.post('/login', { schema: { hide: true }, config: { ...open, rateLimit: attempts } }, async (request, reply) => {
+    routes.post('/login', { bodyLimit, schema: { hide: true }, config: { ...open, rateLimit: attempts } }, async (request, reply) => {
       const { token, next } = (request.body ?? {}) as Record<string, unknown>
       try {
         const { key, caller } = credentials.logIn(typeof token === 'string' ? token.trim() : '')
@@ -72,7 +74,7 @@ export function loginRoutes (app: App, credentials: Credentials, standing: Pick<
       }
     })
 
-    routes.post('/logout', { schema: { hide: true }, config: open }, async (request, reply) => {
+    routes.post('/logout', { bodyLimit, schema: { hide: true }, config: open }, async (request, reply) => {
       const key = sessionKeyOf(request)
       // as for everything that a cookie changes; a foreign Origin is refused before
       if (request.headers.origin === undefined) throw new AppError('origin-not-allowed', 'POST /logout must come from the agent\'s own page.')

@@ -39,7 +39,8 @@ export function sendProblem (error: FastifyError | Error, request: FastifyReques
   const at = { reqId: request.id, method: request.method, path: pathOf(request), code: known.code }
   // 503 says what is not there: a host without Gluster is asked for it every few seconds by whoever looks at the page
   if (status >= 500 && status !== 503) log.error({ ...at, err: known.code === 'internal' ? error : known }, 'request failed')
-  else log.info({ ...at, detail: known.message }, 'request refused')
+  // of strangers there may be a flood: the audit tells of them, as far as it is worth telling
+  else log[request.caller === undefined ? 'debug' : 'info']({ ...at, detail: known.message }, 'request refused')
   const { retryAfter, ...problem } = problemOf(known) as ReturnType<typeof problemOf> & { retryAfter?: number, task?: Task }
   if (retryAfter !== undefined) reply.header('retry-after', String(retryAfter))
   else if (status === 503 || known.code === 'resource-busy') reply.header('retry-after', '5')

@@ -12,7 +12,7 @@ import { noteArrivals } from './arrival.ts'
 import { audit } from './audit.ts'
 import { Connections, type ConnectionLimits } from './connections.ts'
 import { makeGuard } from './guard.ts'
-import { guardLoad } from './overload.ts'
+import { checkUnread, guardLoad } from './overload.ts'
 import { answerClientError, pathOf, RouteTable, sendProblem } from './problems.ts'
 import { Replies } from './replies.ts'
 import { endStuck } from './stuck.ts'
@@ -54,6 +54,8 @@ const securityHeaders = {
   // not "no-referrer": forms would then be sent with "Origin: null"
   'referrer-policy': 'same-origin'
 } as const
+
+const patience = { afterMs: 90_000, lookEveryMs: 500, maxUnreadBytes: 64 * 1024 * 1024 }
 
 /** How long requests under way may still take when the agent stops. */
 const closeWithinMs = 500
@@ -106,18 +108,22 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   // an expectation may be ignored (RFC 9110, 10.1.1); Node's own answer would be no problem
   app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
   app.addHook('onRoute', ({ url, method }) => { routes.add(url, method) })
+  const leavesTooMuch = endStuck(app.server, patience)
   const note = audit(app, log)
   const checkLoad = limits.maxLagMs === Infinity ? undefined : guardLoad(app, limits.maxLagMs)
   const admits = credentials === undefined ? undefined : guardAccess(app, credentials)
   // one hook for all that is asked of every request, and no promise: what a GET costs is mostly this (scripts/bench/http.mjs)
   app.addHook('onRequest', (request, reply, done) => {
-    reply.headers(headers)
-    if (guard(request, reply)) return
-    checkLoad?.(request)
-    if (admits?.(request, reply) === false) return
-    // before the body is read: nobody is told what is wrong with a body that nobody wants
-    if (request.is404) routes.refuse(request, reply)
-    done()
+    replies.inTurn(reply.raw, () => {
+      reply.headers(headers)
+      if (guard(request, reply)) return
+      checkLoad?.(request)
+      checkUnread(request, leavesTooMuch)
+      if (admits?.(request, reply) === false) return
+      // before the body is read: nobody is told what is wrong with a body that nobody wants
+      if (request.is404) routes.refuse(request, reply)
+      done()
+    }, done)
   })
   if (log.level === 'debug' || log.level === 'trace') {
     app.addHook('onResponse', (request, reply, done) => {
@@ -141,7 +147,6 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   })
   acceptJson(app)
   noteArrivals(app.server)
-  endStuck(app.server, { afterMs: 90_000, lookEveryMs: 30_000 })
   if (limits.maxConnections !== Infinity) {
     const connections = new Connections(limits, (details, message) => { log.warn(details, message) })
     watchers.set(app, server => { connections.watch(server) })

@@ -12,7 +12,10 @@ import type { Run } from '../tasks/run.ts'
 import { isFinished } from '../tasks/state.ts'
 import { applied, maxWaitSeconds, parsePrefer, type Preferences } from './prefer.ts'
 import { json, problems } from './responses.ts'
+import type { Standing } from './standing.ts'
 import type { App } from './types.ts'
+import { varyBy } from './vary.ts'
+import { waitFor } from './wait.ts'
 
 /** How long a PUT waits for the accept step unless the caller says otherwise. */
 const acceptWaitMs = 2000
@@ -23,8 +26,15 @@ const preferHeader = Type.Optional(Type.String({ description: `\`wait=N\`: wait 
 const ifMatchHeader = (description: string) => Type.Optional(Type.String({ description }))
 const runIdQuery = Type.Optional(Type.String({ description: 'Refuse with 412 if the id belongs to another run by now.' }))
 
+interface TaskRoutesOptions {
+  registry: TaskRegistry
+  startedAt: string
+  lastEventId: () => string
+  standing?: Pick<Standing, 'during' | 'holds'>
+}
+
 /** PUT, GET, DELETE, PATCH of tasks, and their list. */
-export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { registry: TaskRegistry, startedAt: string, lastEventId: () => string }): void {
+export function taskRoutes (app: App, { registry, startedAt, lastEventId, standing }: TaskRoutesOptions): void {
   const found = (id: string): Run => {
     const run = registry.find(id)
     if (run !== undefined) return run
@@ -79,7 +89,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     const preferences = parsePrefer(request.headers.prefer)
     const claim = registry.claim(id, request.body, conditions)
     const waitMs = preferences.waitSeconds === undefined ? preferences.respondAsync ? 0 : acceptWaitMs : preferences.waitSeconds * 1000
-    if (claim.run.state === 'pending') await waitFor(claim.run, ({ state }) => state !== 'pending', waitMs, request, registry)
+    // the answer is what became of the command, also to who has lost the right to give another: a refusal would say that nothing was done
+    if (claim.run.state === 'pending') await waitFor(claim.run, ({ state }) => state !== 'pending', waitMs, request, registry.stopping, standing)
     if (request.headers.prefer !== undefined) tellPreference(reply, applied(preferences))
     return answerClaim(reply, claim)
   })
@@ -110,7 +121,9 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
     let run = found(id)
     if (preferences.waitSeconds !== undefined) {
       const until = known === undefined ? ({ finished }: Run) => finished : (run: Run) => run.retired || !namesRevision(known, run)
-      await waitFor(run, until, preferences.waitSeconds * 1000, request, registry)
+      await waitFor(run, until, preferences.waitSeconds * 1000, request, registry.stopping, standing)
+      // meanwhile he may have lost the right to what he waits for
+      if (standing?.holds(request, reply) === false) return reply
       tellPreference(reply, applied({ ...preferences, respondAsync: false }))
       // by now the id may be another run's, or nobody's
       run = found(id)
@@ -216,23 +229,9 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId }: { re
   })
 }
 
-/** Waits for a run, but no longer than its asker is there or the agent goes on. */
-async function waitFor (run: Run, until: (run: Run) => boolean, timeoutMs: number, request: FastifyRequest, registry: TaskRegistry): Promise<void> {
-  // most need not wait: an AbortSignal for nothing would be a tenth of a PUT that joins
-  if (until(run)) return
-  const gone = new AbortController()
-  const leave = () => { gone.abort() }
-  request.raw.socket.once('close', leave)
-  try {
-    await run.wait(until, timeoutMs, [registry.stopping, gone.signal])
-  } finally {
-    request.raw.socket.off('close', leave)
-  }
-}
-
 /** The task, or nothing if it is still as the caller knows it. */
 function show (reply: FastifyReply, run: Run, known: TagCondition | undefined): Task | FastifyReply {
-  reply.header('vary', 'Prefer').header('cache-control', 'private, no-cache')
+  varyBy(reply, 'Prefer').header('cache-control', 'private, no-cache')
   describe(reply, run)
   return known !== undefined && namesExactly(known, run) ? reply.code(304).send() : run.wire()
 }

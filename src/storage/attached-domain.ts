@@ -6,11 +6,12 @@ import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../api/image.ts
 import type { CreateResult, DeleteResult } from '../api/kinds.ts'
 import { AppError } from '../errors.ts'
 import { programFolder } from '../location.ts'
+import { answers, type Answer } from './answers.ts'
 import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
-import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, SourceState } from './protocol.ts'
-import type { CopyRecord, Named, SourceFile } from './record.ts'
+import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, NeededSource, SourceState } from './protocol.ts'
+import type { Named, SourceFile } from './record.ts'
 import { Snapshots } from './snapshot.ts'
 import { judgeBroken, judgeStatus, type FindDomain } from './sources.ts'
 
@@ -118,7 +119,7 @@ export class Domain {
     return await this.#descriptions.get('', async () => {
       const base = { domain: this.id, layout: this.layout, path: this.place.path, observedAt: new Date().toISOString() }
       try {
-        return { ...base, state: 'available' as const, ...await this.#read(remote => remote.describe()) }
+        return { ...base, state: 'available' as const, ...await this.#read(answers.description, remote => remote.describe()) }
       } catch (error) {
         const state = error instanceof AppError && error.code === 'storage-unresponsive' ? 'unresponsive' as const : 'unavailable' as const
         return { ...base, state, detail: error instanceof Error ? error.message : String(error) }
@@ -153,35 +154,35 @@ export class Domain {
   }
 
   async images (after: string, limit: number): Promise<ImageEntry[]> {
-    return await this.#read(remote => remote.images(after, limit))
+    return await this.#read(answers.images, remote => remote.images(after, limit))
   }
 
   async image (image: string, format: Format | undefined): Promise<ImageStatus> {
     // a space can be in neither part
-    return await this.#statuses.get(`${format ?? ''}/${image}`, async () => await judgeStatus(await this.#read(remote => remote.image(image, format)), this, this.#findDomain))
+    return await this.#statuses.get(`${format ?? ''}/${image}`, async () => await judgeStatus(await this.#read(answers.image, remote => remote.image(image, format)), this, this.#findDomain))
   }
 
   async copies (): Promise<Copy[]> {
-    return await this.#copies.get('', async () => await this.#read(remote => remote.copies()))
+    return await this.#copies.get('', async () => await this.#read(answers.copies, remote => remote.copies()))
   }
 
   async fixes (): Promise<BrokenImage[]> {
-    return await this.#fixes.get('', async () => await judgeBroken(await this.#read(remote => remote.fixes()), this, this.#findDomain))
+    return await this.#fixes.get('', async () => await judgeBroken(await this.#read(answers.fixes, remote => remote.fixes()), this, this.#findDomain))
   }
 
   /** For each unfinished copy here, the source that it still has to read. */
-  async neededSources (copies: readonly Named[]): Promise<Array<CopyRecord['source']>> {
-    return await this.#read(remote => remote.neededSources(copies))
+  async neededSources (copies: readonly Named[]): Promise<Array<NeededSource | null>> {
+    return await this.#read(answers.neededSources, remote => remote.neededSources(copies))
   }
 
   /** For each source here, given by its files as a record has them, what has become of it. */
   async sourceStates (sources: ReadonlyArray<readonly SourceFile[]>): Promise<SourceState[]> {
-    return await this.#read(remote => remote.sourceStates(sources), sourceDeadlineMs)
+    return await this.#read(answers.sourceStates, remote => remote.sourceStates(sources), sourceDeadlineMs)
   }
 
   async create (request: CreateRequest): Promise<CreateResult> {
     try {
-      return await this.#change(remote => remote.create(request))
+      return await this.#change(answers.created, remote => remote.create(request))
     } finally {
       this.changed()
     }
@@ -192,7 +193,7 @@ export class Domain {
     const call = randomUUID()
     this.#onAccepted.set(call, accepted)
     try {
-      return await this.#change(remote => remote.delete({ ...request, call }))
+      return await this.#change(answers.deleted, remote => remote.delete({ ...request, call }))
     } finally {
       this.#onAccepted.delete(call)
       this.changed()
@@ -222,10 +223,10 @@ export class Domain {
   async #prepare (child: DomainChild): Promise<void> {
     const { create, sample } = this.#options
     try {
-      const { sampleMade } = await child.call(`Domain ${this.id}`, remote => remote.prepare({ place: this.place, create, sample, ...(this.#isSanlock && { lockspace: { hostId: this.#options.sanlockHostId } }) }))
+      const { sampleMade } = await child.call(`Domain ${this.id}`, answers.prepared, remote => remote.prepare({ place: this.place, create, sample, ...(this.#isSanlock && { lockspace: { hostId: this.#options.sanlockHostId } }) }))
       this.#log.info({ domain: this.id, path: this.place.path }, `domain ${this.id} is ready`)
       if (sampleMade) this.#log.info({ domain: this.id }, 'made sample.raw, so that there is something to copy')
-      const { warnings = [] } = await child.call(`Domain ${this.id}`, remote => remote.describe(), readDeadlineMs)
+      const { warnings = [] } = await child.call(`Domain ${this.id}`, answers.description, remote => remote.describe(), readDeadlineMs)
       for (const warning of warnings) this.#log.warn({ domain: this.id, path: this.place.path }, warning)
     } catch (error) {
       if (!this.#stopped) this.#log.warn({ domain: this.id, err: error }, `domain ${this.id} is not available`)
@@ -236,21 +237,21 @@ export class Domain {
 
   async #sweep (): Promise<void> {
     try {
-      const parts = await this.#read(remote => remote.sweep())
+      const parts = await this.#read(answers.swept, remote => remote.sweep())
       if (parts.length > 0) this.#log.warn({ domain: this.id, parts }, 'removed parts that no copy record speaks of')
     } catch (error) {
       this.#log.warn({ domain: this.id, err: error }, 'could not look for stray parts')
     }
   }
 
-  async #read<T> (call: (remote: Remote) => Promise<Outcome<T>>, deadlineMs = readDeadlineMs): Promise<T> {
+  async #read<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>, deadlineMs = readDeadlineMs): Promise<T> {
     const child = this.#running()
     if (this.#late >= maxLate) throw new AppError('storage-unresponsive', `Domain ${this.id} does not answer; ${this.#late} reads are waiting for it. When it answers again, so does this.`)
     let late = false
     const startedAt = performance.now()
     const settle = () => { if (late && this.#child === child) this.#late-- }
     try {
-      return await child.call(`Domain ${this.id}`, async remote => await call(remote).finally(settle), deadlineMs)
+      return await child.call(`Domain ${this.id}`, answer, async remote => await call(remote).finally(settle), deadlineMs)
     } catch (error) {
       if (error instanceof AppError && error.code === 'storage-unresponsive') {
         late = true
@@ -263,8 +264,8 @@ export class Domain {
   }
 
   /** A change has no deadline of its own: its task has one for the accept step. */
-  async #change<T> (call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
-    return this.#isSanlock ? await this.#underSanlock(call) : await this.#running().call(`Domain ${this.id}`, call)
+  async #change<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
+    return this.#isSanlock ? await this.#underSanlock(answer, call) : await this.#running().call(`Domain ${this.id}`, answer, call)
   }
 
   get #isSanlock (): boolean { return this.#options.leases === 'sanlock' }
@@ -273,12 +274,12 @@ export class Domain {
    * A change that needs leases of sanlock is made by a process of its own: sanlock ends it when this host loses them, and
    * the domain is read on meanwhile.
    */
-  async #underSanlock<T> (call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
+  async #underSanlock<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
     const what = `Domain ${this.id}`
     const child = this.#fork(true)
     try {
-      await child.call(what, remote => remote.prepare({ place: this.place, create: false, sample: false }))
-      return await child.call(what, call)
+      await child.call(what, answers.prepared, remote => remote.prepare({ place: this.place, create: false, sample: false }))
+      return await child.call(what, answer, call)
     } catch (error) {
       throw await this.explainDeath(error)
     } finally {

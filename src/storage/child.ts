@@ -2,8 +2,9 @@ import { once } from 'node:events'
 import type { BirpcReturn } from 'birpc'
 import { AppError } from '../errors.ts'
 import { forkBound } from '../system/fork.ts'
+import { resultOf, type Answer } from './answers.ts'
 import { openChannel } from './channel.ts'
-import { resultOf, type Outcome } from './outcome.ts'
+import type { Outcome } from './outcome.ts'
 
 /** Sent by a child when it listens. What is sent to it before may be lost: whatever else is loaded into it can take the message. */
 interface Greeting { ready (): void }
@@ -48,10 +49,10 @@ export class Child<Remote extends object, Local extends object> {
   }
 
   /**
-   * Makes a call and unpacks its outcome. Throws `storage-unresponsive` after the deadline, if there is one; the call
+   * Makes a call and unpacks its outcome, which must be what is taken for an `answer`. Throws `storage-unresponsive` after the deadline, if there is one; the call
    * itself goes on, a process is never killed for being slow: its lease must stay until the storage lets go of it.
    */
-  async call<T> (what: string, call: (remote: BirpcReturn<Remote, Local & Greeting>) => Promise<Outcome<T>>, deadlineMs?: number): Promise<T> {
+  async call<T> (what: string, answer: Answer<T>, call: (remote: BirpcReturn<Remote, Local & Greeting>) => Promise<Outcome<T>>, deadlineMs?: number): Promise<T> {
     if (!this.alive) throw this.#death(what)
     let timer: NodeJS.Timeout | undefined
     const { signal } = this.#died
@@ -64,7 +65,7 @@ export class Child<Remote extends object, Local extends object> {
     clearTimeout(timer)
     if (settled === 'late') throw new AppError('storage-unresponsive', `${what}: the storage did not answer within ${deadlineMs} ms. When it does, work goes on by itself.`)
     if (settled === 'died') throw this.#death(what)
-    return resultOf(settled)
+    return resultOf(settled, what, answer)
   }
 
   /** Ends the process. Only for one whose work is done, or that nobody can need any more. */

@@ -1,5 +1,7 @@
 import type { CopyResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
+import { AppError } from '../errors.ts'
+import { answers, type Answer } from './answers.ts'
 import type { Outcome } from './outcome.ts'
 import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, VerifyJob } from './protocol.ts'
 import type { Workers } from './workers.ts'
@@ -20,19 +22,19 @@ const previewDeadlineMs = 10_000
 /** Copies in a worker process of its own. Throws `signal.reason` when it was canceled. */
 export async function copyInWorker (workers: Workers, job: CopyJob, context: CopyContext): Promise<CopyResult> {
   const { domain, image } = job.request.what === 'copy' ? job.request.target : job.request
-  return await inWorker(workers, `Copying ${domain}/${image}`, async remote => await remote.copy(job), context)
+  return await inWorker(workers, `Copying ${domain}/${image}`, answers.copied, async remote => await remote.copy(job), context)
 }
 
 /** Compares in a worker process of its own. Throws `signal.reason` when it was canceled. */
 export async function verifyInWorker (workers: Workers, job: VerifyJob, context: CopyContext): Promise<VerifyResult> {
-  return await inWorker(workers, `Verifying ${job.image.domain}/${job.image.image}`, async remote => await remote.verify(job), context)
+  return await inWorker(workers, `Verifying ${job.image.domain}/${job.image.image}`, answers.verified, async remote => await remote.verify(job), context)
 }
 
 /** Asks a worker what a copy would do. */
 export async function previewInWorker (workers: Workers, job: CopyJob): Promise<CopyPreview> {
   const worker = workers.take({ accepted: () => {}, progress: () => {}, measured: () => {} })
   try {
-    return await worker.call('The preview', async remote => await remote.preview(job), previewDeadlineMs)
+    return await worker.call('The preview', answers.preview, async remote => await remote.preview(job), previewDeadlineMs)
   } finally {
     worker.end()
     workers.prepare()
@@ -44,18 +46,21 @@ export async function previewInWorker (workers: Workers, job: CopyJob): Promise<
  * Has something done by a worker and resolves with its result. By then the leases are free, so that the next command on
  * the image finds it free.
  */
-async function inWorker<T> (workers: Workers, what: string, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, context: CopyContext): Promise<T> {
+async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ canceled: true } | { result: T }>, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, context: CopyContext): Promise<T> {
   const { signal, accepted, progress, measured = () => {}, onTuning } = context
   signal.throwIfAborted()
   const worker = workers.take({ accepted, progress, measured })
   const cancel = () => { worker.tell(async remote => { await remote.cancel.asEvent() }) }
   signal.addEventListener('abort', cancel)
   try {
-    const ending = worker.call(what, async remote => await work(remote))
+    const ending = worker.call(what, answer, async remote => await work(remote))
     // messages keep their order: whatever was changed before the start arrives after the job
     onTuning(({ bandwidth }) => { worker.tell(async remote => { await remote.setBandwidth.asEvent(bandwidth) }) })
     const end = await ending
-    if ('canceled' in end) throw signal.reason
+    if ('canceled' in end) {
+      signal.throwIfAborted()
+      throw new AppError('internal', `${what}: its process says that it was canceled, and nobody did.`, { changed: true })
+    }
     return end.result
   } finally {
     signal.removeEventListener('abort', cancel)

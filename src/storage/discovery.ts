@@ -1,5 +1,6 @@
 import { join, sep } from 'node:path'
 import { programFolder } from '../location.ts'
+import { answers } from './answers.ts'
 import type { DomainOptions } from './attached-domain.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
@@ -53,7 +54,7 @@ export class Discovery {
     const child = new Child<DiscoverFunctions, object>(new URL('storage/discover/main', programFolder), {})
     void child.gone.then(() => { this.#hanging.delete(root) })
     try {
-      const ids = await child.call(`Looking for domains in ${root}`, async remote => await remote.find(root), deadlineMs)
+      const ids = await child.call(`Looking for domains in ${root}`, answers.domains, async remote => await remote.find(root), deadlineMs)
       return ids.map(id => ({ id, path: join(root, id), layout: 'ovirt', create: false, sample: false }))
     } catch (error) {
       this.#log.warn({ root, err: error }, `could not look for domains in ${root}`)

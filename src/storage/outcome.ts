@@ -1,5 +1,18 @@
-import { AppError, isErrorCode } from '../errors.ts'
+import { Type, type Static } from '@sinclair/typebox'
+import { Strict, Words } from '../api/schema.ts'
+import { catalogue, type ErrorCode } from '../errors.ts'
 import { explain } from './failure.ts'
+
+const Plain = Type.Union([Type.String(), Type.Number(), Type.Boolean()])
+
+/** An error as it crosses a process border. What it adds to the problem is flat, and takes no other member's place. */
+export const Failure = Strict({
+  code: Words(Object.keys(catalogue) as ErrorCode[]),
+  detail: Type.String(),
+  members: Type.Record(Type.String({ pattern: '^(?!(type|title|status|code|detail|task|retryAfter|__proto__)$)' }), Type.Union([Plain, Type.Array(Plain), Type.Record(Type.String(), Plain)]), { additionalProperties: false }),
+  changed: Type.Boolean()
+})
+type Failure = Static<typeof Failure>
 
 /**
  * A result or an error as it crosses a process border. Errors thrown across it would lose their code or message on
@@ -7,7 +20,7 @@ import { explain } from './failure.ts'
  */
 export type Outcome<T> =
   | { ok: T }
-  | { error: { code: string, detail: string, members: Readonly<Record<string, unknown>>, changed: boolean } }
+  | { error: Omit<Failure, 'members'> & { members: Readonly<Record<string, unknown>> } }
 
 /** Runs `work` and packs up how it went. `unexpected` is told of errors that nobody foresaw, for the log. */
 export async function outcomeOf<T> (what: string, work: () => Promise<T>, unexpected: (error: unknown) => void): Promise<Outcome<T>> {
@@ -18,11 +31,4 @@ export async function outcomeOf<T> (what: string, work: () => Promise<T>, unexpe
     if (error.code === 'internal') unexpected(cause)
     return { error: { code: error.code, detail: error.message, members: error.members, changed: error.changed } }
   }
-}
-
-/** Unpacks an outcome: the result, or the error thrown. */
-export function resultOf<T> (outcome: Outcome<T>): T {
-  if ('ok' in outcome) return outcome.ok
-  const { code, detail, members, changed } = outcome.error
-  throw new AppError(isErrorCode(code) ? code : 'internal', detail, { members, changed })
 }

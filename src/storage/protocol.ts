@@ -154,6 +154,8 @@ export interface LockspaceOptions {
   hostId?: number | undefined
 }
 
+export type NeededSource = NonNullable<CopyRecord['source']>
+
 /** What has become of a source since a copy of it began, and what of it: a file that is gone, or what has changed. */
 export interface SourceState {
   state: 'same' | 'changed' | 'gone'
@@ -169,8 +171,8 @@ export interface DomainFunctions {
   image (image: string, format: Format | undefined): Promise<Outcome<ImageStatus>>
   copies (): Promise<Outcome<Copy[]>>
   fixes (): Promise<Outcome<BrokenImage[]>>
-  /** For each unfinished copy in this domain, the source that it still has to read. */
-  neededSources (copies: readonly Named[]): Promise<Outcome<Array<CopyRecord['source']>>>
+  /** For each unfinished copy in this domain, the source that it still has to read; null if there is none. */
+  neededSources (copies: readonly Named[]): Promise<Outcome<Array<NeededSource | null>>>
   /** For each source in this domain, given by its files, what has become of it. */
   sourceStates (sources: ReadonlyArray<readonly SourceFile[]>): Promise<Outcome<SourceState[]>>
   sweep (): Promise<Outcome<string[]>>

@@ -31,7 +31,7 @@ async function readReasons (fixes: readonly Fix[], target: Target, findDomain: F
   const sources = await target.neededSources(copies)
   const needed = copies.flatMap((copy, index) => {
     const source = sources[index]
-    return source === undefined ? [] : [{ key: keyOf(copy), ...source }]
+    return source === undefined || source === null ? [] : [{ key: keyOf(copy), ...source }]
   })
   const reasons = new Map<string, string>()
   await Promise.all([...new Set(needed.map(({ domain }) => domain))].map(async domain => {

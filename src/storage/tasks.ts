@@ -6,6 +6,7 @@ import { AppError } from '../errors.ts'
 import { checkAddress, checkChain, readableFormat, writableFormat } from './addresses.ts'
 import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
+import { Previews } from './previews.ts'
 import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host } from './protocol.ts'
 import { Shares } from './shares.ts'
 import { Workers } from './workers.ts'
@@ -128,6 +129,9 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     }
   }
 
+  const previews = new Previews()
+  const preview = async (domain: string, source: string | undefined, work: CopyJob) => await previews.run(`${domain} ${source}`, async () => await previewInWorker(workersFor(domain, source), work))
+
   return keepAttached(domains, {
     'storage.copyImage': {
       cancelable: true,
@@ -149,7 +153,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       },
       preview: async spec => {
         await assertAnswer(spec.source.domain, spec.target.domain)
-        return await previewInWorker(workersFor(spec.source.domain, spec.target.domain), job('dry-run', copyRequest(domains, spec), spec.bandwidth))
+        return await preview(spec.target.domain, spec.source.domain, job('dry-run', copyRequest(domains, spec), spec.bandwidth))
       }
     },
     'storage.mendImage': {
@@ -167,7 +171,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       preview: async spec => {
         const source = await assertMendable(spec)
         const { domain, image, volume, bandwidth } = spec
-        return await previewInWorker(workersFor(domain, source), job('dry-run', { what: 'mend', domain, image, volume }, bandwidth))
+        return await preview(domain, source, job('dry-run', { what: 'mend', domain, image, volume }, bandwidth))
       }
     },
     'storage.createImage': {

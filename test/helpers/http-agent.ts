@@ -8,6 +8,7 @@ import { CopyImage, kinds, type TaskResult, type TaskSpec } from '../../src/api/
 import type { Progress, Task } from '../../src/api/task.ts'
 import { addSchemas } from '../../src/http/schemas.ts'
 import { createServer, type ServerOptions } from '../../src/http/server.ts'
+import { Standing } from '../../src/http/standing.ts'
 import { taskRoutes } from '../../src/http/tasks.ts'
 import type { App } from '../../src/http/types.ts'
 import type { KindDefinition, TaskContext } from '../../src/tasks/kind.ts'
@@ -169,6 +170,8 @@ export interface TestAgent extends Registered {
   app: App
   port: number
   client: HttpClient
+  /** Of an agent whose server has credentials. */
+  standing: Standing | undefined
   /** Ends the server as a stop of the agent does. */
   stop (): Promise<void>
 }
@@ -178,8 +181,10 @@ export async function startAgent (t: Test, options: AgentOptions = {}): Promise<
   const registered = makeRegistry(t, options)
   const { registry, told } = registered
   const app = createServer({ log: silent, instance: registry.instance, allowedHosts: [], maxBodyBytes: 64 * 1024, ...options.server })
+  const credentials = options.server?.credentials
+  const standing = credentials === undefined ? undefined : new Standing(credentials, silent)
   addSchemas(app)
-  taskRoutes(app, { registry, startedAt: '2026-01-01T00:00:00.000Z', lastEventId: () => `${registry.instance}-${told.length}` })
+  taskRoutes(app, { registry, startedAt: '2026-01-01T00:00:00.000Z', lastEventId: () => `${registry.instance}-${told.length}`, ...standing !== undefined && { standing } })
   app.addHook('preClose', async () => { registry.stop() })
   await app.listen({ host: '127.0.0.1', port: 0 })
   const { port } = app.server.address() as AddressInfo
@@ -188,5 +193,5 @@ export async function startAgent (t: Test, options: AgentOptions = {}): Promise<
     await app.close()
     client.close()
   })
-  return { ...registered, app, port, client, stop: async () => { await app.close() } }
+  return { ...registered, app, port, client, standing, stop: async () => { await app.close() } }
 }

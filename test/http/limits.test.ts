@@ -8,6 +8,7 @@ import { createApp } from '../../src/app.ts'
 import { lineOf } from '../../src/auth/token-file.ts'
 import { makeToken } from '../../src/auth/token.ts'
 import { parseConfig } from '../../src/config.ts'
+import { Clock } from '../helpers/clock.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { copyOf, silent, startAgent, until } from '../helpers/http-agent.ts'
 import { HttpClient, isProblem } from '../helpers/http-client.ts'
@@ -97,6 +98,16 @@ t.test('while the event loop lags, only what is vital is answered', async t => {
   t.equal(reply.status, 200, 'afterwards everything is answered again')
 })
 
+t.test('of more requests than one turn of the event loop can answer in time, the last are refused', async t => {
+  const { app, client, one } = await start(t, { maxLagMs: 30, maxRequestsPerSecond: 100_000 })
+  // each costs a little, as a long list does
+  app.http.server.prependListener('request', () => { for (const end = performance.now() + 2; performance.now() < end;); })
+  const burst = async () => await Promise.all(Array.from({ length: 100 }, async () => (await client.get('/tasks', one)).status))
+  // connections come one in a turn; on those that there are then, all requests come in one
+  await burst()
+  t.same([...new Set(await burst())].sort(), [200, 503])
+})
+
 t.test('headers and bodies that do not come in time, or are too long, end the connection', async t => {
   const limits = { headersTimeoutSeconds: 0.5, requestTimeoutSeconds: 1, maxHeaderBytes: 4096 }
   const { port } = await start(t, limits)
@@ -179,4 +190,28 @@ t.test('every change and every refusal has a line in the log, at any level, and 
   ])
   t.equal(lines.length, 5, 'reading is not written down')
   t.notMatch(lines.join(''), /vdsmt_|secret/)
+})
+
+t.test('of a flood of refusals the log has the first thousand and the number of the others; those of a caller who is known are all there', async t => {
+  const clock = new Clock(t, { atLeastMs: 5000 })
+  const lines: string[] = []
+  const log = pino({ level: 'info' }, { write: (line: string) => { if (/"(audit|reqId)"/.test(line)) lines.push(line) } })
+  const { client, one } = await start(t, {}, log)
+  const flood = async (count: number) => {
+    for (let left = count; left > 0; left -= 100) await Promise.all(Array.from({ length: Math.min(left, 100) }, async () => await client.get('/tasks')))
+    // what is refused before anybody looks who asks says nothing about a caller
+    await client.get('/%zz')
+  }
+  await flood(1200)
+  t.equal(lines.length, 1000)
+  await client.get('/agent/config', one)
+  t.equal(lines.length, 1002, 'the refusal, and why')
+  t.match(JSON.parse(lines.at(-1) ?? ''), { audit: 'refusal', who: 't0', path: '/agent/config', status: 403 })
+  clock.pass(10_000)
+  t.match(JSON.parse(lines.at(-1) ?? ''), { audit: 'refusal', who: 'unknown', more: 200 })
+  t.equal(lines.length, 1003)
+  await flood(10)
+  t.equal(lines.length, 1013, 'then each has a line again')
+  clock.pass(10_000)
+  t.equal(lines.length, 1013, 'and nothing was left out')
 })

@@ -97,3 +97,12 @@ t.test('a page that wants a login leads there, a program is told', async t => {
   isProblem(t, reply, 'unauthenticated')
   t.equal(reply.headers['www-authenticate'], 'Bearer realm="vdsm-tasks"')
 })
+
+t.test('a stranger cannot make the agent keep long bodies, of whatever type', async t => {
+  for (const path of ['/login', '/logout']) {
+    for (const type of ['application/x-www-form-urlencoded', 'application/json', 'application/merge-patch+json', undefined]) {
+      const reply = await client.send('POST', path, { headers: { host, origin, ...type !== undefined && { 'content-type': type } }, body: ' '.repeat(5000) })
+      isProblem(t, reply, 'body-too-large', `${path} ${type}`)
+    }
+  }
+})

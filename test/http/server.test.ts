@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { createServer, listenAlso } from '../../src/http/server.ts'
@@ -14,8 +15,9 @@ import { drive } from '../helpers/http-states.ts'
 async function serverOf (t: Test, options: Partial<Parameters<typeof createServer>[0]> = {}) {
   const app: App = createServer({ log: silent, instance: 'feedfacecafe', allowedHosts: [], maxBodyBytes: 1024, ...options })
   const held: Array<(text: string) => void> = []
+  const longs = { count: 0 }
   app.get('/held', async () => await new Promise<string>(resolve => { held.push(resolve) }))
-  app.get('/long', async () => 'x'.repeat(1_000_000))
+  app.get('/long', async () => { longs.count++; return 'x'.repeat(1_000_000) })
   app.post('/body', async request => ({ got: request.body ?? null }))
   app.get('/broken', async () => { throw new Error('secret: hunter2') })
   app.get('/closed', async () => { throw Object.assign(new Error('I am a teapot'), { statusCode: 418 }) })
@@ -25,7 +27,7 @@ async function serverOf (t: Test, options: Partial<Parameters<typeof createServe
   const port = typeof address === 'object' && address !== null ? address.port : 0
   const client = new HttpClient({ host: '127.0.0.1', port })
   t.teardown(() => { client.close() })
-  return { app, port, client, held }
+  return { app, port, client, held, longs }
 }
 
 const raw = (lines: string[], body = '') => [...lines, '', body].join('\r\n')
@@ -133,6 +135,32 @@ t.test('what is not HTTP, or too much of it, is a problem, too, and names the in
 t.test('an expectation that nobody can meet is ignored', async t => {
   const { port } = await serverOf(t)
   t.match(parseReply(await exchange({ port }, raw(['POST /body HTTP/1.1', ...closing, 'Expect: the unexpected', 'Content-Type: application/json', 'Content-Length: 1'], '1'))), { status: 200, json: { got: 1 } })
+})
+
+t.test('requests of one connection are served one after the other, and no reply is made before the one before it is taken', async t => {
+  const { port, held, app } = await serverOf(t)
+  const got = exchange({ port }, raw(['GET /held HTTP/1.1', 'Host: localhost']).repeat(2) + raw(['POST /body HTTP/1.1', ...closing, 'Content-Type: application/json', 'Content-Length: 1'], '1'))
+  await until(() => held.length === 1)
+  await app.inject({ url: '/long', headers: { host: 'localhost' } })
+  t.equal(held.length, 1, 'the second waits for the first')
+  held[0]?.('first')
+  await until(() => held.length === 2)
+  held[1]?.('second')
+  t.match(await got, /first.*second.*\{"got":1\}$/s)
+})
+
+t.test('a connection that asks much and reads nothing costs one reply', async t => {
+  const { port, longs } = await serverOf(t)
+  const socket = connect(port, '127.0.0.1').pause()
+  t.teardown(() => { socket.destroy() })
+  socket.write(raw(['GET /long HTTP/1.1', 'Host: localhost']).repeat(200))
+  await until(() => longs.count > 0)
+  await setTimeout(100)
+  // so many as the buffers of the kernel take
+  t.ok(longs.count < 20, `${longs.count} of 200`)
+  socket.destroy()
+  await setTimeout(50)
+  t.ok(longs.count < 20, 'and none for one that is gone')
 })
 
 t.test('garbage behind a request whose reply is still due is not answered in its place', async t => {

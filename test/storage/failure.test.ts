@@ -2,8 +2,9 @@ import { createServer } from 'node:net'
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { AppError } from '../../src/errors.ts'
+import { answers, resultOf } from '../../src/storage/answers.ts'
 import { explain } from '../../src/storage/failure.ts'
-import { outcomeOf, resultOf } from '../../src/storage/outcome.ts'
+import { outcomeOf, type Outcome } from '../../src/storage/outcome.ts'
 import { NotAFileError } from '../../src/system/directory.ts'
 import { CommandError } from '../../src/system/run.ts'
 
@@ -43,13 +44,14 @@ t.test('a bug gives nothing away, and a real system error is named', async t => 
 t.test('an outcome keeps result, code, words, members and whether something changed across a border', async t => {
   const unexpected: unknown[] = []
   const cross = async (work: () => Promise<unknown>) => JSON.parse(JSON.stringify(await outcomeOf('Domain local', work, error => { unexpected.push(error) })))
-  t.equal(resultOf(await cross(async () => 7)), 7)
+  const take = (outcome: Outcome<string[]>) => resultOf(outcome, 'Domain local', answers.swept)
+  t.same(take(await cross(async () => ['x'])), ['x'])
   const failed = await cross(async () => { throw new AppError('no-space', 'full', { members: { bytesFree: 0 }, changed: true }) })
-  t.throws(() => resultOf(failed), { code: 'no-space', message: 'full', members: { bytesFree: 0 }, changed: true })
+  t.throws(() => take(failed), { code: 'no-space', message: 'full', members: { bytesFree: 0 }, changed: true })
   t.same(unexpected, [])
   const bug = new TypeError('bug')
   const unforeseen = await cross(async () => { throw bug })
-  t.throws(() => resultOf(unforeseen), { code: 'internal' })
+  t.throws(() => take(unforeseen), { code: 'internal' })
   t.same(unexpected, [bug], 'a bug is for the log')
-  t.throws(() => resultOf({ error: { code: 'toString', detail: 'x', members: {}, changed: false } }), { code: 'internal' }, 'a code that is none of ours')
+  t.throws(() => take({ error: { code: 'toString' as 'internal', detail: 'x', members: {}, changed: false } }), { code: 'internal' }, 'a code that is none of ours')
 })

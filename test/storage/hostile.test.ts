@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { imageNamePattern } from '../../src/api/names.ts'
 import { AppError } from '../../src/errors.ts'
+import { answers } from '../../src/storage/answers.ts'
 import { withArea, type DomainPlace } from '../../src/storage/area.ts'
 import { layouts } from '../../src/storage/domain/layouts.ts'
 import { outcomeOf } from '../../src/storage/outcome.ts'
@@ -139,6 +140,11 @@ for (const layout of ['directory', 'ovirt'] as const) {
         withArea(place, async area => await outcomeOf('fixes', async () => await work.fixes(area), () => {}))
       ])
       const removed = await withArea(place, async area => await outcomeOf('delete', async () => await work.delete(area, { image, host, taskId: 'x' }, () => {}), () => {}))
+      // as they cross the border of the process
+      for (const [index, answer] of [answers.image, answers.images, answers.copies, answers.fixes].entries()) {
+        const flaw = answer.flaw(JSON.parse(JSON.stringify(done[index])))
+        if (flaw !== undefined) flaws.push(`${flaw}: ${JSON.stringify(done[index])}`)
+      }
       for (const outcome of [...done, removed]) if ('error' in outcome && outcome.error.code === 'internal') flaws.push(JSON.stringify(outcome))
       for (const room of ['copies', 'leases', 'parts']) await rm(join(own, room), { recursive: true }).then(async () => { await mkdir(join(own, room)) })
       await rm(join(path, layout === 'ovirt' ? 'images' : '', image), { recursive: true, force: true })

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { answers } from '../../src/storage/answers.ts'
 import { Workers, type Worker } from '../../src/storage/workers.ts'
 import { Clock } from '../helpers/clock.ts'
 import { commandLine, descendants, until, untilGone } from '../helpers/processes.ts'
@@ -7,7 +8,7 @@ const listener = { accepted: () => {}, progress: () => {}, measured: () => {} }
 const running = () => descendants(process.pid).filter(pid => commandLine(pid).includes('storage/copy/main'))
 const first = async () => await until(() => running()[0], 'a worker')
 const isUp = async (worker: Worker) => {
-  await t.rejects(worker.call('A preview', async remote => await remote.preview({
+  await t.rejects(worker.call('A preview', answers.preview, async remote => await remote.preview({
     request: { what: 'mend', domain: 'nowhere', image: 'a.raw' }, bandwidth: null, places: [], host: { id: 'h' }, taskId: 't', settings
   })), { code: 'domain-not-found' })
 }

@@ -3,13 +3,13 @@ import type { Area } from '../area.ts'
 import { differences, identityOf } from '../identity.ts'
 import { readVolume, withImage } from '../layout/ovirt/volumes.ts'
 import { patience } from '../patience.ts'
-import type { SourceState } from '../protocol.ts'
-import { keyOf, readRecord, type CopyRecord, type Named, type SourceFile } from '../record.ts'
+import type { NeededSource, SourceState } from '../protocol.ts'
+import { keyOf, readRecord, type Named, type SourceFile } from '../record.ts'
 
 /** The source that an unfinished copy still has to read, if it has one. A record that cannot be read is told elsewhere. */
-export async function neededSource (area: Area, named: Named): Promise<CopyRecord['source']> {
+export async function neededSource (area: Area, named: Named): Promise<NeededSource | null> {
   const record = await readRecord(area.copies, area.id, keyOf(named)).catch(() => undefined)
-  return record?.phase === 'creating' || record?.phase === 'copying' ? record.source : undefined
+  return record?.phase === 'creating' || record?.phase === 'copying' ? record.source ?? null : null
 }
 
 /** What has become of the files of a source since a copy of it began, by the rules of `resume`: what is only touched is compared at the end. */

@@ -47,7 +47,7 @@ const packages = [
   { name: 'prom-client', matches: /^prom-client$/, only: ['metrics'] },
   { name: 'commander', matches: /^commander$/, only: ['cli'] },
   { name: 'execa', matches: /^execa$/, only: ['system'] },
-  { name: 'node:child_process', matches: /^node:child_process$/, only: ['system'] },
+  { name: 'node:child_process', matches: /^node:child_process$/, only: ['system', 'cli/reader'] },
   { name: 'node:process', matches: /^node:process$/, only: ['system', 'serve', '**/main'] },
   { name: 'vdsm-tasks', matches: /^vdsm-tasks$/, only: [] }
 ]

@@ -80,9 +80,9 @@ async function frameOf (args) {
   await sleep(10_000)
   terminal.kill()
   // the terminal is redrawn from where it was erased: what is whole is before the last time
-  const frame = drawn.split('\x1b[J').filter(frame => /[█░]/.test(frame)).at(-1)
+  const frame = drawn.split('\r\x1b[2K').filter(frame => /[█░]/.test(frame)).at(-1)
   if (frame === undefined) throw new Error(`the command line drew no bars: ${JSON.stringify(drawn)}`)
-  return frame.replaceAll('\r', '').replace(/\x1b\[\d*A/g, '').trimEnd().split('\n') // eslint-disable-line no-control-regex
+  return frame.replaceAll('\r', '').replace(/\x1b\[\d*[AK]/g, '').trimEnd().split('\n') // eslint-disable-line no-control-regex
 }
 
 function svgOf (command, lines) {

@@ -78,7 +78,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     gluster: () => gluster.counters,
     events: () => feed
   })
-  const domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }), withSanlock(config, config.domains))
+  const domains: Domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }, id => domains.all().find(domain => domain.id === id)), withSanlock(config, config.domains))
   const discovery = new Discovery(log)
   let wanted = config
   let attaching: Promise<void> = Promise.resolve()

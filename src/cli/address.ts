@@ -46,5 +46,5 @@ export function nameOf ({ domain, image, volume }: { domain: string, image: stri
 
 /** For a line that is to be pasted into a shell. */
 export function quoted (text: string): string {
-  return /^[A-Za-z0-9._~:@=+,/-]+$/.test(text) ? text : `'${text}'`
+  return /^[A-Za-z0-9._~:@=+,/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`
 }

@@ -74,12 +74,12 @@ export class LiveLines {
     this.#drawn = []
   }
 
-  /** To the beginning of the first line, and everything below is gone. */
+  /** To the beginning of the first line, row by row: a terminal may keep what is erased below its top row for scrolling back. */
   #erasure (): string {
     if (this.#drawn.length === 0) return ''
     // a terminal that was made narrower since has broken them
     const columns = this.#sink.columns || 80
     const above = this.#drawn.reduce((rows, length) => rows + Math.max(Math.ceil(length / columns), 1), -1)
-    return `\r${above > 0 ? `\x1b[${above}A` : ''}\x1b[J`
+    return `\r\x1b[2K${'\x1b[1A\x1b[2K'.repeat(above)}`
   }
 }

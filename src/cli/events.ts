@@ -28,6 +28,7 @@ Examples:
       const { client, json, out } = session
       // the first connection is now or never, the next ones are waited for
       await client.agent()
+      session.endWithReader()
       const patience = new Patience(session.patienceMs, text => { session.say(text) })
       const cursor = after === undefined ? {} : { lastEventId: after }
       for await (const event of client.events({ ...query, ...cursor, signal: patience.signal, onLost: error => { patience.lose(error) } })) {

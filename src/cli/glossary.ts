@@ -19,7 +19,7 @@ const places: Readonly<Record<string, string>> = {
 
 const phrases: ReadonlyArray<readonly [RegExp, string | ((...found: string[]) => string)]> = [
   [/\b(?:body|params|querystring)((?:\.\w+)*)(?=: | has | needs | must )/g, (_, path = '') => placeOf(path)],
-  [/must match pattern "\S+"/g, 'has characters that are not allowed there, or too many'],
+  [/must match pattern "[^"]+"/g, 'has characters that are not allowed there, or too many'],
   [/Give "format": "raw" or "qcow2"/g, 'Give --format raw or --format qcow2 (--source-format for the source of a copy, --against-format for the second image of verify)'],
   [/or say "onExisting": "replace"/g, 'or give --on-existing replace'],
   [/say "ignoreSpace": true/g, 'give --ignore-space'],

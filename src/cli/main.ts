@@ -7,9 +7,10 @@ if (args[0] === 'serve') {
   const { serve } = await import('../serve.ts')
   await serve(args.slice(1))
 } else {
-  const [{ Session }, { run }] = await Promise.all([import('./session.ts'), import('./program.ts')])
+  const [{ Session }, { run }, { watchReader }] = await Promise.all([import('./session.ts'), import('./program.ts'), import('./reader.ts')])
   const { stdin, stdout, stderr, env } = process
-  const session = new Session({ stdin, stdout, stderr, env, directory: process.cwd(), exit: code => process.exit(code) })
+  const onReaderGone = (gone: () => void) => { process.once('exit', watchReader(process.pid, gone)) }
+  const session = new Session({ stdin, stdout, stderr, env, directory: process.cwd(), exit: code => process.exit(code), onReaderGone })
   for (const stream of [stdout, stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EPIPE') throw error

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { Client } from '../client/client.ts'
+import { quoted } from './address.ts'
 import { exit, UsageError, type ExitStatus } from './exit.ts'
 import { Output, type Sink } from './output.ts'
 
@@ -12,6 +13,8 @@ export interface Surroundings {
   env: Readonly<Record<string, string | undefined>>
   directory: string
   exit (status: ExitStatus): never
+  /** Calls back when nobody reads standard output any more, where that can be told without writing. */
+  onReaderGone? (gone: () => void): void
 }
 
 /** The options that every command takes. */
@@ -74,7 +77,7 @@ export class Session {
   hint (command: string): string {
     const { url, tokenFile, caFile, certFile, keyFile } = this.#options
     const options = { '--url': url, '--token-file': tokenFile, '--ca-file': caFile, '--cert-file': certFile, '--key-file': keyFile }
-    return ['vdsm-tasks', ...Object.entries(options).flatMap(([option, value]) => value === undefined ? [] : [option, value]), command].join(' ')
+    return ['vdsm-tasks', ...Object.entries(options).flatMap(([option, value]) => value === undefined ? [] : [option, quoted(value)]), command].join(' ')
   }
 
   /** Sets what Ctrl-C does from now on; by default it ends the command. */
@@ -91,6 +94,11 @@ export class Session {
   /** Whoever reads the output has gone, as `| head` does when it has seen enough. What is still being followed is not done. */
   gone (): never {
     return this.exit(this.#onInterrupt === undefined ? this.status : exit.failed)
+  }
+
+  /** Ends, as `gone` does, as soon as nobody reads the output: for commands that may have nothing to write for long. */
+  endWithReader (): void {
+    this.#surroundings.onReaderGone?.(() => { this.gone() })
   }
 
   /** Asks the person in front; undefined when no answer comes, or none is needed any more. */

@@ -7,13 +7,20 @@ import { cookieName, presentedBy, sessionKeyOf } from './access.ts'
 import type { Standing } from './standing.ts'
 import type { App } from './types.ts'
 
+/** In the colors of the page, whose own files are for those who are logged in. */
 const style = `
-:root { color-scheme: light dark; font: 1rem/1.5 system-ui, sans-serif }
-main { max-width: 26rem; margin: 12vh auto 0; padding: 0 1rem }
-label { display: block; margin: 1rem 0 .25rem }
-input { box-sizing: border-box; width: 100%; font: inherit; padding: .4rem }
-button { font: inherit; margin-top: 1rem; padding: .4rem 1.2rem }
-[role=alert] { border-left: .25rem solid #c33; padding-left: .75rem }
+:root { color-scheme: light dark; --page: #f4f6f8; --card: #fff; --ink: #1a1f26; --soft: #56606d; --line: #dfe3e8; --run: #0b5cad; --bad: #ad1f18; font: 1rem/1.5 system-ui, sans-serif }
+@media (prefers-color-scheme: dark) { :root { --page: #12151a; --card: #1b2027; --ink: #e5e9ee; --soft: #a4aebb; --line: #323943; --run: #82b7f5; --bad: #ff9a90 } }
+body { margin: 0; padding: 0 1rem; background: var(--page); color: var(--ink) }
+main { max-width: 24rem; margin: 12vh auto 0; padding: 1.25rem 1.5rem; background: var(--card); border: 1px solid var(--line); border-radius: .7rem }
+h1 { margin: 0; font-size: 1.15rem }
+p { margin: 1rem 0 0; color: var(--soft); font-size: .9rem }
+a { color: var(--run) }
+label { display: block; margin: 1rem 0 .25rem; color: var(--soft); font-size: .85rem }
+input { box-sizing: border-box; width: 100%; font: inherit; padding: .4rem .5rem; border: 1px solid var(--soft); border-radius: .45rem; background: var(--card); color: var(--ink) }
+button { font: inherit; font-weight: 600; margin-top: 1rem; padding: .3rem 1.2rem; border: 0; border-radius: .45rem; background: var(--run); color: var(--card); cursor: pointer }
+:focus-visible { outline: 2px solid var(--run); outline-offset: 2px }
+[role=alert] { border-left: 4px solid var(--bad); padding-left: .75rem; color: var(--bad) }
 `
 
 /** Nothing runs in it, and its form goes nowhere else. */

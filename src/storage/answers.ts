@@ -8,6 +8,7 @@ import { uuidPattern } from '../api/names.ts'
 import { Bytes, Ref, Strict, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
 import { Failure, type Outcome } from './outcome.ts'
+import { CopyRecord } from './record.ts'
 
 // Children read what other hosts have written, and what they answer goes on to every caller and subscriber. Their own parsers
 // refuse rubbish; this is for what gets past one of them: the agent passes on nothing that is not as documented.
@@ -28,6 +29,8 @@ export const answers = {
   image: answer(Ref(ImageStatus)),
   copies: answer(Type.Array(Ref(Copy))),
   fixes: answer(Type.Array(Ref(BrokenImage))),
+  neededSources: answer(Type.Array(Type.Union([CopyRecord.properties.source, Type.Null()]))),
+  sourceStates: answer(Type.Array(Strict({ state: Words(['same', 'changed', 'gone']), what: Type.Optional(Type.String()) }))),
   swept: answer(Type.Array(Type.String())),
   created: answer(Ref(CreateResult)),
   deleted: answer(Ref(DeleteResult)),

@@ -10,8 +10,10 @@ import { answers, type Answer } from './answers.ts'
 import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
-import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions } from './protocol.ts'
+import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, NeededSource, SourceState } from './protocol.ts'
+import type { Named, SourceFile } from './record.ts'
 import { Snapshots } from './snapshot.ts'
+import { judgeBroken, judgeStatus, type FindDomain } from './sources.ts'
 
 export interface DomainOptions extends DomainPlace {
   layout: Layout
@@ -37,6 +39,8 @@ type Remote = Pick<DomainFunctions, keyof DomainFunctions>
 
 /** A read that takes longer is answered with 504. */
 const readDeadlineMs = 5000
+/** What is told of one domain does not wait longer for another one. */
+const sourceDeadlineMs = 3000
 const snapshotMs = 1000
 const sweepIntervalMs = 60 * 60 * 1000
 /** How long a change waits for its process to be gone, with its leases. */
@@ -56,6 +60,7 @@ export class Domain {
   readonly #options: DomainOptions
   readonly #log: Log
   readonly #observe: ReadObserver
+  readonly #findDomain: FindDomain
   readonly #statuses = new Snapshots<ImageStatus>(snapshotMs)
   readonly #descriptions = new Snapshots<DomainStatus>(snapshotMs)
   readonly #copies = new Snapshots<Copy[]>(snapshotMs)
@@ -67,9 +72,13 @@ export class Domain {
   #leaving = false
   #sweeper: NodeJS.Timeout | undefined
 
-  /** @param observe told how long each read took, and whether it was answered before its deadline. */
-  constructor (options: DomainOptions, log: Log, observe: ReadObserver = () => {}) {
+  /**
+   * @param observe told how long each read took, and whether it was answered before its deadline.
+   * @param findDomain finds the domains that sources of copies are in.
+   */
+  constructor (options: DomainOptions, log: Log, observe: ReadObserver = () => {}, findDomain: FindDomain = () => undefined) {
     this.#observe = observe
+    this.#findDomain = findDomain
     this.place = { id: options.id, path: options.path, layout: options.layout, ...(options.owner !== undefined && { owner: options.owner }), ...(options.leases !== undefined && { leases: options.leases }) }
     this.layout = options.layout
     this.#options = options
@@ -150,7 +159,7 @@ export class Domain {
 
   async image (image: string, format: Format | undefined): Promise<ImageStatus> {
     // a space can be in neither part
-    return await this.#statuses.get(`${format ?? ''}/${image}`, async () => await this.#read(answers.image, remote => remote.image(image, format)))
+    return await this.#statuses.get(`${format ?? ''}/${image}`, async () => await judgeStatus(await this.#read(answers.image, remote => remote.image(image, format)), this, this.#findDomain))
   }
 
   async copies (): Promise<Copy[]> {
@@ -158,7 +167,17 @@ export class Domain {
   }
 
   async fixes (): Promise<BrokenImage[]> {
-    return await this.#fixes.get('', async () => await this.#read(answers.fixes, remote => remote.fixes()))
+    return await this.#fixes.get('', async () => await judgeBroken(await this.#read(answers.fixes, remote => remote.fixes()), this, this.#findDomain))
+  }
+
+  /** For each unfinished copy here, the source that it still has to read. */
+  async neededSources (copies: readonly Named[]): Promise<Array<NeededSource | null>> {
+    return await this.#read(answers.neededSources, remote => remote.neededSources(copies))
+  }
+
+  /** For each source here, given by its files as a record has them, what has become of it. */
+  async sourceStates (sources: ReadonlyArray<readonly SourceFile[]>): Promise<SourceState[]> {
+    return await this.#read(answers.sourceStates, remote => remote.sourceStates(sources), sourceDeadlineMs)
   }
 
   async create (request: CreateRequest): Promise<CreateResult> {
@@ -225,14 +244,14 @@ export class Domain {
     }
   }
 
-  async #read<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
+  async #read<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>, deadlineMs = readDeadlineMs): Promise<T> {
     const child = this.#running()
     if (this.#late >= maxLate) throw new AppError('storage-unresponsive', `Domain ${this.id} does not answer; ${this.#late} reads are waiting for it. When it answers again, so does this.`)
     let late = false
     const startedAt = performance.now()
     const settle = () => { if (late && this.#child === child) this.#late-- }
     try {
-      return await child.call(`Domain ${this.id}`, answer, async remote => await call(remote).finally(settle), readDeadlineMs)
+      return await child.call(`Domain ${this.id}`, answer, async remote => await call(remote).finally(settle), deadlineMs)
     } catch (error) {
       if (error instanceof AppError && error.code === 'storage-unresponsive') {
         late = true

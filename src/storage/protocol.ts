@@ -5,6 +5,7 @@ import type { CopyResult, CreateResult, DeleteResult, VerifyResult } from '../ap
 import type { Progress } from '../api/task.ts'
 import type { DomainPlace } from './area.ts'
 import type { Outcome } from './outcome.ts'
+import type { CopyRecord, Named, SourceFile } from './record.ts'
 
 /** Who writes into copy records. */
 export interface Host {
@@ -153,6 +154,14 @@ export interface LockspaceOptions {
   hostId?: number | undefined
 }
 
+export type NeededSource = NonNullable<CopyRecord['source']>
+
+/** What has become of a source since a copy of it began, and what of it: a file that is gone, or what has changed. */
+export interface SourceState {
+  state: 'same' | 'changed' | 'gone'
+  what?: string
+}
+
 /** What the agent may ask a domain process. */
 export interface DomainFunctions {
   /** Comes first: says which domain this process is for, and makes what is missing in it. */
@@ -162,6 +171,10 @@ export interface DomainFunctions {
   image (image: string, format: Format | undefined): Promise<Outcome<ImageStatus>>
   copies (): Promise<Outcome<Copy[]>>
   fixes (): Promise<Outcome<BrokenImage[]>>
+  /** For each unfinished copy in this domain, the source that it still has to read; null if there is none. */
+  neededSources (copies: readonly Named[]): Promise<Outcome<Array<NeededSource | null>>>
+  /** For each source in this domain, given by its files, what has become of it. */
+  sourceStates (sources: ReadonlyArray<readonly SourceFile[]>): Promise<Outcome<SourceState[]>>
   sweep (): Promise<Outcome<string[]>>
   create (request: CreateRequest): Promise<Outcome<CreateResult>>
   /** `accept` is called on the agent when the intent is durable. */

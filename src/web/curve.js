@@ -49,7 +49,7 @@ export class Curve {
     return new UPlot({
       width: this.#container.clientWidth,
       height,
-      padding: [8, 8, 0, 0],
+      padding: [8, 20, 0, 0],
       legend: { show: false },
       cursor: { show: false },
       scales: { x: { time: true, auto: false }, y: { auto: false } },
@@ -64,5 +64,5 @@ export class Curve {
 
 /** The next of 1, 2, 4, 8, ... in bytes: then the labels are round. */
 function niceTop (highest) {
-  return 2 ** Math.ceil(Math.log2(highest))
+  return Math.max(2 ** Math.ceil(Math.log2(highest)), 1024)
 }

@@ -1,7 +1,7 @@
 import { html, nothing } from 'lit-html'
 import { repeat } from 'lit-html/directives/repeat.js'
 import { badge, bar } from './tasks.js'
-import { clock, size } from './words.js'
+import { clock, inThePage, size } from './words.js'
 
 const words = { mend: 'Continue', clean: 'Delete' }
 
@@ -35,9 +35,14 @@ function shelfOf (domain, shelf, tasks, { mayOperate, fix, copy, more }) {
           ${row.state === 'ok' && mayOperate ? html`<button type="button" class="quiet" aria-label=${`Copy ${domain}/${row.image}`} @click=${() => { copy(domain, row.image) }}>Copy…</button>` : nothing}
         </div>
         ${row.copy === undefined ? nothing : copyOf(domain, row, tasks)}
-        ${row.detail === undefined || row.copy !== undefined ? nothing : html`<p class="soft">${row.detail}</p>`}
+        ${row.detail === undefined || canGoOn(row) ? nothing : html`<p class=${row.state === 'ok' ? 'soft' : 'warning'}>${inThePage(row.detail)}</p>`}
       </li>`)}</ul>
     ${shelf.next === undefined ? nothing : html`<button type="button" class="quiet" @click=${() => { more(domain) }}>Show more images of ${domain}</button>`}`
+}
+
+/** Buttons and bar say it all then. */
+function canGoOn ({ copy, state, fixes = [] }) {
+  return copy !== undefined && (state === 'copying' || fixes.some(({ action }) => action === 'mend'))
 }
 
 function copyOf (domain, { image, state, copy }, tasks) {

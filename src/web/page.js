@@ -9,11 +9,15 @@ import { StartForm } from './start.js'
 import { results, running } from './tasks.js'
 import { clock, seconds, size, what } from './words.js'
 
+/** Of forgotten tasks. */
+const namedAtMost = 20
+
 const byId = id => document.getElementById(id)
 
 /** What was refused that the page was told to do. */
 let refusal
-let allResults = false
+/** The lists that somebody wants to see in full. */
+const whole = new Set()
 /** The fix that waits for a yes, and the button that asked for it. */
 let asked
 let drawing = false
@@ -50,14 +54,18 @@ function drawNow () {
   byId('throughput').textContent = rate === 0 ? '' : `${size(rate)}/s`
   render(notices(), byId('notices'))
   const { mayOperate } = live
-  render(running(active, mayOperate ? task => { void attempt(() => cancelTask(task)) } : undefined), byId('running'))
+  render(running(active, { ...showAll('running'), ...(mayOperate && { cancel: task => { void attempt(() => cancelTask(task)) } }) }), byId('running'))
   if (live.looked) render(images(live.shelves, live.active, { mayOperate, fix, copy: (domain, image) => { start.fill(domain, image) }, more: domain => { void live.more(domain) } }), byId('images'))
-  render(results(finished, () => { allResults = true; draw() }, allResults), byId('results'))
+  render(results(finished, showAll('results')), byId('results'))
   if (live.looked) render(domains(live.domains), byId('domains'))
   if (live.glusterAsked) render(operations([...live.operations.values()], live.glusterProblem), byId('gluster'))
   render(question(), byId('dialogs'))
   start.draw()
   if (byId('said').textContent !== live.said) byId('said').textContent = live.said
+}
+
+function showAll (list) {
+  return whole.has(list) ? {} : { showAll: () => { whole.add(list); draw() } }
 }
 
 function throughput () {
@@ -89,7 +97,8 @@ function restartNote ({ at, forgotten }) {
   return html`<div class="note">
     <div>
       <p><strong>The agent was restarted and has forgotten its tasks</strong> (${clock(at)}). Images are on the storage: a copy that was under way is <em>interrupted</em> below and can be continued.</p>
-      ${forgotten.length === 0 ? nothing : html`<p>Forgotten while under way:</p><ul>${forgotten.map(({ id, spec }) => html`<li><strong>${id}</strong>: ${what(spec)}</li>`)}</ul>`}
+      ${forgotten.length === 0 ? nothing : html`<p>Forgotten while under way:</p><ul>${forgotten.slice(0, namedAtMost).map(({ id, spec, progress }) => html`<li><strong>${id}</strong>: ${what(spec)}${progress?.phase === 'queued' ? ' (waited for its turn: to be started anew)' : ''}</li>`)}</ul>`}
+      ${forgotten.length > namedAtMost ? html`<p>and ${forgotten.length - namedAtMost} more.</p>` : nothing}
     </div>
     <button type="button" class="quiet" @click=${() => { live.dismissRestart() }}>Dismiss</button>
   </div>`

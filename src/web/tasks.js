@@ -2,12 +2,19 @@ import { html, nothing } from 'lit-html'
 import { repeat } from 'lit-html/directives/repeat.js'
 import { clock, inThePage, numbers, outcome, percent, seconds, what } from './words.js'
 
-const resultsShown = 50
+const shownAtFirst = 20
 
-/** The tasks under way. Without `cancel`, whoever looks may not. */
-export function running (tasks, cancel) {
+/**
+ * The tasks under way, those that wait for their turn last.
+ *
+ * @param actions `cancel`, unless whoever looks may not; `showAll`, unless all are to be shown.
+ */
+export function running (tasks, { cancel, showAll }) {
   if (tasks.length === 0) return html`<p class="empty">Nothing is under way.</p>`
-  return html`<ul class="rows">${repeat(tasks, ({ runId }) => runId, task => html`
+  const isQueued = ({ progress }) => Number(progress?.phase === 'queued')
+  const sorted = tasks.toSorted((a, b) => isQueued(a) - isQueued(b) || (a.progress?.queuePosition ?? 0) - (b.progress?.queuePosition ?? 0))
+  const shown = showAll === undefined ? sorted : sorted.slice(0, shownAtFirst)
+  return html`<ul class="rows">${repeat(shown, ({ runId }) => runId, task => html`
     <li class="task" data-task=${task.id}>
       <div class="line">
         <strong class="id">${task.id}</strong>
@@ -18,7 +25,13 @@ export function running (tasks, cancel) {
       </div>
       <p class="soft">${what(task.spec)}</p>
       ${task.progress === undefined ? nothing : progressOf(task)}
-    </li>`)}</ul>`
+    </li>`)}</ul>
+    ${theRest(sorted, shown, showAll)}`
+}
+
+/** A page is not a list of a thousand. */
+function theRest (all, shown, showAll) {
+  return all.length === shown.length ? nothing : html`<button type="button" class="quiet" @click=${showAll}>Show all ${all.length}</button>`
 }
 
 function progressOf ({ id, progress }) {
@@ -39,11 +52,11 @@ export function badge (state) {
   return html`<span class=${`badge ${state}`}>${state}</span>`
 }
 
-/** What came of the tasks, newest first. */
-export function results (tasks, showAll, all) {
+/** What came of the tasks, newest first. Without `showAll`, all are to be shown. */
+export function results (tasks, { showAll }) {
   if (tasks.length === 0) return html`<p class="empty">No task has finished lately.</p>`
   const sorted = tasks.toSorted((a, b) => b.endedAt.localeCompare(a.endedAt))
-  const shown = all ? sorted : sorted.slice(0, resultsShown)
+  const shown = showAll === undefined ? sorted : sorted.slice(0, shownAtFirst)
   return html`
     <ul class="rows">${repeat(shown, ({ runId }) => runId, task => html`
       <li class="task" data-task=${task.id}>
@@ -57,5 +70,5 @@ export function results (tasks, showAll, all) {
           ? html`<p>${outcome(task)}</p>`
           : html`<p class="problem"><strong>${task.error.title}.</strong> ${inThePage(task.error.detail)} <code>${task.error.code}</code></p>`}
       </li>`)}</ul>
-    ${sorted.length > shown.length ? html`<button type="button" class="quiet" @click=${showAll}>Show all ${sorted.length}</button>` : nothing}`
+    ${theRest(sorted, shown, showAll)}`
 }

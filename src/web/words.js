@@ -84,6 +84,8 @@ export function outcome ({ spec, state, result }) {
 /** The agent speaks to programs; whoever looks at the page is told of its fields and buttons. */
 export function inThePage (detail) {
   return detail
+    // the numbers above it say when and by whom
+    .replace(/^The copy by task \S+ on host \S+ was interrupted \([^)]*\)\. (?=The copy )/, '')
     .replace(/Give "format": "raw" or "qcow2"/, 'Choose its format below More')
     .replace(/say "onExisting": "replace"/, 'tick Replace below More')
     .replace(/say "ignoreSpace": true/, 'tick Begin also when the space looks too small, below More,')

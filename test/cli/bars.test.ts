@@ -73,7 +73,7 @@ t.test('lines that are drawn again take the place of the last ones', async t => 
   live.draw(['d'])
   live.clear()
   live.draw([])
-  t.same(written, ['a\nb\nc', '\r\x1b[2A\x1b[Jd', '\r\x1b[J', ''])
+  t.same(written, ['a\nb\nc', '\r\x1b[2K\x1b[1A\x1b[2K\x1b[1A\x1b[2Kd', '\r\x1b[2K', ''])
 })
 
 t.test('lines that a narrower terminal has broken are taken away whole', async t => {
@@ -83,5 +83,5 @@ t.test('lines that a narrower terminal has broken are taken away whole', async t
   live.draw(['a'.repeat(97), '\x1b[36mb\x1b[39m'])
   sink.columns = 40
   live.clear()
-  t.equal(written.at(-1), '\r\x1b[3A\x1b[J', 'three rows of the first, one of the second')
+  t.equal(written.at(-1), `\r\x1b[2K${'\x1b[1A\x1b[2K'.repeat(3)}`, 'three rows of the first, one of the second')
 })

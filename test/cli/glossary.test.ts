@@ -12,6 +12,7 @@ t.test('what the agent says to programs is said in commands and options', async 
     ['This agent has no domain x. GET /domains lists those it has.', 'This agent has no domain x. "vdsm-tasks domains" lists those it has.'],
     ['body.virtualSize must be multiple of 512. GET /openapi.json tells what is allowed.', '<size> must be multiple of 512. --help tells what is allowed.'],
     ['body.target.image must match pattern "^[a-z]+$". GET /openapi.json tells what is allowed.', '<target> has characters that are not allowed there, or too many. --help tells what is allowed.'],
+    ['body.target.image must match pattern "^[A-Za-z0-9_][A-Za-z0-9 ._-]*$".', '<target> has characters that are not allowed there, or too many.'],
     ['params.id must match pattern "^x$".', 'The id of the task has characters that are not allowed there, or too many.'],
     ['querystring.kind: "x" is no kind of task.', '--kind: "x" is no kind of task.'],
     ['Task a is another command (storage.copyImage, failed). Choose another id, or reuse this one with If-Match: "i.r.1.0".', 'Task a is another command (storage.copyImage, failed). Choose another --id.'],

@@ -6,7 +6,7 @@ import t from 'tap'
 import { createProgram } from '../../src/cli/program.ts'
 import { Session } from '../../src/cli/session.ts'
 import { makeDirectory, freePort, startAgent } from '../helpers/built-agent.ts'
-import { runCommand, startCommand } from '../helpers/command-line.ts'
+import { commandLineMain, runCommand, startCommand, startProgram } from '../helpers/command-line.ts'
 
 t.setTimeout(180_000)
 
@@ -93,6 +93,11 @@ t.test('whoever reads the output may go: it ends quietly', async t => {
   t.match(await runCommand(t, ['create', 'local/a.raw', '1M', '--url', address]), { status: 0 })
   t.equal(await events.ended, 0)
   t.equal(events.stderr(), '')
+
+  // a shell's pipe, where nothing is written after the reader has gone
+  const piped = startProgram(t, 'bash', ['-c', `'${process.execPath}' '${commandLineMain}' events | head -1; echo "\${PIPESTATUS[*]}"`], { env: { VDSM_TASKS_URL: address } })
+  t.equal(await piped.ended, 0)
+  t.match(piped.stdout(), /^\d\d:\d\d:\d\d .*\n0 0\n$/, 'it does not wait for the next event')
 
   const copying = startCommand(t, ['copy', 'local/sample.raw', 'local/b.raw', '--bandwidth', '20M', '--id', 'b', '--url', address])
   await copying.says(/running/)

@@ -163,7 +163,7 @@ export class AgentProcess {
   async untilDone (domain: string, image: string, bytes: number): Promise<ImageStatus> {
     return await until(async () => {
       const { body, status } = await this.image(domain, image)
-      if (status !== 200 || body.state !== 'copying') throw new Error(`${image} is not being copied: ${JSON.stringify(body)}`)
+      if (status !== 200 || body.state !== 'copying') throw new Error(`${image} is not being copied: ${JSON.stringify(body)} ${JSON.stringify((await this.request('GET', '/tasks?state=failed,rejected')).body)}`)
       return (body.copy?.bytesDone ?? 0) >= bytes && body
     })
   }

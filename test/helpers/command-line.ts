@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 
-const main = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+/** The built command line, for a shell. */
+export const commandLineMain = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
 
 /** A running command line, and what it has said so far. */
 export interface Running {
@@ -31,12 +32,12 @@ export interface Finished {
 
 /** Starts the built command line, its streams in pipes. */
 export function startCommand (t: Test, args: readonly string[], surroundings: Surroundings = {}): Running {
-  return startProgram(t, process.execPath, [main, ...args], surroundings)
+  return startProgram(t, process.execPath, [commandLineMain, ...args], surroundings)
 }
 
 /** Starts it on a terminal of 100 columns: `script` makes one, and hands on what is typed. */
 export function startOnTerminal (t: Test, args: readonly string[], surroundings: Surroundings = {}): Running {
-  const words = [process.execPath, main, ...args].map(word => `'${word}'`).join(' ')
+  const words = [process.execPath, commandLineMain, ...args].map(word => `'${word}'`).join(' ')
   return startProgram(t, 'script', ['--quiet', '--return', '--command', `stty cols 100 rows 30; exec ${words}`, '/dev/null'], surroundings)
 }
 

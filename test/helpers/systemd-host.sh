@@ -1,16 +1,17 @@
 #!/bin/bash
-# Makes systemd the first process of a host of its own: a copy-on-write view of this machine's files with the package in PREFIX
-# installed in /usr/local, its own processes, cgroups and network. Nothing of this machine is changed, and all of it goes with the
-# first process. To be run as
-#   unshare --pid --mount --cgroup --uts --ipc --net --fork --kill-child=KILL --propagation private systemd-host.sh PREFIX FOLDER
+# Makes systemd the first process of a host of its own: a copy-on-write view of this machine's files, its own processes, cgroups
+# and network. Nothing of this machine is changed, and all of it goes with the first process. To be run as
+#   unshare --pid --mount --cgroup --uts --ipc --net --fork --kill-child=KILL --propagation private systemd-host.sh FOLDER FILE...
+# FILEs are copied to its /root.
 set -euo pipefail
-prefix=$1 folder=$2
+folder=$1
+shift
 
 mount -t tmpfs tmpfs "$folder"
 mkdir "$folder/upper" "$folder/work" "$folder/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" "$folder/root"
 cd "$folder/root"
-cp -a "$prefix/." usr/local/
+cp "$@" root/
 
 mount -t proc proc proc
 mount -t sysfs sysfs sys

@@ -183,6 +183,8 @@ t.test('a source that changes during the copy fails it, and nothing gets the nam
   await agent.request('PATCH', '/tasks/changing', { body: { bandwidth: null } })
   t.match(await agent.finished('changing'), { state: 'failed', error: { code: 'source-changed' } })
   t.notOk((await readdir(domain)).includes('changing.raw'))
+  t.match((await agent.image('local', 'changing.raw')).body, { state: 'interrupted', detail: /cannot be continued: its source in domain local has changed since it began \(.*of big\.raw\)/, fixes: [{ action: 'clean' }] })
+  t.match(await agent.fixes('local'), [{ image: 'changing.raw', fixes: [{ action: 'clean' }] }], 'what cannot help is not offered')
   t.match((await agent.refused('mend-changed', mendSpec('changing.raw'))).body, { code: 'source-changed', status: 409, differs: [/of big\.raw/] })
   t.match(await agent.done('clean-changed', deleteSpec('changing.raw')), { state: 'succeeded' })
   t.same(await agent.fixes('local'), [])

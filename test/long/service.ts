@@ -1,6 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -18,11 +18,29 @@ t.setTimeout(600_000)
 const directory = await makeDirectory(t)
 const prefix = join(directory, 'prefix')
 await mkdir(prefix)
-const { stdout } = await execute('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', directory], { cwd: root })
-const [{ filename }] = JSON.parse(stdout) as [{ filename: string }]
-const install = ['install', '--global', '--no-audit', '--no-fund', '--prefer-offline', '--prefix', prefix, join(directory, filename)]
-await execute('npm', install)
+const guide = await readFile(join(root, 'docs/operations.md'), 'utf8')
+/** The tarballs of the guide: the first that is installed, and the one that is installed over it. */
+const [first = '', next = ''] = [...guide.matchAll(/^npm install -g \.\/(\S+\.tgz)/gm)].map(([, name = '']) => name)
+await rename(join(directory, await pack(root)), join(directory, first))
+await makeNext()
+await execute('npm', ['install', '--global', '--no-audit', '--no-fund', '--prefer-offline', '--prefix', prefix, join(directory, first)])
 const service = join(prefix, 'lib/node_modules/vdsm-tasks/service')
+
+/** Packs a folder as `npm pack` does, and tells the name. */
+async function pack (folder: string): Promise<string> {
+  const { stdout } = await execute('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', directory], { cwd: folder })
+  const [{ filename }] = JSON.parse(stdout) as [{ filename: string }]
+  return filename
+}
+
+/** The next version: the same with another number. */
+async function makeNext (): Promise<void> {
+  await execute('tar', ['-xzf', first], { cwd: directory })
+  const manifest = join(directory, 'package/package.json')
+  await writeFile(manifest, JSON.stringify({ ...JSON.parse(await readFile(manifest, 'utf8')) as object, version: /\d+\.\d+\.\d+/.exec(next)?.[0] }))
+  const made = await pack(join(directory, 'package'))
+  if (made !== next) throw new Error(`the guide upgrades to ${next}, the next version is ${made}`)
+}
 
 t.test('the tarball, installed in an empty prefix, runs as its unit says, and its command line copies', async t => {
   const PATH = [join(prefix, 'bin'), dirname(process.execPath), '/usr/sbin:/usr/bin:/sbin:/bin'].join(':')
@@ -45,23 +63,22 @@ t.test('the tarball, installed in an empty prefix, runs as its unit says, and it
   t.same((await gone)[0], 0, 'systemd stops it with SIGTERM')
 })
 
-t.test('under systemd it starts, copies, reloads, stops in the middle of a copy, is killed, and is removed as documented', { skip: unlessRoot }, async t => {
+t.test('under systemd it starts, copies, reloads, stops in the middle of a copy, is killed, is upgraded, and is removed as documented', { skip: unlessRoot }, async t => {
   const folder = join(directory, 'host')
   await mkdir(folder)
   const host = spawn('unshare', ['--pid', '--mount', '--cgroup', '--uts', '--ipc', '--net', '--fork', '--kill-child=KILL', '--propagation', 'private',
-    join(root, 'test/helpers/systemd-host.sh'), prefix, folder], { stdio: ['ignore', 'ignore', 'inherit'] })
+    join(root, 'test/helpers/systemd-host.sh'), folder, join(directory, first), join(directory, next)], { stdio: ['ignore', 'ignore', 'inherit'] })
   const gone = once(host, 'exit')
   t.teardown(async () => { host.kill('SIGKILL'); await gone })
-  const first = await until(() => descendants(host.pid ?? 0).find(pid => commandLine(pid).startsWith('/usr/lib/systemd/systemd --system')), 'systemd')
-  const shell = async (script: string) => (await execute('nsenter', ['--target', String(first), '--all', 'env', '-i', 'HOME=/root', 'PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'bash', '-c', script])).stdout
+  const init = await until(() => descendants(host.pid ?? 0).find(pid => commandLine(pid).startsWith('/usr/lib/systemd/systemd --system')), 'systemd')
+  const shell = async (script: string) => (await execute('nsenter', ['--target', String(init), '--all', 'env', '-i', 'HOME=/root', 'PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'bash', '-c', script])).stdout
   const cli = 'vdsm-tasks --url unix:/run/vdsm-tasks/agent.sock'
   await until(async () => /running|degraded/.test(await shell('systemctl is-system-running || true')), 'the host to have booted')
 
-  const guide = await readFile(join(root, 'docs/operations.md'), 'utf8')
   const blocks = [...guide.matchAll(/^```\n(.*?)^```$/gms)].map(([, text = '']) => text)
-  /** The commands of the guide, but for those of npm, which has no registry here. */
-  const documented = (begin: string) => (blocks.find(text => text.startsWith(begin)) ?? '').split(/\n| && /).filter(command => command !== '' && !command.startsWith('npm ')).map(command => command.replaceAll('$(npm root -g)', '/usr/local/lib/node_modules')).join(' && ')
-  await shell(documented('npm install -g ./vdsm-tasks-0.1.0.tgz'))
+  /** The commands of a block of the guide. There is no registry here: what they need is in npm's cache since the first test. */
+  const documented = (begin: string) => `cd /root; export npm_config_offline=true; set -e; ${blocks.find(text => text.startsWith(begin)) ?? 'false'}`
+  await shell(documented(`npm install -g ./${first}`))
   const ready = `until ${cli} images local > /dev/null 2>&1; do sleep 0.1; done`
   await shell(ready)
   t.equal(await shell('systemd-analyze verify vdsm-tasks.service 2>&1'), '')
@@ -87,22 +104,28 @@ t.test('under systemd it starts, copies, reloads, stops in the middle of a copy,
   await same('c.raw')
 
   const [copied] = await Promise.all([
-    shell(`${cli} copy local/a.raw local/d.raw --bandwidth 6M --id d 2>&1`),
-    shell(`until ${cli} task d > /dev/null 2>&1; do sleep 0.1; done; ${documented('npm install -g ./vdsm-tasks-0.2.0.tgz')}`)
+    shell(`${cli} copy local/a.raw local/d.raw --bandwidth 200K --id d 2>&1`),
+    // slow until it is continued, however long npm takes; whoever continues it
+    shell(`until ${cli} task d > /dev/null 2>&1; do sleep 0.1; done; ${documented(`npm install -g ./${next}`)}
+      until curl -s -X PATCH --unix-socket /run/vdsm-tasks/agent.sock http://agent/tasks/{d,recover.local.d.raw} -d '{"bandwidth":null}' | grep -q '"state":"running"'; do sleep 0.1; done`)
   ])
   t.match(copied, /(Task recover\.local\.d\.raw goes on with it|The command was sent again as d)[^]*local\/d\.raw is complete/)
   await same('d.raw')
+  const versionOf = (name: string) => `${/\d+\.\d+\.\d+/.exec(name)?.[0]}\n`
+  t.equal(await shell('vdsm-tasks --version'), versionOf(next))
+
+  // back to the version before, which is the same, and with nobody who continues what was under way
+  await shell('sed -i s/\'"own"\'/\'"manual"\'/ /etc/vdsm-tasks/config.json && systemctl restart vdsm-tasks')
+  await shell(`${ready}; ${cli} copy local/a.raw local/e.raw --bandwidth 200K --id e --detach; until ${cli} status local/e.raw | grep -q 'copied .*[1-9] %'; do sleep 0.2; done`)
+  await shell(`cd /root && npm install --offline -g ./${first} && systemctl restart vdsm-tasks; ${ready}`)
+  t.equal(await shell('vdsm-tasks --version'), versionOf(first))
+  t.match(await shell(`${cli} status local/e.raw`), /state +interrupted[^]*what helps +vdsm-tasks .*mend local\/e\.raw/)
+  t.match(await shell(`${cli} copy local/a.raw local/e.raw --id e`), /local\/e\.raw is complete.*, in 2 runs/)
+  await same('e.raw')
   const log = (await shell('journalctl -u vdsm-tasks -o cat --no-pager')).split('\n').filter(line => line.startsWith('{')).map(line => JSON.parse(line) as Record<string, unknown>)
   t.match(log.find(({ image, state }) => image === 'local/d.raw' && state === 'succeeded'), { task: /d/, runId: String, kind: /^storage\./, durationMs: Number, bytesDone: 40_000_000, result: { bytesMoved: Number } })
   t.same(log.filter(({ level }) => Number(level) >= 50), [])
 
   await shell(documented('systemctl disable'))
-  t.equal(await shell('systemctl daemon-reload; systemctl is-enabled vdsm-tasks 2>/dev/null; ls /etc/vdsm-tasks 2>/dev/null; pgrep -f "vdsm-tasks/[d]ist"; ls /var/lib/vdsm-tasks/images'), 'a.raw\nb.qcow2\nc.raw\nd.raw\n', 'images stay')
-})
-
-t.test('npm installs over it, and removes it whole', async t => {
-  await execute('npm', install)
-  t.match((await execute(join(prefix, 'bin/vdsm-tasks'), ['--version'])).stdout, /^\d/)
-  await execute('npm', ['uninstall', '--global', '--prefix', prefix, 'vdsm-tasks'])
-  t.same([...await readdir(join(prefix, 'bin')), ...(await readdir(join(prefix, 'lib/node_modules'))).filter(name => !name.startsWith('.'))], [])
+  t.equal(await shell('systemctl daemon-reload; systemctl is-enabled vdsm-tasks 2>/dev/null; ls /etc/vdsm-tasks "$(npm root -g)/vdsm-tasks" 2>/dev/null; command -v vdsm-tasks; pgrep -f "vdsm-tasks/[d]ist"; ls -A /var/lib/vdsm-tasks/images'), '.vdsm-tasks\na.raw\nb.qcow2\nc.raw\nd.raw\ne.raw\n', 'images stay')
 })

@@ -17,6 +17,8 @@ const right: Record<keyof typeof answers, unknown> = {
   image: { domain: 'local', image: 'a.raw', state: 'copying', format: 'raw', virtualSize: 1, actualSize: 1, copy, fixes: [fix], observedAt: time },
   copies: [{ domain: 'local', image: 'a.raw', state: 'copying', copy }],
   fixes: [{ image: 'a.raw', state: 'illegal', detail: 'x', fixes: [fix] }],
+  neededSources: [null, { domain: 'd', virtualSize: 1, files: [{ image: 'a.raw', format: 'raw', identity: { inode: '1', size: 1, modified: '1', changed: '1' } }] }],
+  sourceStates: [{ state: 'same' }, { state: 'gone', what: 'a.raw' }],
   swept: ['x'],
   created: { domain: 'local', image: 'a.raw' },
   deleted: { domain: 'local', image: 'a.raw', bytesFreed: 1 },

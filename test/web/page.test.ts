@@ -110,6 +110,9 @@ t.test('copies are started, watched, canceled, and go on after the agent was kil
   await imageOf(page, 'other.raw').getByText('interrupted', { exact: true }).waitFor()
   t.match(await page.locator('#said').textContent(), /^Task \S+: \w+$/, 'screen readers are told')
 
+  const wide = 'w'.repeat(180)
+  await client.putTask(wide, copyTo(`${wide}.raw`, MiB))
+  await taskOf(page, wide).waitFor()
   await agent.kill()
   await page.getByText('No connection to the agent, trying again').first().waitFor()
   await isAccessible(t, page, 'broken stream')
@@ -121,6 +124,9 @@ t.test('copies are started, watched, canceled, and go on after the agent was kil
   await imageOf(page, 'slow.raw').getByText('interrupted', { exact: true }).waitFor()
   t.match(await imageOf(page, 'slow.raw').textContent(), /MiB of 96 MiB · by node1, task slow/)
   await isAccessible(t, page, 'restarted')
+  await page.setViewportSize({ width: 360, height: 700 })
+  t.equal(await page.evaluate('document.documentElement.scrollWidth <= innerWidth'), true, 'long names break, also on a phone')
+  await page.setViewportSize({ width: 1100, height: 700 })
   await page.getByRole('button', { name: 'Dismiss' }).click()
 
   await page.getByRole('button', { name: 'Continue local/slow.raw' }).press('Enter')

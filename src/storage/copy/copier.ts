@@ -252,7 +252,9 @@ export class Copier {
   #tell (): void {
     const { record, source } = this.#session
     const bytesDone = total(record.done)
-    const bytesPerSecond = this.#rate.bytesPerSecond
+    const measured = this.#rate.bytesPerSecond
+    // the first windows under a limit are over before it holds them back
+    const bytesPerSecond = measured === undefined ? undefined : Math.min(measured, this.#bandwidth ?? Infinity)
     // the data left is at most what the source takes up on disk less what was moved, and at most what is not done
     const left = Math.min(Math.max(source.dataBytes - record.bytesMoved, 0), record.virtualSize - bytesDone)
     this.#report({
@@ -260,7 +262,7 @@ export class Copier {
       bytesTotal: record.virtualSize,
       bytesDone,
       ...(bytesPerSecond !== undefined && { bytesPerSecond }),
-      ...(bytesPerSecond !== undefined && bytesPerSecond > 0 && { etaSeconds: Math.round(left / Math.min(bytesPerSecond, this.#bandwidth ?? Infinity)) }),
+      ...(bytesPerSecond !== undefined && bytesPerSecond > 0 && { etaSeconds: Math.round(left / bytesPerSecond) }),
       ...(this.#bandwidth !== null && { bandwidth: this.#bandwidth })
     })
   }

@@ -1,7 +1,11 @@
-/** How fast data moves: a mean over the last seconds, in which old windows fade. */
+/**
+ * How fast data moves: what was moved lately over the time that it took, in which old windows fade. The first one weighs no
+ * more than its time: under a limit it is over in no time, and the next ones wait for what it took.
+ */
 export class Rate {
   readonly #memoryMs: number
-  #bytesPerMs: number | undefined
+  #bytes = 0
+  #elapsedMs = 0
   #since = performance.now()
 
   constructor (memoryMs = 10_000) {
@@ -13,12 +17,12 @@ export class Rate {
     const now = performance.now()
     const elapsed = Math.max(now - this.#since, 1)
     this.#since = now
-    const measured = bytes / elapsed
-    const weight = 1 - Math.exp(-elapsed / this.#memoryMs)
-    this.#bytesPerMs = this.#bytesPerMs === undefined ? measured : this.#bytesPerMs + weight * (measured - this.#bytesPerMs)
+    const kept = Math.exp(-elapsed / this.#memoryMs)
+    this.#bytes = this.#bytes * kept + bytes
+    this.#elapsedMs = this.#elapsedMs * kept + elapsed
   }
 
   get bytesPerSecond (): number | undefined {
-    return this.#bytesPerMs === undefined ? undefined : Math.round(this.#bytesPerMs * 1000)
+    return this.#elapsedMs === 0 ? undefined : Math.round(this.#bytes / this.#elapsedMs * 1000)
   }
 }

@@ -10,6 +10,7 @@ import { layouts } from './layouts.ts'
 import { LockspaceKeeper } from './lockspace.ts'
 import { describe } from './reads.ts'
 import { makeSample } from './sample.ts'
+import { neededSource, sourceState } from './sources.ts'
 
 // The domain process: all file access to one domain that is not a copy. If the storage hangs, this hangs, and nothing else.
 
@@ -50,6 +51,8 @@ const functions: DomainFunctions = {
   image: async (image, format) => await read(async area => await layouts[area.layout].image(area, image, format)),
   copies: async () => await read(async area => await layouts[area.layout].copies(area)),
   fixes: async () => await read(async area => await layouts[area.layout].fixes(area)),
+  neededSources: async copies => await read(async area => await Promise.all(copies.map(async named => await neededSource(area, named)))),
+  sourceStates: async sources => await read(async area => await Promise.all(sources.map(async files => await sourceState(area, files)))),
   sweep: async () => await inArea(sweep),
   create: async request => await inArea(async area => await layouts[area.layout].create(area, request)),
   delete: async request => await inArea(async area => await layouts[area.layout].delete(area, request, () => { agent.accepted.asEvent(request.call) }))

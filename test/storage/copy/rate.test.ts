@@ -19,3 +19,14 @@ t.test('the rate is what was moved over the time it took, and later windows weig
   const settled = rate.bytesPerSecond ?? 0
   t.ok(settled >= 1000 && settled < 1020, `${settled}`)
 })
+
+t.test('a first window that is over in no time says little of the rate', async t => {
+  let now = 0
+  t.intercept(performance, 'now', { value: () => now })
+  const rate = new Rate(10_000)
+  now += 10
+  rate.add(1000)
+  now += 10_000
+  rate.add(1000)
+  t.ok((rate.bytesPerSecond ?? 0) < 150, `${rate.bytesPerSecond}`)
+})

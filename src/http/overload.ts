@@ -4,8 +4,6 @@ import type { FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
 import type { App } from './types.ts'
 
-// each look wakes an agent at rest
-const resolutionMs = 100
 const lookEveryMs = 500
 
 /**
@@ -15,6 +13,8 @@ const lookEveryMs = 500
  * Not @fastify/under-pressure: its hook comes with its plugin, after those that find out who asks, and it looks at memory all the time, too.
  */
 export function guardLoad (app: App, maxLagMs: number): (request: FastifyRequest) => void {
+  // as fine as the limit needs: each look wakes an agent at rest
+  const resolutionMs = Math.min(100, Math.max(10, Math.round(maxLagMs / 10)))
   const delay = monitorEventLoopDelay({ resolution: resolutionMs })
   let lagMs = 0
   let lastMs = 0

@@ -3,6 +3,7 @@ import type { Area } from '../area.ts'
 import { isCutOff } from '../../system/directory.ts'
 import type { CopyTarget } from '../layout/copy-target.ts'
 import type { Lease } from '../lease.ts'
+import { patience } from '../patience.ts'
 import { keyOf, readRecord, writeRecord, type CopyRecord } from '../record.ts'
 import type { Part } from './part.ts'
 import type { Source } from './source.ts'
@@ -48,12 +49,14 @@ export class Session {
    * Makes sure that the copy is still ours. A host that was cut off and comes back would otherwise write over what its
    * successor has done: so before each window and each record write, the lock is taken again on the same descriptor
    * and the record is compared. On a file system of this host alone nothing can be cut off, and nothing is locked again;
-   * sanlock is asked all the same.
+   * sanlock is asked all the same. On any other, a record that is not found is looked for again before that is believed: one of
+   * our own checkpoints may just be taking its place (a FUSE file system then says ENOENT, shown by a test).
    */
   async assertOwnership (): Promise<void> {
     const { image, domain, copyId, epoch } = this.#record
     const found = (this.area.local && this.area.leasing === 'flock') || await this.lease.holds().catch(() => false)
-      ? await readRecord(this.area.copies, domain, keyOf(this.#record)).catch((error: unknown) => { if (!isCutOff(error)) throw error })
+      ? await patience(this.area)(async () => await readRecord(this.area.copies, domain, keyOf(this.#record)), found => found !== undefined)
+        .catch((error: unknown) => { if (!isCutOff(error)) throw error })
       : undefined
     if (found?.copyId !== copyId || found.epoch !== epoch) {
       throw new AppError('lease-lost', `The copy of ${image} is no longer this host's: ${found === undefined ? 'its lease or record is gone' : `host ${found.host.id} has continued it (epoch ${found.epoch})`}. Nothing more was written.`)

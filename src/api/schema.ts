@@ -2,8 +2,10 @@ import { FormatRegistry, Kind, Type, TypeRegistry, type TSchema, type Static, ty
 
 // lets TypeBox's own validators check these, too
 TypeRegistry.Set<{ enum: readonly unknown[] }>('Words', (schema, value) => schema.enum.includes(value))
+/** How a `Time` is written, for validators that have to be told. */
+export const timePattern = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/
 // they take no value for one of a format that they do not know
-FormatRegistry.Set('date-time', text => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(text))
+FormatRegistry.Set('date-time', text => timePattern.test(text))
 
 /** An object that refuses unknown fields: a misspelled option is an error, never silently dropped. */
 export function Strict<T extends Record<string, TSchema>> (properties: T, options: SchemaOptions = {}) {

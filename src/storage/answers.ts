@@ -5,7 +5,7 @@ import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBr
 import { BrokenImage, Copy, CopyProgress, Fix, ImageEntry, ImageStatus, Volume, VolumeInfo } from '../api/image.ts'
 import { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage, TaskSpec, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import { uuidPattern } from '../api/names.ts'
-import { Bytes, Ref, Strict, Words } from '../api/schema.ts'
+import { Bytes, Ref, Strict, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
 import { Failure, type Outcome } from './outcome.ts'
 import { CopyRecord } from './record.ts'
@@ -76,7 +76,7 @@ function answer<T extends TSchema> (schema: T): Answer<Static<T>> {
 function makeAjv (): Ajv {
   // the schemas themselves are checked by a test
   const ajv = new Ajv({ discriminator: true, strict: false, validateSchema: false })
-  ajv.addFormat('date-time', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/)
+  ajv.addFormat('date-time', timePattern)
   ajv.addSchema([
     ImageEntry, ImageStatus, Volume, VolumeInfo, Copy, CopyProgress, BrokenImage, Fix, CreateResult, DeleteResult, CopyResult, VerifyResult, TaskSpec, CopyImage, MendImage, CreateImage,
     DeleteImage, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick

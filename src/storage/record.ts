@@ -8,7 +8,7 @@ import { Bytes, Strict, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
 import { closeFd, hasCode, look, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
-import { Identity } from './identity.ts'
+import { differences, Identity } from './identity.ts'
 import { areRanges } from './ranges.ts'
 
 /** Stands in messages, and on terminals: nothing that would steer one. */
@@ -29,6 +29,11 @@ export const SourceFile = Strict({
   generation: Type.Optional(Generation)
 })
 export type SourceFile = Static<typeof SourceFile>
+
+/** In what a file of a source is no longer as it was recorded. */
+export function sourceDifferences (was: Pick<SourceFile, 'identity' | 'generation'>, now: Pick<SourceFile, 'identity' | 'generation'>): string[] {
+  return [...differences(was.identity, now.identity), ...was.generation === now.generation ? [] : ['generation']]
+}
 
 /** What a volume is in its chain, where its file is copied as it is. */
 export const Layer = Strict({

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /** What the kernel says about a process; undefined if there is none. A zombie counts as gone: it has no descriptors any more. */
@@ -39,6 +39,26 @@ export function commandLine (pid: number): string {
   } catch {
     // gone in the meantime
     return ''
+  }
+}
+
+/** What a process has open. The kernel knows the names: no storage is asked for them. Throws when there is no such process. */
+export function openFiles (pid: number): Array<{ fd: number, path: string }> {
+  return readdirSync(`/proc/${pid}/fd`).flatMap(fd => {
+    try {
+      return { fd: Number(fd), path: readlinkSync(`/proc/${pid}/fd/${fd}`) }
+    } catch {
+      return [] // closed in the meantime
+    }
+  })
+}
+
+/** The sockets that a process has open, but for its standard streams; none of one that is gone. */
+export function socketsOf (pid: number): string[] {
+  try {
+    return openFiles(pid).flatMap(({ fd, path }) => fd > 2 && path.startsWith('socket:') ? path : [])
+  } catch {
+    return []
   }
 }
 

@@ -1,22 +1,16 @@
-import { chown, mkdir, readFile, readdir, readlink, stat } from 'node:fs/promises'
+import { chown, mkdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import t from 'tap'
 import { Agent, request } from 'undici'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, MiB, sh } from '../helpers/images.ts'
-import { commandLine, descendants, until } from '../helpers/processes.ts'
+import { commandLine, descendants, openFiles, socketsOf, until } from '../helpers/processes.ts'
 import { startServe } from '../helpers/serve.ts'
 
 t.setTimeout(120_000)
 
 const nobody = 65534
-
-/** The sockets that a process has open, but for its standard streams. */
-async function socketsOf (pid: number): Promise<string[]> {
-  const names = (await readdir(`/proc/${pid}/fd`).catch(() => [])).filter(fd => Number(fd) > 2)
-  return (await Promise.all(names.map(async fd => await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')))).filter(path => path.startsWith('socket:'))
-}
 
 t.test('as another user it copies images, its children have little, and root\'s files are out of reach', { skip: process.getuid?.() !== 0 && 'needs root' }, async t => {
   const top = await temporaryDirectory(t)
@@ -54,7 +48,7 @@ t.test('as another user it copies images, its children have little, and root\'s 
     const all = [agent.pid, ...descendants(agent.pid)]
     return all.some(pid => commandLine(pid).includes('copy/main')) && all
   }, 'a copy worker')
-  const listeners = await socketsOf(agent.pid)
+  const listeners = socketsOf(agent.pid)
   t.ok(listeners.length > 2)
   for (const pid of children) {
     const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => undefined)
@@ -66,12 +60,12 @@ t.test('as another user it copies images, its children have little, and root\'s 
     t.match(status, /^Groups:\t(?:65534 )?$/m, 'none of the groups of root')
     if (pid === agent.pid) continue
     t.match(status, /^NoNewPrivs:\t1$/m, 'no program can give it more')
-    const sockets = await socketsOf(pid)
+    const sockets = socketsOf(pid)
     t.same(sockets.filter(socket => listeners.includes(socket)), [], 'no connection and no listener of the agent')
     const environment = (await readFile(`/proc/${pid}/environ`, 'utf8')).split('\0').filter(text => text !== '').map(text => text.split('=')[0] ?? '')
     // the last two are the channel of the child
     t.same(environment.filter(name => !['PATH', 'LC_ALL', 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE'].includes(name)), [])
-    const open = await Promise.all((await readdir(`/proc/${pid}/fd`)).map(async fd => await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')))
+    const open = openFiles(pid).map(({ path }) => path)
     t.same(open.filter(path => path.startsWith('/') && !path.startsWith(domain) && !path.startsWith('/dev/') && !path.startsWith(join(top, 'private'))), [], 'no file that is none of its business')
   }
   t.match(await ask('GET', '/domains/private'), { status: 200, body: { state: 'unavailable' } })

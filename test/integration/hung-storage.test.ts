@@ -1,4 +1,3 @@
-import { readdirSync, readlinkSync } from 'node:fs'
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -9,7 +8,7 @@ import { copySpec, mendSpec, startAgent, type AgentProcess } from '../helpers/ag
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, MiB, sha256 } from '../helpers/images.ts'
 import { HangingStorage, MountSpace, unlessRoot } from '../helpers/mount-space.ts'
-import { descendants, isAlive, isStuck, until, untilGone } from '../helpers/processes.ts'
+import { descendants, isAlive, isStuck, openFiles, until, untilGone } from '../helpers/processes.ts'
 import { Subscriber } from '../helpers/subscriber.ts'
 
 t.setTimeout(300_000)
@@ -45,17 +44,6 @@ async function scene (t: Test): Promise<{ storage: HangingStorage, start: () => 
   return { storage, start }
 }
 
-/** What a process has open. Its names are told without asking the storage. */
-function openFiles (pid: number): string[] {
-  return readdirSync(`/proc/${pid}/fd`).flatMap(fd => {
-    try {
-      return readlinkSync(`/proc/${pid}/fd/${fd}`)
-    } catch {
-      return [] // closed meanwhile
-    }
-  })
-}
-
 const domain = async (agent: AgentProcess, id: string) => (await agent.request<DomainStatus>('GET', `/domains/${id}`)).body
 const untilAvailable = async (agent: AgentProcess) => await until(async () => (await domain(agent, 'hung')).state === 'available', 'the domain to be available')
 
@@ -72,7 +60,7 @@ t.test('a storage that hangs disturbs nobody else, and whoever needs it is told 
 
   storage.hang()
   // another one stands ready for the next copy, and goes when nobody needs it
-  const workers = agent.children('storage/copy/main.js').filter(pid => openFiles(pid).some(path => path.startsWith(at)))
+  const workers = agent.children('storage/copy/main.js').filter(pid => openFiles(pid).some(({ path }) => path.startsWith(at)))
   t.equal(workers.length, 2)
   let answered = 0
   const slow = ['images', 'images/there.raw', 'copies', 'fixes'].map(async path => {

@@ -1,4 +1,4 @@
-import { readdir, readlink, rm, writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { DomainStatus } from '../../src/api/domain.ts'
@@ -7,7 +7,7 @@ import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, makeDisk, MiB } from '../helpers/images.ts'
 import { unlessRoot } from '../helpers/mount-space.ts'
 import { accessOf, makeOvirtDomain, uuid } from '../helpers/ovirt.ts'
-import { until } from '../helpers/processes.ts'
+import { socketsOf, until } from '../helpers/processes.ts'
 import { leaseOf, lockspaceOf, makeLockspace, ownerOf, SanlockHost } from '../helpers/sanlock.ts'
 
 // Two hosts with a real sanlock each, and the agent as it is installed. What takes as long as sanlock waits for the death of
@@ -52,12 +52,6 @@ const at = ({ image, volume }: Volume) => join(path, 'images', image, volume)
 const mend = (target: Volume) => ({ kind: 'storage.mendImage', ...target })
 const remove = (target: Volume) => ({ kind: 'storage.deleteImage', ...target })
 const isCopy = async (target: Volume) => await compare({ path: join(local, 'source.raw'), format: 'raw' }, { path: at(target), format: 'raw' }) === identical
-
-/** The sockets that a process has open, but for its standard streams. */
-const socketsOf = async (pid: number) => {
-  const links = await Promise.all((await readdir(`/proc/${pid}/fd`).catch(() => [])).filter(fd => Number(fd) > 2).map(async fd => await readlink(`/proc/${pid}/fd/${fd}`).catch(() => '')))
-  return links.filter(link => link.startsWith('socket:'))
-}
 
 t.test('volumes get a lease that sanlock takes, and are free when their task has ended', async t => {
   const made = volumeOf('made')
@@ -125,7 +119,7 @@ t.test('what somebody else has leased is left alone, and a source is kept while 
 t.test('a host that loses the lockspace, or its daemon, stops writing at once and says so', async t => {
   const agent = first
   const [left, killed] = [volumeOf('left'), volumeOf('killed')]
-  const connections = async (part: string) => (await Promise.all(agent.children(part).map(socketsOf))).flat()
+  const connections = (part: string) => agent.children(part).flatMap(socketsOf)
   for (const [name, target, lose] of [
     ['left', left, async () => { await one.client('rem_lockspace', '-s', lockspaceOf(path, domain, 1)) }],
     ['killed', killed, async () => { await one.kill() }]
@@ -133,10 +127,10 @@ t.test('a host that loses the lockspace, or its daemon, stops writing at once an
     await agent.accept(name, copy(fromLocal, target, { bandwidth: 4 * MiB }))
     await agent.untilDone(domain, target.image, MiB)
     const [connection = ''] = await until(async () => {
-      const found = await connections('qemu-img convert')
+      const found = connections('qemu-img convert')
       return found.length > 0 && found
     }, 'a qemu-img')
-    t.ok((await connections('storage/copy/main')).includes(connection), 'a qemu-img has the connection to sanlock: it cannot outlive the lease')
+    t.ok(connections('storage/copy/main').includes(connection), 'a qemu-img has the connection to sanlock: it cannot outlive the lease')
     const ended = agent.finished(name)
     await lose()
     const end = await ended

@@ -95,6 +95,9 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
         const cloned = mayClone ? await clone(area, creating(), source) : undefined
         if (cloned === undefined && isShort) throw noSpace()
         return cloned
+      }).catch(async (error: unknown) => {
+        await first?.drop()
+        throw error
       })
       begun = made.record
       return { how: 'run', accepted: { area, target: place, lease, source, first, ...made } }

@@ -15,15 +15,28 @@ const firstChunkBytes = 16 * 1024 ** 3
 /** Less than this is not shared out: a process more costs more than it gains. */
 const minShareBytes = 64 * 1024 * 1024
 
-/** The block status of the first chunk of a source, asked for before there is a plan; nothing, if that did not work: the plan asks again. */
-export type FirstLook = Promise<Extent[] | undefined>
+/** The block status of the first chunk of a source, asked for before there is a plan. */
+export interface FirstLook {
+  /** Nothing, if that did not work: the plan asks again. */
+  readonly extents: Promise<Extent[] | undefined>
+  /** Ends its program, if that is not done yet. Resolves when it is gone. */
+  drop (): Promise<void>
+}
 
 /**
  * Begins the first look while record and target of a copy are still being made: the copy starts earlier by what it takes.
  * It must not be used of a source that was written a moment ago: a write in between might not show in its time of modification.
  */
-export async function lookAhead (source: Source): FirstLook {
-  return await blockStatus(source, 0, firstChunkBytes).catch(() => undefined)
+export function lookAhead (source: Source): FirstLook {
+  const dropped = new AbortController()
+  const extents = blockStatus(source, 0, firstChunkBytes, dropped.signal).catch(() => undefined)
+  return {
+    extents,
+    drop: async () => {
+      dropped.abort()
+      await extents
+    }
+  }
 }
 
 /**
@@ -37,10 +50,10 @@ export class Plan {
   readonly #lanes: number
   readonly #done: Ranges
   readonly #signal: AbortSignal
+  #first: FirstLook['extents'] | undefined
   #begun: Ranges
   #at = 0
   #chunkBytes = firstChunkBytes
-  #first: FirstLook | undefined
   #copy: Ranges = []
   #data: Ranges = []
   #zero: Ranges = []
@@ -51,7 +64,7 @@ export class Plan {
    * @param align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB.
    * @param lanes How many windows are copied at the same time.
    */
-  constructor ({ source, size, align, lanes, done, begun, first, signal }: { source: Source, size: number, align: number, lanes: number, done: Ranges, begun: Ranges, first?: FirstLook | undefined, signal: AbortSignal }) {
+  constructor ({ source, size, align, lanes, done, begun, first, signal }: { source: Source, size: number, align: number, lanes: number, done: Ranges, begun: Ranges, first?: FirstLook['extents'] | undefined, signal: AbortSignal }) {
     this.#source = source
     this.#size = size
     this.#align = align
@@ -135,10 +148,10 @@ export class Plan {
   }
 }
 
-async function blockStatus (source: Source, start: number, end: number, signal?: AbortSignal): Promise<Extent[]> {
+async function blockStatus (source: Source, start: number, end: number, signal: AbortSignal): Promise<Extent[]> {
   const length = Math.min(end, source.virtualSize) - start
   const { stdout } = await runOk(mapCommand(sourceNodes(source, 3), start, length), {
-    fds: sourceFds(source), maxOutput: maxMapOutput, ...(signal !== undefined && { signal })
+    fds: sourceFds(source), maxOutput: maxMapOutput, signal
   })
   const extents = parseMap(stdout)
   assertWhole(source, extents)

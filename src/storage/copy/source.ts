@@ -10,10 +10,10 @@ import type { NodeFile } from '../../qemu/node.ts'
 import { hasCode, openFile, readBytes, statFd } from '../../system/directory.ts'
 import { run } from '../../system/run.ts'
 import type { Area } from '../area.ts'
-import { differences, identityOf } from '../identity.ts'
+import { identityOf } from '../identity.ts'
 import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/source-chain.ts'
 import { patience } from '../patience.ts'
-import { wordsOf, type SourceFile } from '../record.ts'
+import { sourceDifferences, wordsOf, type SourceFile } from '../record.ts'
 
 interface OpenFile extends SourceFile {
   fd: number
@@ -192,7 +192,7 @@ export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, 
   const changes = await Promise.all(source.files.map(async ({ fd, image, volume, format, generation }, index): Promise<SourceChanges> => {
     const was = recorded[index]
     if (was === undefined || was.image !== image || was.volume !== volume || was.format !== format) return { changed: [`the name or format of ${image}`], touched: [] }
-    const different = [...differences(was.identity, identityOf(await statFd(fd))), ...was.generation === generation ? [] : ['generation']]
+    const different = sourceDifferences(was, { identity: identityOf(await statFd(fd)), ...(generation !== undefined && { generation }) })
     const words = different.map(what => `${what} of ${volume ?? image}`)
     return different.every(what => what === 'changed') ? { changed: [], touched: words } : { changed: words, touched: [] }
   }))

@@ -112,6 +112,9 @@ export class CopyWorker {
     const session = new Session({ ...accepted, signal })
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], tell)
     const report = pulse.report.bind(pulse)
+    const { first } = accepted
+    const drop = () => { void first?.drop() }
+    signal.addEventListener('abort', drop)
     try {
       const { begun, done } = accepted.record
       // nothing is going to be kept of what may have been read before
@@ -126,7 +129,7 @@ export class CopyWorker {
         expectedBytesPerSecond: job.expectedBytesPerSecond,
         clusterBytes: clusterBytesOf(session.record),
         direct,
-        first: holds ? accepted.first : undefined
+        first: holds ? first?.extents : undefined
       }, report, measure => { this.#agent.measured(measure) })
       this.#copier = copier
       await copier.copy()
@@ -136,6 +139,8 @@ export class CopyWorker {
       if (signal.aborted) await noteCancel(session)
       throw await withSpace(error, session)
     } finally {
+      signal.removeEventListener('abort', drop)
+      await first?.drop()
       pulse.stop()
     }
   }

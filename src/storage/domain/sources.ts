@@ -1,10 +1,10 @@
 import { look } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
-import { differences, identityOf } from '../identity.ts'
+import { identityOf } from '../identity.ts'
 import { readVolume, withImage } from '../layout/ovirt/volumes.ts'
 import { patience } from '../patience.ts'
 import type { NeededSource, SourceState } from '../protocol.ts'
-import { keyOf, readRecord, type Named, type SourceFile } from '../record.ts'
+import { keyOf, readRecord, sourceDifferences, type Named, type SourceFile } from '../record.ts'
 
 /** The source that an unfinished copy still has to read, if it has one. A record that cannot be read is told elsewhere. */
 export async function neededSource (area: Area, named: Named): Promise<NeededSource | null> {
@@ -19,7 +19,7 @@ export async function sourceState (area: Area, files: readonly SourceFile[]): Pr
     const name = file.volume ?? file.image
     const now = await patience(area)(async () => await lookAt(area, file), found => found !== undefined)
     if (now === undefined) return { state: 'gone', what: name }
-    const different = [...differences(file.identity, now.identity).filter(what => what !== 'changed'), ...now.generation === file.generation ? [] : ['generation']]
+    const different = sourceDifferences(file, now).filter(what => what !== 'changed')
     changed.push(...different.map(what => `${what} of ${name}`))
   }
   return changed.length === 0 ? { state: 'same' } : { state: 'changed', what: changed.join(', ') }

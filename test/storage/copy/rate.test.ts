@@ -1,19 +1,19 @@
 import t from 'tap'
 import { Rate } from '../../../src/storage/copy/rate.ts'
+import { Clock } from '../../helpers/clock.ts'
 
 t.test('there is no rate before something was moved', async t => {
   t.equal(new Rate().bytesPerSecond, undefined)
 })
 
 t.test('the rate is what was moved over the time it took, and later windows weigh more than older ones', async t => {
-  let now = 0
-  t.intercept(performance, 'now', { value: () => now })
+  const clock = new Clock(t)
   const rate = new Rate(10_000)
-  now += 1000
+  clock.pass(1000)
   rate.add(5000)
   t.equal(rate.bytesPerSecond, 5000)
   for (let second = 0; second < 60; second++) {
-    now += 1000
+    clock.pass(1000)
     rate.add(1000)
   }
   const settled = rate.bytesPerSecond ?? 0
@@ -21,12 +21,11 @@ t.test('the rate is what was moved over the time it took, and later windows weig
 })
 
 t.test('a first window that is over in no time says little of the rate', async t => {
-  let now = 0
-  t.intercept(performance, 'now', { value: () => now })
+  const clock = new Clock(t)
   const rate = new Rate(10_000)
-  now += 10
+  clock.pass(10)
   rate.add(1000)
-  now += 10_000
+  clock.pass(10_000)
   rate.add(1000)
   t.ok((rate.bytesPerSecond ?? 0) < 150, `${rate.bytesPerSecond}`)
 })

@@ -37,6 +37,10 @@ interface Known {
   clients: readonly AllowedClient[]
 }
 
+/** Those who need not say who they are. */
+const overSocket: Caller = { who: 'local', via: 'unix socket', scope: 'admin' }
+const overLoopback: Caller = { who: 'local', via: 'loopback', scope: 'admin' }
+
 /** Knows who may talk to the agent. What it knows comes from files, and can be read anew while requests are served. */
 export class Credentials {
   readonly #sessions = new Sessions()
@@ -72,8 +76,8 @@ export class Credentials {
     const { certificates, clients } = this.#known
     const byCertificate = socket instanceof TLSSocket && certificates !== undefined ? judge(socket, certificates, clients) : undefined
     if (byCertificate !== undefined) return byCertificate
-    if (overUnixSocket) return { who: 'local', via: 'unix socket', scope: 'admin' }
-    if (!this.required) return { who: 'local', via: 'loopback', scope: 'admin' }
+    if (overUnixSocket) return overSocket
+    if (!this.required) return overLoopback
     throw new AppError('unauthenticated', `This agent answers only those it knows. Send ${this.takesTokens ? 'the header "Authorization: Bearer TOKEN" (vdsm-tasks --token-file; vdsm-tasks token create makes one)' : 'a client certificate (vdsm-tasks --cert-file and --key-file)'}.`)
   }
 

@@ -42,7 +42,7 @@ export function isSafe (method: string): boolean {
  * Asks of every request who sends it and whether he may. A route must say what it needs: one that does not fails the
  * start, so that nobody adds one and forgets it. What it returns asks, see `admit`.
  */
-export function guardAccess (app: App, credentials: Credentials): (request: FastifyRequest, reply: FastifyReply) => boolean {
+export function guardAccess (app: App, credentials: Credentials): (request: FastifyRequest, reply: FastifyReply, needed: Scope | 'open') => boolean {
   app.decorateRequest('caller', undefined)
   const undeclared: string[] = []
   const routes: Array<{ method: string | string[], url: string, config?: { scope?: Scope | 'open' } }> = []
@@ -58,12 +58,11 @@ export function guardAccess (app: App, credentials: Credentials): (request: Fast
     for (const { method, url, config } of routes) if (config?.scope === undefined) undeclared.push(`${String(method)} ${url}`)
     done(undeclared.length === 0 ? undefined : new Error(`these routes do not say which scope they need: ${undeclared.join(', ')}`))
   })
-  return (request, reply) => admit(request, reply, credentials)
+  return (request, reply, needed) => admit(request, reply, credentials, needed)
 }
 
 /** Whether the sender of a request may do what he asks for, as of now. Throws the refusal; returns false when it has answered the request itself. */
-export function admit (request: FastifyRequest, reply: FastifyReply, credentials: Credentials): boolean {
-  const needed = request.routeOptions.config.scope ?? 'read'
+export function admit (request: FastifyRequest, reply: FastifyReply, credentials: Credentials, needed: Scope | 'open' = request.routeOptions.config.scope ?? 'read'): boolean {
   if (needed === 'open') return true
   let caller
   try {

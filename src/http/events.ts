@@ -7,6 +7,7 @@ import type { Task } from '../api/task.ts'
 import { AppError } from '../errors.ts'
 import type { Start } from '../events/cursor.ts'
 import type { Feed, Listener } from '../events/feed.ts'
+import { headersOf } from './headers.ts'
 import { sendProblem } from './problems.ts'
 import { problems } from './responses.ts'
 import { leaveToStream } from './stuck.ts'
@@ -125,7 +126,7 @@ function takeOut (request: FastifyRequest, reply: FastifyReply): Omit<Listener, 
   leaveToStream(request.raw.socket)
   // behind a unix socket nobody has an address
   const address = request.ip === '' ? undefined : request.ip
-  return { response: reply.raw, headers: reply.getHeaders(), address }
+  return { response: reply.raw, headers: headersOf(reply), address }
 }
 
 function cursor ({ headers, query }: FastifyRequest): string | undefined {

@@ -2,7 +2,7 @@ import { isIPv4 } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
 import { cameOverUnixSocket } from './arrival.ts'
-import { varyBy } from './vary.ts'
+import { varyBy } from './headers.ts'
 
 export interface GuardOptions {
   /** Names that a Host header may have besides loopback ones. */

@@ -1,5 +1,6 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
+import { headersOf } from './headers.ts'
 import { pathOf, sendProblem } from './problems.ts'
 import type { App } from './types.ts'
 
@@ -17,7 +18,7 @@ export function referenceRoutes (app: App): void {
     const { routing } = await reference
     reply.hijack()
     // the other application writes its own head
-    for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) reply.raw.setHeader(name, value)
+    for (const [name, value] of Object.entries(headersOf(reply))) if (value !== undefined) reply.raw.setHeader(name, value)
     routing(request.raw, reply.raw)
   }
   for (const path of [prefix, `${prefix}/*`]) app.get(path, { config: { scope: 'read' }, schema: { hide: true } }, show)

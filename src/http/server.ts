@@ -1,8 +1,8 @@
-import type { IncomingMessage, ServerOptions as HttpOptions, ServerResponse } from 'node:http'
+import type { ServerOptions as HttpOptions } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
 import { createServer as createSocketServer, type Server as SocketServer, type Socket } from 'node:net'
 import { createServer as createTlsServer, TLSSocket, type TlsOptions } from 'node:tls'
-import Fastify, { LogController, type FastifyBaseLogger } from 'fastify'
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyContextConfig, type FastifyReply, type FastifyRequest, type onRequestHookHandler } from 'fastify'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import { remember } from '../auth/client-certificate.ts'
 import { isFor } from '../auth/certificates.ts'
@@ -12,7 +12,8 @@ import { noteArrivals } from './arrival.ts'
 import { audit } from './audit.ts'
 import { Connections, type ConnectionLimits } from './connections.ts'
 import { makeGuard } from './guard.ts'
-import { checkUnread, guardLoad } from './overload.ts'
+import { addCommon, securityHeaders } from './headers.ts'
+import { guardLoad, tooMuchUnread } from './overload.ts'
 import { answerClientError, pathOf, RouteTable, sendProblem } from './problems.ts'
 import { Replies } from './replies.ts'
 import { endStuck } from './stuck.ts'
@@ -43,18 +44,6 @@ export interface ServerLimits extends ConnectionLimits {
 
 const noLimits: ServerLimits = { maxConnections: Infinity, maxConnectionsPerAddress: Infinity, maxHeaderBytes: 16 * 1024, headersTimeoutSeconds: 15, requestTimeoutSeconds: 30, maxLagMs: Infinity }
 
-/**
- * Of every response, unless the page and the reference say otherwise: whatever a browser takes it for, nothing in it runs,
- * nothing frames it, and no page of another site gets it into its process.
- */
-const securityHeaders = {
-  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-  'x-content-type-options': 'nosniff',
-  'cross-origin-resource-policy': 'same-origin',
-  // not "no-referrer": forms would then be sent with "Origin: null"
-  'referrer-policy': 'same-origin'
-} as const
-
 const patience = { afterMs: 90_000, lookEveryMs: 500, maxUnreadBytes: 64 * 1024 * 1024 }
 
 /** How long requests under way may still take when the agent stops. */
@@ -63,7 +52,6 @@ const closeWithinMs = 500
 /** A Fastify with our manners: strict validation, problems for every error, checked Host and Origin, a bounded stop. */
 export function createServer ({ log, instance, allowedHosts, allowedOrigins = [], maxBodyBytes, credentials, tls = false, limits = noLimits }: ServerOptions): App {
   const routes = new RouteTable()
-  const headers = { ...securityHeaders, 'agent-instance': instance }
   const guard = makeGuard({ allowedHosts, allowedOrigins, isOurs: name => credentials?.certificates !== undefined && isFor(credentials.certificates.own, name) })
   const http: HttpOptions = {
     // Node would answer a missing Host header by itself, without a problem; ours is the better refusal
@@ -87,8 +75,12 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     frameworkErrors: (error, request, reply) => {
-      reply.headers(headers)
-      sendProblem(error, request, reply)
+      const answer = () => {
+        // no hook sees these
+        addCommon(reply)
+        sendProblem(error, request, reply)
+      }
+      replies.inTurn(request.raw.socket, reply.raw, answer, answer)
     },
     clientErrorHandler: (error, socket) => {
       if (replies.mayAnswer(socket)) answerClientError(error, socket, instance)
@@ -99,31 +91,44 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   // With a logger of its own, Fastify makes or checks a child of it for each request and listens for the end of each reply: a tenth
   // of a GET (scripts/bench/http.mjs). Few requests have a line in the log: they name themselves, and are written to this one.
   app.log = log
+  const common = { ...securityHeaders, 'agent-instance': instance }
+  app.decorate('commonHeaders', { values: common, lines: Object.entries(common).flat(), more: allowedOrigins.length > 0 })
   app.setValidatorCompiler(makeValidator(() => app.getSchemas()))
   // fast-json-stringify answers 500 when a value fits no branch of a union
   app.setSerializerCompiler(() => JSON.stringify)
   app.setErrorHandler(sendProblem)
   app.setNotFoundHandler((request, reply) => { routes.refuse(request, reply) })
-  app.server.prependListener('request', ({ socket }: IncomingMessage, response: ServerResponse) => { replies.add(socket, response) })
   // an expectation may be ignored (RFC 9110, 10.1.1); Node's own answer would be no problem
   app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
-  app.addHook('onRoute', ({ url, method }) => { routes.add(url, method) })
   const leavesTooMuch = endStuck(app.server, patience)
   const note = audit(app, log)
   const checkLoad = limits.maxLagMs === Infinity ? undefined : guardLoad(app, limits.maxLagMs)
   const admits = credentials === undefined ? undefined : guardAccess(app, credentials)
-  // one hook for all that is asked of every request, and no promise: what a GET costs is mostly this (scripts/bench/http.mjs)
+  /** Whether a request is to be served; see `admit`. */
+  const judge = (request: FastifyRequest, reply: FastifyReply, { scope = 'read', vital = false }: FastifyContextConfig): boolean => {
+    if (!vital) {
+      checkLoad?.()
+      if (leavesTooMuch(request.raw.socket)) throw tooMuchUnread()
+    }
+    return admits === undefined || admits(request, reply, scope)
+  }
+  // What a GET costs is mostly its hooks (scripts/bench/http.mjs): there are few, and no promise in them.
   app.addHook('onRequest', (request, reply, done) => {
-    replies.inTurn(reply.raw, () => {
-      reply.headers(headers)
+    replies.inTurn(request.raw.socket, reply.raw, () => {
       if (guard(request, reply)) return
-      checkLoad?.(request)
-      checkUnread(request, leavesTooMuch)
-      if (admits?.(request, reply) === false) return
-      // before the body is read: nobody is told what is wrong with a body that nobody wants
-      if (request.is404) routes.refuse(request, reply)
+      if (request.is404) {
+        // before the body is read: nobody is told what is wrong with a body that nobody wants
+        if (judge(request, reply, {})) routes.refuse(request, reply)
+        return
+      }
       done()
     }, done)
+  })
+  app.addHook('onRoute', route => {
+    routes.add(route.url, route.method)
+    // Fastify makes a route's options anew for each request that looks at them; known beforehand they cost nothing
+    const hook: onRequestHookHandler = (request, reply, done) => { if (judge(request, reply, route.config ?? {})) done() }
+    route.onRequest = [hook, ...[route.onRequest ?? []].flat()]
   })
   if (log.level === 'debug' || log.level === 'trace') {
     app.addHook('onResponse', (request, reply, done) => {
@@ -132,6 +137,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     })
   }
   app.addHook('onSend', (request, reply, _payload, done) => {
+    addCommon(reply)
     note(request, reply)
     if (closing) reply.header('connection', 'close')
     done()

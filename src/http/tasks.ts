@@ -10,12 +10,15 @@ import { listTasks } from '../tasks/list.ts'
 import { checkRun, retryAfter, type Claim, type TaskRegistry } from '../tasks/registry.ts'
 import type { Run } from '../tasks/run.ts'
 import { isFinished } from '../tasks/state.ts'
+import { makeReady, mediaType, sendReady, setHeaders, type Ready } from './headers.ts'
 import { applied, maxWaitSeconds, parsePrefer, type Preferences } from './prefer.ts'
 import { json, problems } from './responses.ts'
 import type { Standing } from './standing.ts'
 import type { App } from './types.ts'
-import { varyBy } from './vary.ts'
 import { waitFor } from './wait.ts'
+
+/** What an answer to a GET says of its own future. */
+const caching = ['vary', 'Prefer', 'cache-control', 'private, no-cache']
 
 /** How long a PUT waits for the accept step unless the caller says otherwise. */
 const acceptWaitMs = 2000
@@ -111,13 +114,26 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
       }
     }
   }, (request, reply) => {
-    const known = parseCondition('If-None-Match', request.headers['if-none-match'])
-    const { prefer } = request.headers
+    const { id } = request.params
+    const { prefer, 'if-none-match': known } = request.headers
     // most come without: they are answered in the same turn, without a promise
-    return prefer === undefined ? show(reply, found(request.params.id), known) : showWhenDue(request.params.id, request, reply, known, parsePrefer(prefer))
+    return prefer === undefined && known === undefined ? showNow(id, reply) : showWhenDue(id, request, reply, parsePrefer(prefer), parseCondition('If-None-Match', known))
   })
 
-  const showWhenDue = async (id: string, request: FastifyRequest, reply: FastifyReply, known: TagCondition | undefined, preferences: Preferences): Promise<Task | FastifyReply> => {
+  // as `wire()` makes the same object until something changes, and nothing else is told
+  const ready = new WeakMap<Task, Ready>()
+  const showNow = (id: string, reply: FastifyReply): void => {
+    const run = found(id)
+    const task = run.wire()
+    let answer = ready.get(task)
+    if (answer === undefined) {
+      answer = makeReady(app.commonHeaders, [...caching, ...about(run)], textOf(task))
+      ready.set(task, answer)
+    }
+    sendReady(reply, answer)
+  }
+
+  const showWhenDue = async (id: string, request: FastifyRequest, reply: FastifyReply, preferences: Preferences, known: TagCondition | undefined): Promise<Task | FastifyReply> => {
     let run = found(id)
     if (preferences.waitSeconds !== undefined) {
       const until = known === undefined ? ({ finished }: Run) => finished : (run: Run) => run.retired || !namesRevision(known, run)
@@ -128,7 +144,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
       // by now the id may be another run's, or nobody's
       run = found(id)
     }
-    return show(reply, run, known)
+    setHeaders(describe(reply, run), caching)
+    return known !== undefined && namesExactly(known, run) ? reply.code(304).send() : run.wire()
   }
 
   app.delete('/tasks/:id', {
@@ -161,14 +178,18 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
     const run = found(request.params.id)
     checkRun(run, request.query.runId, ifMatch)
     if (run.finished) {
-      if (ifMatch === undefined) return describe(reply, run).wire()
+      if (ifMatch === undefined) {
+        describe(reply, run)
+        return run.wire()
+      }
       if (!namesRevision(ifMatch, run)) throw new AppError('precondition-failed', `Task ${run.id} has ${run.state} since If-Match was read.`, { members: { task: run.wire() } })
       registry.forget(run)
       return reply.code(204).send()
     }
     registry.cancel(run)
     reply.code(202)
-    return describe(reply, run).wire()
+    describe(reply, run)
+    return run.wire()
   })
 
   app.patch('/tasks/:id', {
@@ -192,7 +213,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
     const run = found(request.params.id)
     checkRun(run, request.query.runId, ifMatch)
     registry.tune(run, request.body)
-    return describe(reply, run).wire()
+    describe(reply, run)
+    return run.wire()
   })
 
   app.get('/tasks', {
@@ -229,13 +251,6 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
   })
 }
 
-/** The task, or nothing if it is still as the caller knows it. */
-function show (reply: FastifyReply, run: Run, known: TagCondition | undefined): Task | FastifyReply {
-  varyBy(reply, 'Prefer').header('cache-control', 'private, no-cache')
-  describe(reply, run)
-  return known !== undefined && namesExactly(known, run) ? reply.code(304).send() : run.wire()
-}
-
 function answerClaim (reply: FastifyReply, { how, run }: Claim): Task {
   if (how !== 'created') reply.header('idempotent-replayed', 'true')
   if (run.state === 'rejected' && run.error !== undefined) {
@@ -248,10 +263,13 @@ function answerClaim (reply: FastifyReply, { how, run }: Claim): Task {
   return run.wire()
 }
 
-function describe (reply: FastifyReply, run: Run): Run {
-  writeAs(reply, textOf).header('etag', run.etag)
-  if (!run.finished) reply.header('retry-after', String(retryAfter(run)))
-  return run
+/** What every answer with a run says of it in its head. */
+function about (run: Run): readonly string[] {
+  return run.finished ? ['etag', run.etag] : ['etag', run.etag, 'retry-after', String(retryAfter(run))]
+}
+
+function describe (reply: FastifyReply, run: Run): FastifyReply {
+  return setHeaders(writeAs(reply, textOf), about(run))
 }
 
 // Tasks are read more often than they change, and `wire()` gives the same object until they do. Making the text is most
@@ -260,7 +278,7 @@ const texts = new WeakMap<Task, string>()
 
 /** Fastify leaves the media type to whoever brings a serializer. */
 function writeAs<T> (reply: FastifyReply, text: (payload: T) => string): FastifyReply {
-  return reply.type('application/json; charset=utf-8').serializer(text)
+  return reply.type(mediaType).serializer(text)
 }
 
 function textOf (task: Task): string {

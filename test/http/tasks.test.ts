@@ -292,3 +292,40 @@ t.test('what has expired is gone, and its id is free for another command', async
   isProblem(t, await agent.client.put('/tasks/a', spec, { 'if-match': run.etag }), 'precondition-failed')
   t.equal((await agent.client.put('/tasks/a', deletionOf('x'), { prefer: 'respond-async' })).status, 202)
 })
+
+t.test('GET says the same of a task whichever way its answer is made, and nothing of what has changed since', async t => {
+  for (const server of [{}, { allowedOrigins: ['https://engine.example'] }]) {
+    const { client, bodies } = await startAgent(t, { server })
+    const put = await client.put('/tasks/a', spec, { prefer: 'respond-async' })
+    const same = async () => {
+      const [plain, again, conditional, waited, head] = await Promise.all([
+        client.get('/tasks/a'),
+        client.get('/tasks/a'),
+        client.get('/tasks/a', { 'if-none-match': '"another"' }),
+        client.get('/tasks/a', { prefer: 'wait=0' }),
+        client.send('HEAD', '/tasks/a')
+      ])
+      const said = ({ status, headers: { date: _, 'preference-applied': __, ...headers } }: typeof plain) => ({ status, headers })
+      for (const other of [again, conditional, waited]) t.same(said(other), said(plain))
+      for (const other of [again, conditional, waited]) t.equal(other.text, plain.text)
+      t.same(said(head), said(plain))
+      t.equal(head.text, '')
+      t.equal(plain.headers['content-length'], String(Buffer.byteLength(plain.text)))
+      t.match(plain.headers, { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'private, no-cache', 'agent-instance': put.headers['agent-instance'], 'x-content-type-options': 'nosniff' })
+      t.equal(plain.headers.vary, 'allowedOrigins' in server ? 'Origin, Prefer' : 'Prefer')
+      return plain
+    }
+    t.equal((await same()).etag, put.etag)
+    const body = await bodies.of('a')
+    body.accept()
+    const running = await same()
+    t.match(running.task, { state: 'running' })
+    body.progress({ bytesTotal: 1000, bytesDone: 10, etaSeconds: 200 })
+    await body.succeed()
+    const ended = await same()
+    t.match(ended.task, { state: 'succeeded' })
+    t.equal(ended.headers['retry-after'], undefined)
+    t.not(ended.etag, running.etag)
+    t.match(await client.get('/tasks/a', { 'if-none-match': ended.etag }), { status: 304, text: '', etag: ended.etag })
+  }
+})

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { makeValidator } from '../../src/http/validation.ts'
 import { startAgent } from '../helpers/http-agent.ts'
 import { isProblem } from '../helpers/http-client.ts'
 
@@ -55,4 +56,21 @@ t.test('queries are text, and are converted', async t => {
   for (const query of ['dryRun=1', 'dryRun=', 'dryRun', 'dryRun=True', 'dryrun=true', 'dryRun=true&dryRun=false']) {
     isProblem(t, await client.put(`/tasks/b?${query}`, copy), 'bad-request', query)
   }
+})
+
+t.test('headers are checked when there is something to check', t => {
+  const validate = (schema: object) => makeValidator(() => ({}))({ schema, method: 'GET', url: '/', httpPart: 'headers' })
+  const plain = { type: 'object', properties: { prefer: { type: 'string', description: 'What is preferred.' } } }
+  t.equal(validate(plain)({}), true)
+  t.equal(validate(plain)({ prefer: 'anything' }), true)
+  for (const narrow of [
+    { ...plain, required: ['prefer'] },
+    { ...plain, properties: { prefer: { type: 'string', pattern: '^a$' } } },
+    { ...plain, properties: { prefer: { type: 'integer' } } },
+    { ...plain, additionalProperties: false }
+  ]) {
+    const result = validate(narrow)('required' in narrow ? {} : { prefer: 'anything', more: '1' })
+    t.equal(result, false, JSON.stringify(narrow))
+  }
+  t.end()
 })

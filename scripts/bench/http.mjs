@@ -1,6 +1,6 @@
 // What a request costs beside a bare Fastify route that sends the same bytes, and what the agent costs when nobody asks.
-// npm run bench -- http [--seconds 2] [--rounds 3] [--connections 16] [--subscribers 0,1000] [--requests GET,join,create,list] [--starts 9] [--parts requests,start,idle] [--json FILE] [--svg FILE] [--dist dist]
-// Needs wrk (apt-get install wrk). Everything stays on the loopback.
+// npm run bench -- http [--seconds 1] [--rounds 9] [--connections 16] [--subscribers 0,1000] [--requests GET,join,create,list] [--starts 9] [--parts requests,start,idle] [--json FILE] [--svg FILE] [--dist dist]
+// Needs wrk (apt-get install wrk). Everything stays on the loopback. With two cores or more, the servers have one and wrk has another.
 import { execFileSync, fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -15,8 +15,8 @@ const here = import.meta.dirname
 const { values: options } = parseArgs({
   options: {
     // whole ones: wrk knows no others
-    seconds: { type: 'string', default: '2' },
-    rounds: { type: 'string', default: '3' },
+    seconds: { type: 'string', default: '1' },
+    rounds: { type: 'string', default: '9' },
     connections: { type: 'string', default: '16' },
     subscribers: { type: 'string', default: '0,1000' },
     requests: { type: 'string', default: 'GET,join,create,list' },
@@ -87,7 +87,21 @@ async function startServers () {
   for (let n = 0; n < 100; n++) await putHeld(n)
   const bare = start('http-server.mjs', 'bare')
   bare.send({ read: await ask('/tasks/held-0'), joined: await putHeld(0), created: await ask('/tasks/new', copyTo('new.qcow2')), list: await ask('/tasks') })
-  return [{ name: 'agent', port, ...agent }, { name: 'bare', ...await bare.message(), ...bare }]
+  const servers = [{ name: 'agent', port, ...agent }, { name: 'bare', ...await bare.message(), ...bare }]
+  if (wrkCore !== undefined) for (const { pid } of servers) execFileSync('taskset', ['--all-tasks', '--cpu-list', '--pid', serverCore, String(pid)])
+  return servers
+}
+
+// Where the scheduler happens to put a server and who wakes it makes up to a fifth of its requests per second, another fifth in each run.
+const [serverCore, wrkCore] = allowedCores()
+
+/** The cores that this process may use. */
+function allowedCores () {
+  const [, list] = /^Cpus_allowed_list:\s+(.*)$/m.exec(readFileSync('/proc/self/status', 'utf8'))
+  return list.split(',').flatMap(range => {
+    const [first, last = first] = range.split('-').map(Number)
+    return Array.from({ length: last - first + 1 }, (_, n) => String(first + n))
+  })
 }
 
 function cpuSeconds (pid) {
@@ -105,7 +119,8 @@ async function measure ({ pid, port }, request) {
   const file = join(temporary, 'request.lua')
   writeFileSync(file, requests[request])
   const cpuBefore = cpuSeconds(pid)
-  const wrk = spawn('wrk', ['-t1', `-c${options.connections}`, `-d${options.seconds}s`, '--timeout', '10s', '-s', file, `http://127.0.0.1:${port}`], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const [program, ...before] = wrkCore !== undefined ? ['taskset', '--cpu-list', wrkCore, 'wrk'] : ['wrk']
+  const wrk = spawn(program, [...before, '-t1', `-c${options.connections}`, `-d${options.seconds}s`, '--timeout', '10s', '-s', file, `http://127.0.0.1:${port}`], { stdio: ['ignore', 'pipe', 'inherit'] })
   let result
   for await (const line of createInterface(wrk.stdout)) if (line.startsWith('{')) result = JSON.parse(line)
   if (result === undefined) throw new Error('wrk has said nothing')

@@ -69,7 +69,7 @@ export function makeReady ({ lines }: CommonHeaders, headers: readonly string[],
 
 /**
  * Gives an answer that is ready. Past Fastify's reply, which takes each header by itself and asks hooks and serializers
- * what they make of it: that is a tenth of a GET (scripts/bench/http.mjs).
+ * what they make of it: that was a tenth of a GET (scripts/bench/http.mjs).
  */
 export function sendReady (reply: FastifyReply, { headers, json }: Ready): void {
   if (reply.server.commonHeaders.more) {

@@ -9,7 +9,8 @@ export function progressOf (record: CopyRecord, lower: readonly CopyRecord[] = [
   const parts = [...lower, record]
   const latest = parts.toSorted((a, b) => a.checkpointAt < b.checkpointAt ? 1 : -1)[0] ?? record
   const { bytesPerSecond } = record.phase === 'done' ? record : latest
-  const bytesTotal = (chain?.volumes ?? []).reduce((sum, { bytes }) => sum + bytes, record.virtualSize)
+  // each of them is a number that can be told, and of honest records so is the sum
+  const bytesTotal = Math.min(Number.MAX_SAFE_INTEGER, (chain?.volumes ?? []).reduce((sum, { bytes }) => sum + bytes, record.virtualSize))
   return {
     copyId,
     phase: record.phase === 'creating' && lower.length > 0 ? 'copying' : record.phase,
@@ -17,7 +18,7 @@ export function progressOf (record: CopyRecord, lower: readonly CopyRecord[] = [
     host,
     ...(taskId !== undefined && { taskId }),
     bytesTotal,
-    bytesDone: record.phase === 'done' ? bytesTotal : parts.reduce((sum, part) => sum + (part.phase === 'done' ? part.virtualSize : total(part.done)), 0),
+    bytesDone: record.phase === 'done' ? bytesTotal : Math.min(bytesTotal, parts.reduce((sum, part) => sum + (part.phase === 'done' ? part.virtualSize : total(part.done)), 0)),
     ...(bytesPerSecond !== undefined && { bytesPerSecond }),
     createdAt,
     checkpointAt: latest.checkpointAt,

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
-import { Bytes, Strict, Words } from '../api/schema.ts'
+import { Bytes, Strict, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
 import { closeFd, hasCode, look, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
@@ -13,7 +13,8 @@ import { areRanges } from './ranges.ts'
 
 /** Stands in messages, and on terminals: nothing that would steer one. */
 const Line = (maxLength: number) => Type.String({ maxLength, pattern: '^[^\\u0000-\\u001f\\u007f-\\u009f]*$' })
-const Time = Type.String({ pattern: '^[0-9TZ:.+-]{1,40}$' })
+/** The same as callers are told, or what is told would be no answer that the agent may give. */
+const Time = Type.String({ maxLength: 40, pattern: timePattern.source })
 
 const RangeList = Type.Array(Type.Tuple([Type.Integer({ minimum: 0 }), Type.Integer({ minimum: 0 })]))
 

@@ -52,14 +52,19 @@ const openedBy = ({ image, copyId, source }: CopyRecord) => [image, copyId, ...s
 
 t.test(`a record is refused, or all that it names is a name (seed ${seed})`, async t => {
   let taken = 0
+  const chain = { id: '0b6c0b0e-5a3f-4e0e-9f5e-2f6a3c1d4e5f', volumes: [{ image: uuid('image'), volume: uuid('base'), bytes: 4096 }] }
   const times = await repeat(() => {
-    const text = hostile.int(3) === 0 ? hostile.spoil(JSON.stringify(recordOf())).toString() : JSON.stringify(hostile.twist(hostile.twist(recordOf())))
+    const good = recordOf(hostile.int(4) === 0 ? { chain } : {})
+    const text = hostile.int(3) === 0 ? hostile.spoil(JSON.stringify(good)).toString() : JSON.stringify(hostile.twist(hostile.twist(good)))
     const code = refusalOf(() => {
       const record = parseRecord(text, 'local', 'copy.raw')
       taken++
       for (const name of openedBy(record)) if (!names.test(name) || name.includes('/')) t.fail(`${name} in ${text}`)
-      const told = JSON.stringify(progressOf(record))
+      const copy = progressOf(record)
+      const told = JSON.stringify(copy)
       if (/\\u00[01]/.test(told)) t.fail(`control characters in ${told}`)
+      const flaw = answers.copies.flaw({ ok: [{ domain: 'local', image: 'copy.raw', state: 'illegal', copy }] })
+      if (flaw !== undefined) t.fail(flaw)
     })
     if (code !== undefined && code !== 'record-invalid') t.fail(`${code} for ${text}`)
   })

@@ -6,7 +6,7 @@ import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBr
 
 const Volume = Type.Optional(VolumeId)
 
-const Bandwidth = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'At most this many bytes per second.', examples: [104857600] })
+export const Bandwidth = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'At most this many bytes per second.', examples: [104857600] })
 
 export const CopyImage = Strict({
   kind: Type.Literal('storage.copyImage'),

@@ -2,7 +2,8 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { BigIntStats } from 'node:fs'
 import { Strict } from '../api/schema.ts'
 
-const Nanoseconds = Type.String({ pattern: '^-?[0-9]{1,20}$' })
+/** As many digits as the seconds of an inode have, which are 64 bits, and nine. */
+const Nanoseconds = Type.String({ pattern: '^-?[0-9]{1,28}$' })
 
 /**
  * What tells one content of a file from another without reading it. No device number: it differs from host to host.

@@ -3,6 +3,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
+import { Bandwidth, CreateImage } from '../api/kinds.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, Strict, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
@@ -100,7 +101,7 @@ export const CopyRecord = Strict({
   })),
   /** The image that has the target's name, and is good until the copy takes its place. */
   replaces: Type.Optional(Identity),
-  bandwidth: Type.Optional(Type.Integer({ minimum: 1 })),
+  bandwidth: Type.Optional(Bandwidth),
   /** The part's inode, from `copying` on; of a volume, from before it gets its name. */
   inode: Type.Optional(Type.String({ pattern: '^[0-9]{1,20}$' })),
   windowBytes: Type.Integer({ minimum: 0 }),
@@ -124,6 +125,9 @@ export const CopyRecord = Strict({
 export type CopyRecord = Static<typeof CopyRecord>
 
 const validator = TypeCompiler.Compile(CopyRecord)
+/** An image that is made empty is made again by the command that `fixes` tells. */
+const { virtualSize, description, diskType } = CreateImage.properties
+const creation = TypeCompiler.Compile(Type.Object({ virtualSize, description, diskType }))
 const maxRecordBytes = 4 * 1024 * 1024
 
 const fileName = (key: string) => `${key}.json`
@@ -197,6 +201,7 @@ export function parseRecord (text: string, domain: string, key: string): CopyRec
   }
   if (!validator.Check(value)) throw invalid(key, firstFlaw(value))
   if (value.domain !== domain || keyOf(value) !== key) throw invalid(key, 'it names another image')
+  if (value.source === undefined && value.phase !== 'deleting' && !creation.Check(value)) throw invalid(key, 'no image can be created so')
   if (!areRanges(value.done, value.virtualSize) || !areRanges(value.begun, value.virtualSize)) throw invalid(key, 'its ranges are not in order')
   return value
 }

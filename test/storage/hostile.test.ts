@@ -126,7 +126,9 @@ for (const layout of ['directory', 'ovirt'] as const) {
     const flaws: string[] = []
     const times = await repeat(async () => {
       const phase = hostile.pick(['creating', 'copying', 'finishing', 'done', 'deleting'] as const)
-      await putThere(join(own, 'copies', `${key}.json${hostile.pick(['', '', '', '.new'])}`), () => hostile.int(2) === 0 ? JSON.stringify({ ...record, phase }) : JSON.stringify(hostile.twist({ ...record, phase })))
+      const { source: _, ...creation } = record
+      const honest = { ...hostile.int(3) === 0 ? { ...creation, description: '', diskType: 'DATA' } : record, phase }
+      await putThere(join(own, 'copies', `${key}.json${hostile.pick(['', '', '', '.new'])}`), () => JSON.stringify(hostile.int(2) === 0 ? honest : hostile.twist(honest)))
       await putThere(join(own, 'leases', key), () => '')
       await putThere(join(own, 'parts', record.copyId), () => 'part')
       if (layout === 'directory') await putThere(join(path, image), () => 'image')

@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { constants, type BigIntStats } from 'node:fs'
 import { AppError } from '../../errors.ts'
 import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
@@ -14,6 +14,7 @@ import { identityOf } from '../identity.ts'
 import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/source-chain.ts'
 import { patience } from '../patience.ts'
 import { sourceDifferences, wordsOf, type SourceFile } from '../record.ts'
+import { isTellable } from '../told.ts'
 
 interface OpenFile extends SourceFile {
   fd: number
@@ -59,7 +60,7 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     const fd = await open(area, current, files.length === 0 ? undefined : image)
     const stats = await statFd(fd)
     const { volume, generation, format } = current
-    const fileBytes = Number(stats.size)
+    const fileBytes = lengthOf(stats, words)
     dataBytes += Number(stats.blocks) * 512
     const { size, backing, snapshots: own, clusterBytes } = format === 'raw'
       ? { size: fileBytes, backing: undefined, snapshots: 0, clusterBytes: 512 }
@@ -102,7 +103,7 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
   const words = wordsOf(top)
   const fd = await open(area, top, undefined)
   const stats = await statFd(fd)
-  const fileBytes = Number(stats.size)
+  const fileBytes = lengthOf(stats, words)
   const { size, backing } = top.format === 'raw' ? { size: fileBytes, backing: undefined } : await describeQcow2(fd, fileBytes, words)
   const parent = chain.below(top, backing)
   // whoever opens the copy goes by what stands in it
@@ -118,6 +119,11 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
     volume: { ...volume, layer: { ...volume.layer, capacity: size } },
     changes: async () => await chain.changes()
   }
+}
+
+function lengthOf ({ size }: BigIntStats, words: string): number {
+  if (!isTellable(size)) throw invalid(words, `it claims a size of ${size} bytes`)
+  return Number(size)
 }
 
 interface Described {

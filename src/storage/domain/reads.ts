@@ -13,6 +13,7 @@ import type { DomainDescription } from '../protocol.ts'
 import { patience } from '../patience.ts'
 import { progressOf } from '../record-progress.ts'
 import { hasCutOffWrite, readRecord, recordedKeys, type CopyRecord } from '../record.ts'
+import { isTellable, tellBytes, tellTime } from '../told.ts'
 import { mountWarnings } from './mount.ts'
 import { copyState } from '../layout/copy-state.ts'
 import { judge, type Found, type Verdict } from './state.ts'
@@ -47,9 +48,9 @@ function mayBeFile (entry: Dirent): boolean {
   return entry.isFile() || !(entry.isDirectory() || entry.isSymbolicLink() || entry.isFIFO() || entry.isSocket() || entry.isCharacterDevice() || entry.isBlockDevice())
 }
 
-function entryOf (image: string, { size, blocks, mtime }: BigIntStats): ImageEntry {
+function entryOf (image: string, { size, blocks, mtimeMs }: BigIntStats): ImageEntry {
   const format = formatOfName(image)
-  return { image, ...(format !== undefined && { format }), fileSize: Number(size), actualSize: Number(blocks) * 512, modifiedAt: mtime.toISOString() }
+  return { image, ...(format !== undefined && { format }), fileSize: tellBytes(size), actualSize: Number(blocks) * 512, modifiedAt: tellTime(mtimeMs) }
 }
 
 /** Everything the storage says about one image. Throws `image-not-found`. */
@@ -80,14 +81,15 @@ async function measure (area: Area, image: string, format: Format | undefined, v
   const stats = await look(area.root, image)
   const actualSize = Number(stats?.blocks ?? 0n) * 512
   if (stats === undefined || format === undefined) return { actualSize }
-  if (format === 'raw') return { actualSize, virtualSize: Number(stats.size) }
+  // a hostile or damaged image is a fact to be told, not a failure of the look
+  const illegal = (detail: string) => ({ actualSize, ...(verdict.state === 'ok' && { state: 'illegal' as const, detail }) })
+  if (format === 'raw') return isTellable(stats.size) ? { actualSize, virtualSize: Number(stats.size) } : illegal(`Image ${image} is not used: it claims a virtual size of ${stats.size} bytes.`)
   const fd = await openFile(area.root, image, constants.O_RDONLY)
   try {
     return { actualSize, virtualSize: parseQcow2Header(await readBytes(fd, headerBytes), image, Number(stats.size)).virtualSize }
   } catch (error) {
     if (!(error instanceof AppError)) throw error
-    // a hostile or damaged image is a fact to be told, not a failure of the look
-    return { actualSize, ...(verdict.state === 'ok' && { state: 'illegal', detail: error.message }) }
+    return illegal(error.message)
   } finally {
     await closeFd(fd)
   }

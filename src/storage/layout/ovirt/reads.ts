@@ -4,6 +4,7 @@ import { firstNames } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { patience } from '../../patience.ts'
 import { progressOf } from '../../record-progress.ts'
+import { tellBytes, tellTime } from '../../told.ts'
 import { copyState } from '../copy-state.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { imageNames, inspectImage, inTurns, isImageDirectory, openChains, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
@@ -32,13 +33,13 @@ async function listImage (area: Area, image: string): Promise<ImageEntry | undef
     const volumes = await readVolumes(area, image, directory)
     const [leaf, ...others] = volumes.filter(({ volume }) => childrenOf(volumes, volume).length === 0)
     const modified = volumes.map(({ data }) => data?.mtimeMs ?? 0n).reduce((a, b) => a > b ? a : b, 0n)
-    const total = (of: 'size' | 'blocks') => volumes.reduce((sum, { data }) => sum + Number(data?.[of] ?? 0n), 0)
+    const total = (of: 'size' | 'blocks') => volumes.reduce((sum, { data }) => sum + (data?.[of] ?? 0n), 0n)
     return {
       image,
       ...(leaf?.metadata !== undefined && others.length === 0 && { format: formatOf(leaf.metadata) }),
-      fileSize: total('size'),
-      actualSize: total('blocks') * 512,
-      modifiedAt: new Date(Number(modified)).toISOString(),
+      fileSize: tellBytes(total('size')),
+      actualSize: Number(total('blocks')) * 512,
+      modifiedAt: tellTime(modified),
       volumes: volumes.length
     }
   }).catch((error: unknown) => {

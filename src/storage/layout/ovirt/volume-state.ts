@@ -1,6 +1,7 @@
 import type { Fix, ImageState, Volume } from '../../../api/image.ts'
 import type { CopyRecord } from '../../record.ts'
 import { inodeOf } from '../../identity.ts'
+import { tellBytes } from '../../told.ts'
 import { nextGeneration } from './volume-metadata.ts'
 import type { VolumeFiles } from './volumes.ts'
 
@@ -160,7 +161,7 @@ export function volumeInfo ({ volume, files: { data, metadata, lease } }: FoundV
     ctime: metadata.createdAt,
     mtime: 0,
     capacity: metadata.capacity,
-    apparentsize: Number(data?.size ?? 0n),
+    apparentsize: tellBytes(data?.size ?? 0n),
     truesize: Number(data?.blocks ?? 0n) * 512,
     ...(lease && { lease: { path: leasePath, offset: 0 } })
   }

@@ -7,18 +7,15 @@ import { Preview, Task, TaskList, taskStates } from '../api/task.ts'
 import { AppError, isErrorCode } from '../errors.ts'
 import { namesExactly, namesRevision, parseCondition, type TagCondition } from '../tasks/etag.ts'
 import { listTasks } from '../tasks/list.ts'
-import { checkRun, retryAfter, type Claim, type TaskRegistry } from '../tasks/registry.ts'
+import { checkRun, type Claim, type TaskRegistry } from '../tasks/registry.ts'
 import type { Run } from '../tasks/run.ts'
 import { isFinished } from '../tasks/state.ts'
-import { makeReady, mediaType, sendReady, setHeaders, type Ready } from './headers.ts'
 import { applied, maxWaitSeconds, parsePrefer, type Preferences } from './prefer.ts'
 import { json, problems } from './responses.ts'
 import type { Standing } from './standing.ts'
+import { describe, describeList, describeRead, sendTask } from './task-answers.ts'
 import type { App } from './types.ts'
 import { waitFor } from './wait.ts'
-
-/** What an answer to a GET says of its own future. */
-const caching = ['vary', 'Prefer', 'cache-control', 'private, no-cache']
 
 /** How long a PUT waits for the accept step unless the caller says otherwise. */
 const acceptWaitMs = 2000
@@ -117,21 +114,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
     const { id } = request.params
     const { prefer, 'if-none-match': known } = request.headers
     // most come without: they are answered in the same turn, without a promise
-    return prefer === undefined && known === undefined ? showNow(id, reply) : showWhenDue(id, request, reply, parsePrefer(prefer), parseCondition('If-None-Match', known))
+    return prefer === undefined && known === undefined ? sendTask(reply, found(id)) : showWhenDue(id, request, reply, parsePrefer(prefer), parseCondition('If-None-Match', known))
   })
-
-  // as `wire()` makes the same object until something changes, and nothing else is told
-  const ready = new WeakMap<Task, Ready>()
-  const showNow = (id: string, reply: FastifyReply): void => {
-    const run = found(id)
-    const task = run.wire()
-    let answer = ready.get(task)
-    if (answer === undefined) {
-      answer = makeReady(app.commonHeaders, [...caching, ...about(run)], textOf(task))
-      ready.set(task, answer)
-    }
-    sendReady(reply, answer)
-  }
 
   const showWhenDue = async (id: string, request: FastifyRequest, reply: FastifyReply, preferences: Preferences, known: TagCondition | undefined): Promise<Task | FastifyReply> => {
     let run = found(id)
@@ -144,8 +128,8 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
       // by now the id may be another run's, or nobody's
       run = found(id)
     }
-    setHeaders(describe(reply, run), caching)
-    return known !== undefined && namesExactly(known, run) ? reply.code(304).send() : run.wire()
+    const task = describeRead(reply, run)
+    return known !== undefined && namesExactly(known, run) ? reply.code(304).send() : task
   }
 
   app.delete('/tasks/:id', {
@@ -178,18 +162,14 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
     const run = found(request.params.id)
     checkRun(run, request.query.runId, ifMatch)
     if (run.finished) {
-      if (ifMatch === undefined) {
-        describe(reply, run)
-        return run.wire()
-      }
+      if (ifMatch === undefined) return describe(reply, run)
       if (!namesRevision(ifMatch, run)) throw new AppError('precondition-failed', `Task ${run.id} has ${run.state} since If-Match was read.`, { members: { task: run.wire() } })
       registry.forget(run)
       return reply.code(204).send()
     }
     registry.cancel(run)
     reply.code(202)
-    describe(reply, run)
-    return run.wire()
+    return describe(reply, run)
   })
 
   app.patch('/tasks/:id', {
@@ -213,8 +193,7 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
     const run = found(request.params.id)
     checkRun(run, request.query.runId, ifMatch)
     registry.tune(run, request.body)
-    describe(reply, run)
-    return run.wire()
+    return describe(reply, run)
   })
 
   app.get('/tasks', {
@@ -238,16 +217,13 @@ export function taskRoutes (app: App, { registry, startedAt, lastEventId, standi
     }
   }, async (request, reply) => {
     const { state, kind, idPrefix, limit = 100, cursor } = request.query
-    const list = listTasks(registry.runs(), { instance: registry.instance, lastEventId: lastEventId() }, {
+    return describeList(reply, listTasks(registry.runs(), { instance: registry.instance, lastEventId: lastEventId() }, {
       states: state?.flatMap(list => list.split(',')).flatMap(expandState),
       kinds: kind?.flatMap(list => list.split(',')).map(checkKind),
       idPrefix,
       limit,
       cursor
-    })
-    // not before: a refusal is no list
-    writeAs(reply, textOfList)
-    return list
+    }))
   })
 }
 
@@ -257,40 +233,9 @@ function answerClaim (reply: FastifyReply, { how, run }: Claim): Task {
     const { code, detail, type: _, title: __, status: ___, ...members } = run.error
     throw new AppError(isErrorCode(code) ? code : 'internal', detail, { members: { ...members, task: run.wire() } })
   }
-  describe(reply, run)
   reply.header('location', `/tasks/${encodeURIComponent(run.id)}`)
   reply.code(how === 'stored' ? 200 : 202)
-  return run.wire()
-}
-
-/** What every answer with a run says of it in its head. */
-function about (run: Run): readonly string[] {
-  return run.finished ? ['etag', run.etag] : ['etag', run.etag, 'retry-after', String(retryAfter(run))]
-}
-
-function describe (reply: FastifyReply, run: Run): FastifyReply {
-  return setHeaders(writeAs(reply, textOf), about(run))
-}
-
-// Tasks are read more often than they change, and `wire()` gives the same object until they do. Making the text is most
-// of what a list costs, and a sixth of a GET (scripts/bench/http.mjs).
-const texts = new WeakMap<Task, string>()
-
-/** Fastify leaves the media type to whoever brings a serializer. */
-function writeAs<T> (reply: FastifyReply, text: (payload: T) => string): FastifyReply {
-  return reply.type(mediaType).serializer(text)
-}
-
-function textOf (task: Task): string {
-  const known = texts.get(task)
-  if (known !== undefined) return known
-  const text = JSON.stringify(task)
-  texts.set(task, text)
-  return text
-}
-
-function textOfList ({ items, ...others }: TaskList): string {
-  return `${JSON.stringify(others).slice(0, -1)},"items":[${items.map(textOf).join()}]}`
+  return describe(reply, run)
 }
 
 function tellPreference (reply: FastifyReply, preference: string | undefined): void {

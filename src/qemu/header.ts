@@ -16,6 +16,11 @@ export const headerBytes = 64 * 1024
 const magic = 0x514649fb
 const externalDataFile = 1n << 2n
 
+/** Why an image is not given to any program. */
+export function invalidImage (image: string, what: string): AppError {
+  return new AppError('image-invalid', `Image ${image} is not used: ${what}.`)
+}
+
 /**
  * Parses a qcow2 header (docs/interop/qcow2.txt of QEMU). Throws `image-invalid` for anything that is none and for
  * images with an external data file: opening such an image opens whatever file it names (CVE-2024-32498), so the
@@ -25,7 +30,7 @@ const externalDataFile = 1n << 2n
  *   its table of clusters, say by a download that broke, it would make an empty disk without a word.
  */
 export function parseQcow2Header (bytes: Buffer, image: string, fileBytes: number): Qcow2Header {
-  const refuse = (what: string) => new AppError('image-invalid', `Image ${image} is not used: ${what}.`)
+  const refuse = (what: string) => invalidImage(image, what)
   if (bytes.length < 72) throw refuse('it is too short for a qcow2 header. If it is raw, say "format": "raw"')
   if (bytes.readUInt32BE(0) !== magic) throw refuse('it does not begin like a qcow2 image. If it is raw, say "format": "raw"')
   const version = bytes.readUInt32BE(4)

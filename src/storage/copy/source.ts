@@ -3,7 +3,7 @@ import { AppError } from '../../errors.ts'
 import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
-import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
+import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
 import { parseInfo } from '../../qemu/info.ts'
 import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
@@ -55,8 +55,8 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
   while (next !== undefined) {
     const current: ChainFile = next
     const words = wordsOf(current)
-    if (files.some(file => wordsOf(file) === words)) throw invalid(image, `its backing files form a loop at ${words}`)
-    if (files.length === maxChain) throw invalid(image, `it has more than ${maxChain} backing files`)
+    if (files.some(file => wordsOf(file) === words)) throw invalidImage(image, `its backing files form a loop at ${words}`)
+    if (files.length === maxChain) throw invalidImage(image, `it has more than ${maxChain} backing files`)
     const fd = await open(area, current, files.length === 0 ? undefined : image)
     const stats = await statFd(fd)
     const { volume, generation, format } = current
@@ -79,7 +79,7 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     next = chain.below(current, backing)
   }
   const [top, ...backing] = files
-  if (top === undefined || virtualSize === undefined) throw invalid(image, 'it has no files')
+  if (top === undefined || virtualSize === undefined) throw invalidImage(image, 'it has no files')
   const { description, diskType } = chain
   return {
     files: [top, ...backing],
@@ -107,7 +107,7 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
   const { size, backing } = top.format === 'raw' ? { size: fileBytes, backing: undefined } : await describeQcow2(fd, fileBytes, words)
   const parent = chain.below(top, backing)
   // whoever opens the copy goes by what stands in it
-  if (parent !== undefined && backing?.format !== undefined && backing.format !== parent.format) throw invalid(words, `it calls its parent ${backing.format}, and the metadata of that say ${parent.format}`)
+  if (parent !== undefined && backing?.format !== undefined && backing.format !== parent.format) throw invalidImage(words, `it calls its parent ${backing.format}, and the metadata of that say ${parent.format}`)
   const { generation } = top
   return {
     files: [{ image: top.image, ...(top.volume !== undefined && { volume: top.volume }), format: 'raw', ...(generation !== undefined && { generation }), identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / 512) * 512 }],
@@ -122,7 +122,7 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
 }
 
 function lengthOf ({ size }: BigIntStats, words: string): number {
-  if (!isTellable(size)) throw invalid(words, `it claims a size of ${size} bytes`)
+  if (!isTellable(size)) throw invalidImage(words, `it claims a size of ${size} bytes`)
   return Number(size)
 }
 
@@ -138,7 +138,7 @@ async function open (area: Area, file: ChainFile, overlay: string | undefined): 
     return await patience(area)(async () => await openFile(file.directory, file.name, constants.O_RDONLY))
   } catch (error) {
     if (!hasCode(error, 'ENOENT')) throw error
-    if (overlay !== undefined) throw invalid(overlay, `its backing file ${file.name} is missing`)
+    if (overlay !== undefined) throw invalidImage(overlay, `its backing file ${file.name} is missing`)
     throw new AppError('image-not-found', `There is no image ${wordsOf(file)} in domain ${area.id}.`, { cause: error })
   }
 }
@@ -149,10 +149,10 @@ async function describeQcow2 (fd: number, fileBytes: number, image: string): Pro
   const { exitCode, stdout, stderr } = await run(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
   if (exitCode !== 0) throw refusal(image, stderr)
   const info = parseInfo(stdout)
-  if (info === undefined || info.virtualSize !== header.virtualSize) throw invalid(image, 'qemu-img and its header do not agree about it')
+  if (info === undefined || info.virtualSize !== header.virtualSize) throw invalidImage(image, 'qemu-img and its header do not agree about it')
   // qemu takes what is cut off for zeros; how large the table may be, it has checked
   const table = firstTable(start)
-  if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalid(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
+  if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalidImage(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
   const { virtualSize: size, snapshots, clusterBytes } = header
   return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, snapshots, clusterBytes }
 }
@@ -177,7 +177,7 @@ export async function probeSource (source: Source): Promise<void> {
 function refusal (image: string, stderr: string): AppError {
   const failure = classifyFailure(stderr)
   if (failure === 'storage') return new AppError('storage-failed', `Image ${image} cannot be read: ${failureLine(stderr)}. Look after its storage.`)
-  if (failure !== 'in-use') return invalid(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`)
+  if (failure !== 'in-use') return invalidImage(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`)
   return new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
 }
 
@@ -215,10 +215,6 @@ export function assertWhole ({ files }: Source, extents: readonly Extent[]): voi
   for (const { data, depth, offset, length } of extents) {
     const file = files[depth]
     if (!data || offset === undefined || file === undefined || offset + length <= file.endBytes) continue
-    throw invalid(file.image, `it is cut off: data of it lies up to byte ${offset + length} of its file, which has ${file.identity.size}`)
+    throw invalidImage(file.image, `it is cut off: data of it lies up to byte ${offset + length} of its file, which has ${file.identity.size}`)
   }
-}
-
-function invalid (image: string, what: string): AppError {
-  return new AppError('image-invalid', `Image ${image} is not used: ${what}.`)
 }

@@ -3,7 +3,7 @@ import { statfs } from 'node:fs/promises'
 import type { Format } from '../../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../../api/image.ts'
 import { AppError } from '../../errors.ts'
-import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
+import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
 import { closeFd, entry, firstNames, look, openFile, readBytes } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import { identityOf, inodeOf, isSameContent } from '../identity.ts'
@@ -82,14 +82,14 @@ async function measure (area: Area, image: string, format: Format | undefined, v
   const actualSize = Number(stats?.blocks ?? 0n) * 512
   if (stats === undefined || format === undefined) return { actualSize }
   // a hostile or damaged image is a fact to be told, not a failure of the look
-  const illegal = (detail: string) => ({ actualSize, ...(verdict.state === 'ok' && { state: 'illegal' as const, detail }) })
-  if (format === 'raw') return isTellable(stats.size) ? { actualSize, virtualSize: Number(stats.size) } : illegal(`Image ${image} is not used: it claims a virtual size of ${stats.size} bytes.`)
+  const illegal = ({ message }: AppError) => ({ actualSize, ...(verdict.state === 'ok' && { state: 'illegal' as const, detail: message }) })
+  if (format === 'raw') return isTellable(stats.size) ? { actualSize, virtualSize: Number(stats.size) } : illegal(invalidImage(image, `it claims a virtual size of ${stats.size} bytes`))
   const fd = await openFile(area.root, image, constants.O_RDONLY)
   try {
     return { actualSize, virtualSize: parseQcow2Header(await readBytes(fd, headerBytes), image, Number(stats.size)).virtualSize }
   } catch (error) {
     if (!(error instanceof AppError)) throw error
-    return illegal(error.message)
+    return illegal(error)
   } finally {
     await closeFd(fd)
   }

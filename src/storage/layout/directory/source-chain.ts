@@ -1,5 +1,6 @@
 import { AppError } from '../../../errors.ts'
 import { isFormat } from '../../../qemu/commands.ts'
+import { invalidImage } from '../../../qemu/header.ts'
 import { look } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isLeased } from '../../lease.ts'
@@ -20,15 +21,11 @@ export async function directoryChain (area: Area, { domain, image, format }: Ima
     below: (file, backing) => {
       if (backing === undefined) return undefined
       const name = backing.name.startsWith(`${area.path}/`) ? backing.name.slice(area.path.length + 1) : backing.name
-      if (!isImageName(name)) throw invalid(file.image, `its backing file ${JSON.stringify(backing.name.slice(0, 200))} does not lie beside it in the domain`)
+      if (!isImageName(name)) throw invalidImage(file.image, `its backing file ${JSON.stringify(backing.name.slice(0, 200))} does not lie beside it in the domain`)
       const format = formatOfName(name) ?? backing.format
-      if (format === undefined || !isFormat(format)) throw invalid(file.image, `the format of its backing file ${name} is not known: neither name nor image tells it`)
+      if (format === undefined || !isFormat(format)) throw invalidImage(file.image, `the format of its backing file ${name} is not known: neither name nor image tells it`)
       return { image: name, format, directory: area.root, name }
     },
     changes: async () => []
   }
-}
-
-function invalid (image: string, what: string): AppError {
-  return new AppError('image-invalid', `Image ${image} is not used: ${what}.`)
 }

@@ -1,4 +1,5 @@
 import { AppError } from '../../../errors.ts'
+import { invalidImage } from '../../../qemu/header.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
 import type { ImageAddress } from '../../protocol.ts'
@@ -38,7 +39,7 @@ export async function ovirtChain (area: Area, { image, volume: given, format }: 
       // the two must say the same: qemu goes by the one, vdsm by the other
       if (backing?.name !== next?.volume) {
         const names = (name: string | undefined) => name === undefined ? 'none' : JSON.stringify(name.slice(0, 200))
-        throw new AppError('image-invalid', `Image ${image} is not used: the backing file of volume ${file.volume} is ${names(backing?.name)}, its parent by PUUID is ${names(next?.volume)}.`)
+        throw invalidImage(image, `the backing file of volume ${file.volume} is ${names(backing?.name)}, its parent by PUUID is ${names(next?.volume)}`)
       }
       return next
     },

@@ -120,6 +120,7 @@ function isRecord (value: unknown): value is Record<string, unknown> {
 }
 
 function excerptOf (output: string): string {
+  // what steers a terminal is to be found
   // eslint-disable-next-line no-control-regex
   const readable = output.replace(/[\s\x00-\x1f\x7f]+/g, ' ').trim()
   return readable.length > excerptLength ? `${readable.slice(0, excerptLength)}...` : readable

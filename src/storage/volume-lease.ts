@@ -72,6 +72,7 @@ async function knownLockspaces (): Promise<Lockspace[]> {
     return answer !== undefined && 'lockspaces' in answer ? answer.lockspaces : []
   }
   known = look()
+  // who asked is told of a failure; here only time has to pass
   void known.catch(() => {}).then(async () => { await sleep(knownMs, undefined, { ref: false }) }).then(() => { known = undefined })
   return await known
 }

@@ -94,6 +94,7 @@ t.test('a copy that looks too large can be told to try, and goes on when there i
 t.test('an unfinished copy can be deleted from a storage that is full to the last byte', async t => {
   await agent.accept('stuck', { ...toSmall('fits.raw', 'stuck.raw') as object, bandwidth: stalled })
   await agent.untilDone('small', 'stuck.raw', MiB)
+  // more than there is room for: it fails, and leaves none
   await writeFile(at('filler'), Buffer.alloc(40 * MiB)).catch(() => {})
   await agent.request('PATCH', '/tasks/stuck', { body: { bandwidth: null } })
   await agent.finished('stuck')

@@ -100,6 +100,7 @@ const attack = (agent: string) => `(async () => {
   const agent = ${JSON.stringify(agent)}
   const body = '{"kind":"storage.createImage","domain":"local","image":"evil.raw","virtualSize":1048576}'
   const got = []
+  // what is refused got nothing, which is the point
   const attempt = async (name, work) => { try { const result = await work(); if (result !== undefined) got.push(name + ': ' + result) } catch {} }
   for (const credentials of ['omit', 'include']) {
     for (const mode of ['cors', 'no-cors']) {

@@ -289,7 +289,7 @@ export class Domain {
   }
 
   #fork (registered: boolean): DomainChild {
-    return new Child(new URL('storage/domain/main', programFolder), { accepted: (call: string) => { this.#onAccepted.get(call)?.() } }, { registered })
+    return new Child(new URL('storage/domain/main', programFolder), { accepted: (call: string) => { this.#onAccepted.get(call)?.() } }, { registered, shown: [this.id] })
   }
 
   #running (): DomainChild {

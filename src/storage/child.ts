@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type { BirpcReturn } from 'birpc'
 import { AppError } from '../errors.ts'
-import { forkBound } from '../system/fork.ts'
+import { forkBound, type ForkOptions } from '../system/fork.ts'
 import { resultOf, type Answer } from './answers.ts'
 import { openChannel } from './channel.ts'
 import type { Outcome } from './outcome.ts'
@@ -22,12 +22,10 @@ export class Child<Remote extends object, Local extends object> {
 
   /**
    * @param module URL of the child's main module, without its extension.
-   * @param under a command that runs it.
-   * @param registered sanlock is to know it, and to end it when this host loses its leases.
    */
-  constructor (module: URL, local: Local, { under = [], registered = false }: { under?: readonly string[], registered?: boolean } = {}) {
-    this.#registered = registered
-    this.#process = forkBound(module, under, registered)
+  constructor (module: URL, local: Local, options: ForkOptions = {}) {
+    this.#registered = options.registered === true
+    this.#process = forkBound(module, options)
     // a failed start is told by 'error', not by 'exit'
     this.#process.on('error', () => { this.#died.abort() })
     let ready = () => {}

@@ -3,17 +3,24 @@ import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { registeredMark, underSanlock } from './registration.ts'
 
+export interface ForkOptions {
+  /** A command that runs it, with its options: `nice`, say. */
+  under?: readonly string[]
+  /** sanlock is to know it, and to end it when this host loses its leases. */
+  registered?: boolean
+  /** What `ps` is to show of it beside its module: of two that hang, people want to know which is which. The child does not read it. */
+  shown?: readonly string[]
+}
+
 /**
  * Starts one of our own modules as a child process with a message channel, bound to this process's life:
  * it gets SIGKILL when this one dies, however it dies.
  *
  * @param module URL of the module without its extension: the child is what this process is, sources or build.
- * @param under a command that runs it, with its options: `nice`, say.
- * @param registered sanlock is to know it.
  */
-export function forkBound (module: URL, under: readonly string[] = [], registered = false): ChildProcess {
+export function forkBound (module: URL, { under = [], registered = false, shown = [] }: ForkOptions = {}): ChildProcess {
   const file = fileURLToPath(module) + extname(import.meta.url)
-  return fork(file, [], {
+  return fork(file, shown, {
     execPath: 'setpriv',
     execArgv: ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...process.execArgv],
     // sanlock says a word there

@@ -75,12 +75,15 @@ export function descendants (pid: number): number[] {
   return below(pid)
 }
 
-/** The process that reads the domain which an agent has attached last: stopped, it does to whoever asks what a storage that hangs does. */
-export function lastDomainProcess (agent: number): number {
-  const last = descendants(agent).filter(pid => commandLine(pid).endsWith('storage/domain/main.js')).toSorted((a, b) => a - b).at(-1)
+/**
+ * The process of an agent that reads a domain: stopped, it does to whoever asks what a storage that hangs does. It is known by
+ * its command line, not by its number: numbers begin anew at the end of their range, and then the younger process has the lower one.
+ */
+export function domainProcess (agent: number, domain: string): number {
+  const process = descendants(agent).find(pid => new RegExp(`storage/domain/main\\.[jt]s ${domain}$`).test(commandLine(pid)))
   // never 0: to send a signal to that is to send it to oneself and all around
-  if (last === undefined) throw new Error(`the agent ${agent} reads no domain`)
-  return last
+  if (process === undefined) throw new Error(`the agent ${agent} has no process of domain ${domain}`)
+  return process
 }
 
 /** Waits for a condition that only looking can tell; gives up after a minute, which nothing here takes. */

@@ -6,7 +6,7 @@ import type { Problem } from '../../src/api/problem.ts'
 import { copySpec, stalled, startAgent } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, MiB, sha256 } from '../helpers/images.ts'
-import { descendants, isAlive, until, untilGone } from '../helpers/processes.ts'
+import { descendants, domainProcess, isAlive, until, untilGone } from '../helpers/processes.ts'
 
 t.setTimeout(300_000)
 
@@ -17,19 +17,6 @@ const at = (name: string) => join(top, 'first', name)
 await makeDisk(at('source.raw'), 8 * MiB)
 const domain = async (id: string) => (await agent.request<DomainStatus>('GET', `/domains/${id}`)).body
 await until(async () => (await domain('second')).state === 'available')
-
-/** Stops the process of a domain: the one whose silence makes the domain unresponsive. Others go on at once. */
-async function stopProcessOf (id: string): Promise<number> {
-  return await until(async () => {
-    for (const pid of agent.children('storage/domain/main.js')) {
-      process.kill(pid, 'SIGSTOP')
-      const { state } = await domain(id)
-      if (state === 'unresponsive') return pid
-      process.kill(pid, 'SIGCONT')
-    }
-    return undefined
-  })
-}
 
 t.test('a domain process that dies is started again, and a copy does not notice', async t => {
   await agent.accept('beside', copySpec('source.raw', 'beside.raw', { bandwidth: stalled }))
@@ -49,7 +36,8 @@ t.test('a domain process that dies is started again, and a copy does not notice'
 t.test('a storage that does not answer is told in time, disturbs nobody else, and goes on by itself', async t => {
   await agent.accept('copying', copySpec('source.raw', 'copying.raw', { bandwidth: stalled }))
   const pids = agent.children('storage/domain/main.js')
-  const pid = await stopProcessOf('second')
+  const pid = domainProcess(agent.pid, 'second')
+  process.kill(pid, 'SIGSTOP')
   t.teardown(() => { if (isAlive(pid)) process.kill(pid, 'SIGCONT') })
   const slow = ['images/source.raw', 'images', 'copies', 'fixes'].map(async path => await agent.request<Problem>('GET', `/domains/second/${path}`))
   // while those wait, everything else is answered

@@ -7,7 +7,7 @@ import { Client } from '../../src/client/client.ts'
 import { Metrics, type MetricsSources } from '../../src/metrics/metrics.ts'
 import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
 import { lint, readFamilies, type Family } from '../helpers/exposition.ts'
-import { lastDomainProcess, until } from '../helpers/processes.ts'
+import { domainProcess, until } from '../helpers/processes.ts'
 import { useRecordedGluster } from '../helpers/recorded-gluster.ts'
 import { taskOf } from '../helpers/tasks.ts'
 
@@ -133,7 +133,7 @@ t.test('the measures keep the conventions, are there during a copy, and tell wha
   await client.cancelTask('slow')
   await client.waitForTask('slow')
   // the storage of the other domain hangs, as far as anybody can tell
-  const reader = lastDomainProcess(pid)
+  const reader = domainProcess(pid, 'hung')
   process.kill(reader, 'SIGSTOP')
   const hung = ready()
   const holder = spawn(process.execPath, [...process.execArgv, fileURLToPath(new URL('../helpers/hold-lease.ts', import.meta.url)), join(directory, 'images/.vdsm-tasks/leases'), 'held.raw', 'exclusive'], { stdio: ['ignore', 'pipe', 'inherit'] })

@@ -8,7 +8,7 @@ import type { TaskSpec } from '../../src/client/types.ts'
 import { isAccessible } from '../helpers/axe.ts'
 import { openPage } from '../helpers/browser.ts'
 import { freePort, makeDirectory, startAgent } from '../helpers/built-agent.ts'
-import { lastDomainProcess, until } from '../helpers/processes.ts'
+import { domainProcess, until } from '../helpers/processes.ts'
 import { useRecordedGluster } from '../helpers/recorded-gluster.ts'
 
 t.setTimeout(180_000)
@@ -149,7 +149,7 @@ t.test('copies are started, watched, canceled, and go on after the agent was kil
 })
 
 t.test('failures are told in words, also on a phone in the dark; so are a domain that is lost, and one that hangs', async t => {
-  const reader = lastDomainProcess(agent.pid)
+  const reader = domainProcess(agent.pid, 'hung')
   process.kill(reader, 'SIGSTOP')
   t.teardown(() => { process.kill(reader, 'SIGCONT') })
   const disk = await open(join(directory, 'images/disk.raw'), 'r+')

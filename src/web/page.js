@@ -119,7 +119,14 @@ function question () {
   if (asked === undefined) return nothing
   const { one, name, button } = asked
   const close = () => { byId('question').close() }
-  return html`<dialog id="question" aria-labelledby="question-title" @close=${() => { asked = undefined; draw(); button.focus() }}>
+  const closed = ({ target }) => {
+    // told a moment later: by then somebody quick has opened it again
+    if (target.open) return
+    asked = undefined
+    draw()
+    button.focus()
+  }
+  return html`<dialog id="question" aria-labelledby="question-title" @close=${closed}>
     <h2 id="question-title">Delete ${name}?</h2>
     <p>${one.description}</p>
     <div class="buttons">

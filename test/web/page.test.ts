@@ -143,6 +143,13 @@ t.test('copies are started, watched, canceled, and go on after the agent was kil
   await page.getByRole('button', { name: 'Delete local/other.raw' }).and(page.locator(':focus')).waitFor()
   t.equal(await imageOf(page, 'other.raw').count(), 1, 'Escape deletes nothing, and the focus is where it was')
   await page.keyboard.press('Enter')
+  await page.getByRole('dialog', { name: 'Delete local/other.raw?' }).waitFor()
+  t.equal(await page.evaluate(`new Promise(resolve => {
+    const dialog = document.querySelector('dialog')
+    dialog.addEventListener('close', () => { requestAnimationFrame(() => setTimeout(() => resolve(dialog.open && dialog.isConnected))) })
+    dialog.close()
+    document.querySelector('[aria-label="Delete local/other.raw"]').click()
+  })`), true, 'closed and opened again before the first is told, it is open')
   await page.getByRole('button', { name: 'Delete', exact: true }).click()
   await imageOf(page, 'other.raw').waitFor({ state: 'detached' })
   t.same(wrong, [], 'nothing went wrong in the page')

@@ -118,7 +118,7 @@ export const ConfigSchema = Type.Object({
     maxConnections: Type.Integer({ minimum: 1, default: 16_000, description: 'Connections that are open at the same time, streams included.' }),
     maxConnectionsPerAddress: Type.Integer({ minimum: 1, default: 12_000, description: 'A proxy is one address, and so is a host with many streams.' }),
     maxRequestsPerSecond: Type.Integer({ minimum: 1, default: 1000, description: 'Of one token or certificate. Streams count when they begin.' }),
-    maxLagMs: Type.Integer({ minimum: 10, default: 2000, description: 'Above that the agent refuses what is not vital, until it keeps up again.' })
+    maxLagMs: Type.Integer({ minimum: 10, default: 2000, description: 'Requests that are not vital are refused when they would have to wait longer, and while the event loop lags more than that.' })
   }),
   log: group({
     level: Words(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], { default: 'info', description: '`info`: every transition of a task, changes and refusals. `debug`: every request, too.' })

@@ -1,17 +1,89 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
 import type { App } from './types.ts'
 
 const lookEveryMs = 500
-const lookAtOneOf = 16
+/** When a turn of the event loop has taken so long, requests that are not vital wait for a later one. */
+const longTurnMs = 20
+/** To be told when a turn ends costs as much as all else here. Of requests that come this close after another, few are looked at: with many in a turn, they tell as well. */
+const closeMs = 1
+const lookAtOneOfClose = 16
+
+interface Waiting {
+  since: number
+  done: (error?: Error) => void
+}
 
 /**
- * Makes the check that refuses requests, before anything is done for them, while the event loop lags: the agent has more to do than it can,
- * and a queue that only grows helps nobody. What is vital is always answered: health, cancel, streams.
+ * What becomes of requests while the agent has more of them than it can serve. What is vital is not asked about here, and
+ * served at once: health, cancel, streams.
  *
- * Not @fastify/under-pressure: its hook comes with its plugin, after those that find out who asks, and it looks at memory all the time, too.
+ * Not @fastify/under-pressure: its hook comes with its plugin, after those that find out who asks, it looks at memory all
+ * the time, too, and it refuses what need only wait.
  */
-export function guardLoad (app: App, maxLagMs: number): () => void {
+export class Load {
+  readonly #maxLagMs: number
+  readonly #lagMs: () => number
+  readonly #waiting: Waiting[] = []
+  #serving = false
+  /** When the turn of the event loop that is under way began, if anybody has looked. */
+  #turnBegan: number | undefined
+  #lastAt = 0
+  #close = 0
+
+  constructor (app: App, maxLagMs: number) {
+    this.#maxLagMs = maxLagMs
+    this.#lagMs = watchLag(app, maxLagMs)
+  }
+
+  /** Throws `agent-overloaded` while the event loop lags: before anything is done for a request. */
+  check (): void {
+    const lagMs = this.#lagMs()
+    if (lagMs > this.#maxLagMs) throw tooLate(lagMs)
+  }
+
+  /**
+   * Calls back when it is a request's turn; with `agent-overloaded` when that comes too late: a queue that only grows helps
+   * nobody. Mostly it is its turn now. But of requests that come together, all would be served in one turn of the event
+   * loop, a thousand long lists in seconds, and whatever is vital would wait for all of them.
+   */
+  admit (done: (error?: Error) => void): void {
+    const now = performance.now()
+    if (this.#turnBegan === undefined && (now - this.#lastAt > closeMs || ++this.#close % lookAtOneOfClose === 0)) {
+      this.#turnBegan = now
+      setImmediate(() => { this.#turnBegan = undefined })
+    }
+    this.#lastAt = now
+    if (!this.#serving && (this.#turnBegan === undefined || now - this.#turnBegan < longTurnMs)) {
+      done()
+      return
+    }
+    // whoever comes last in a turn has waited since it began
+    this.#waiting.push({ since: this.#turnBegan ?? now, done })
+    if (!this.#serving) void this.#serve()
+  }
+
+  /** Serves those that wait, in each turn of the event loop as many as it has time for. */
+  async #serve (): Promise<void> {
+    this.#serving = true
+    await nextTurn()
+    for (let atOnce = 1; this.#waiting.length > 0;) {
+      const began = performance.now()
+      const served = this.#waiting.splice(0, atOnce)
+      for (const { since, done } of served) done(began - since > this.#maxLagMs ? tooLate(began - since) : undefined)
+      // what they cost is known when the promises in which answers are made have had their turn, too
+      await nextTurn()
+      const ms = performance.now() - began
+      if (ms > longTurnMs) atOnce = Math.max(1, atOnce / 2)
+      else if (ms < longTurnMs / 2 && served.length === atOnce) atOnce *= 2
+    }
+    this.#serving = false
+  }
+}
+
+/** Looks how late the event loop is, in milliseconds, while the application runs. */
+function watchLag (app: App, maxLagMs: number): () => number {
   // as fine as the limit needs: each look wakes an agent at rest
   const resolutionMs = Math.min(100, Math.max(10, Math.round(maxLagMs / 10)))
   const delay = monitorEventLoopDelay({ resolution: resolutionMs })
@@ -29,18 +101,11 @@ export function guardLoad (app: App, maxLagMs: number): () => void {
     clearInterval(timer)
     delay.disable()
   })
-  let turnBegan: number | undefined
-  let requests = 0
-  return () => {
-    // to be told when a turn ends costs as much as all else here; with thousands of requests in it, these few tell as well
-    if (turnBegan === undefined && ++requests % lookAtOneOf === 0) {
-      turnBegan = performance.now()
-      setImmediate(() => { turnBegan = undefined })
-    }
-    // whoever comes last in a turn with thousands of requests has waited for all of them, and the timer waits with him
-    const ms = turnBegan === undefined ? lagMs : Math.max(lagMs, performance.now() - turnBegan)
-    if (ms > maxLagMs) throw new AppError('agent-overloaded', `The agent lags ${Math.round(ms)} ms behind. Come again in a moment; running copies are not affected.`, { members: { retryAfter: 2 } })
-  }
+  return () => lagMs
+}
+
+function tooLate (ms: number): AppError {
+  return new AppError('agent-overloaded', `The agent lags ${Math.round(ms)} ms behind. Come again in a moment; running copies are not affected.`, { members: { retryAfter: 2 } })
 }
 
 /** Why an address with too many replies that nobody takes gets no more of them. */

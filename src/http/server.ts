@@ -13,7 +13,7 @@ import { audit } from './audit.ts'
 import { Connections, type ConnectionLimits } from './connections.ts'
 import { makeGuard } from './guard.ts'
 import { addCommon, securityHeaders } from './headers.ts'
-import { guardLoad, tooMuchUnread } from './overload.ts'
+import { Load, tooMuchUnread } from './overload.ts'
 import { answerClientError, pathOf, RouteTable, sendProblem } from './problems.ts'
 import { Replies } from './replies.ts'
 import { endStuck } from './stuck.ts'
@@ -102,12 +102,12 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   app.server.on('checkExpectation', (request, response) => { app.server.emit('request', request, response) })
   const leavesTooMuch = endStuck(app.server, patience)
   const note = audit(app, log)
-  const checkLoad = limits.maxLagMs === Infinity ? undefined : guardLoad(app, limits.maxLagMs)
+  const load = limits.maxLagMs === Infinity ? undefined : new Load(app, limits.maxLagMs)
   const admits = credentials === undefined ? undefined : guardAccess(app, credentials)
   /** Whether a request is to be served; see `admit`. */
   const judge = (request: FastifyRequest, reply: FastifyReply, { scope = 'read', vital = false }: FastifyContextConfig): boolean => {
     if (!vital) {
-      checkLoad?.()
+      load?.check()
       if (leavesTooMuch(request.raw.socket)) throw tooMuchUnread()
     }
     return admits === undefined || admits(request, reply, scope)
@@ -127,7 +127,12 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
   app.addHook('onRoute', route => {
     routes.add(route.url, route.method)
     // Fastify makes a route's options anew for each request that looks at them; known beforehand they cost nothing
-    const hook: onRequestHookHandler = (request, reply, done) => { if (judge(request, reply, route.config ?? {})) done() }
+    const config = route.config ?? {}
+    const hook: onRequestHookHandler = (request, reply, done) => {
+      if (!judge(request, reply, config)) return
+      if (load === undefined || config.vital === true) done()
+      else load.admit(done)
+    }
     route.onRequest = [hook, ...[route.onRequest ?? []].flat()]
   })
   if (log.level === 'debug' || log.level === 'trace') {

@@ -108,6 +108,24 @@ t.test('of more requests than one turn of the event loop can answer in time, the
   t.same([...new Set(await burst())].sort(), [200, 503])
 })
 
+t.test('what is vital does not wait for all that came before it', async t => {
+  const { app, client, one } = await start(t, { maxLagMs: 60_000, maxRequestsPerSecond: 100_000 })
+  app.http.server.prependListener('request', ({ url }) => { for (const end = performance.now() + (url === '/tasks' ? 2 : 0); performance.now() < end;); })
+  let answered = 0
+  const burst = () => Array.from({ length: 200 }, async () => {
+    t.equal((await client.get('/tasks', one)).status, 200)
+    answered++
+  })
+  // as above: connections first
+  await Promise.all([...burst(), client.get('/healthz')])
+  answered = 0
+  const all = Promise.all(burst())
+  t.equal((await client.get('/healthz')).status, 200)
+  t.ok(answered < 100, `${answered} of 200 were answered before it`)
+  await all
+  t.equal(answered, 200, 'nobody is forgotten')
+})
+
 t.test('headers and bodies that do not come in time, or are too long, end the connection', async t => {
   const limits = { headersTimeoutSeconds: 0.5, requestTimeoutSeconds: 1, maxHeaderBytes: 4096 }
   const { port } = await start(t, limits)

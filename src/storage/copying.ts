@@ -9,6 +9,7 @@ import type { Workers } from './workers.ts'
 /** What a running copy needs of its task. */
 interface CopyContext {
   signal: AbortSignal
+  accepting (): void
   accepted (): void
   progress (progress: Progress): void
   measured? (measure: CopyMeasure): void
@@ -32,7 +33,7 @@ export async function verifyInWorker (workers: Workers, job: VerifyJob, context:
 
 /** Asks a worker what a copy would do. */
 export async function previewInWorker (workers: Workers, job: CopyJob): Promise<CopyPreview> {
-  const worker = workers.take({ accepted: () => {}, progress: () => {}, measured: () => {} })
+  const worker = workers.take({ accepting: () => {}, accepted: () => {}, progress: () => {}, measured: () => {} })
   try {
     return await worker.call('The preview', answers.preview, async remote => await remote.preview(job), previewDeadlineMs)
   } finally {
@@ -47,9 +48,9 @@ export async function previewInWorker (workers: Workers, job: CopyJob): Promise<
  * the image finds it free.
  */
 async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ canceled: true } | { result: T }>, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, context: CopyContext): Promise<T> {
-  const { signal, accepted, progress, measured = () => {}, onTuning } = context
+  const { signal, accepting, accepted, progress, measured = () => {}, onTuning } = context
   signal.throwIfAborted()
-  const worker = workers.take({ accepted, progress, measured })
+  const worker = workers.take({ accepting, accepted, progress, measured })
   const cancel = () => { worker.tell(async remote => { await remote.cancel.asEvent() }) }
   signal.addEventListener('abort', cancel)
   try {

@@ -112,6 +112,8 @@ export interface CopyMeasure {
 export interface CopyAgentFunctions {
   /** It listens: nothing is sent to it before. */
   ready (): void
+  /** One of many volumes is looked at, or made. */
+  accepting (): void
   accepted (): void
   progress (progress: Progress): void
   measured (measure: CopyMeasure): void

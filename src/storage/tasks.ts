@@ -16,6 +16,7 @@ interface Uses { shared: readonly string[], exclusive: readonly string[] }
 interface Context {
   id: string
   signal: AbortSignal
+  accepting (): void
   accepted (): void
   progress (progress: Progress): void
   onTuning (listener: (tuning: { bandwidth: number | null }) => void): void

@@ -63,6 +63,7 @@ export class Workers {
   #start (): Started {
     const started: { listener?: WorkerListener } = {}
     const process = new Child<CopyWorkerFunctions, WorkerListener>(new URL('storage/copy/main', programFolder), {
+      accepting: () => { started.listener?.accepting() },
       accepted: () => { started.listener?.accepted() },
       // what it says of itself goes on to every subscriber
       progress: progress => { if (Value.Check(Progress, progress)) started.listener?.progress(progress) },

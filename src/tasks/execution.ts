@@ -113,6 +113,7 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
       reused: run.replaces !== undefined,
       signal,
       log,
+      accepting: () => { if (!accepted && !run.finished) deadline.refresh() },
       accepted: () => {
         accepted = true
         clearTimeout(deadline)

@@ -26,6 +26,8 @@ export interface TaskContext {
   reused: boolean
   /** Aborted by a cancel. A body that stops because of it throws `signal.reason`. */
   signal: AbortSignal
+  /** One of many steps of accepting is done: the deadline, which is for a storage that does not answer, begins anew. */
+  accepting (): void
   /** The object is durable: the task is `running` from here on. */
   accepted (): void
   progress (progress: Progress): void

@@ -56,8 +56,18 @@ export class Clock {
   #start (run: () => void, ms = 0): Timer {
     this.set++
     // Node lets a delay that does not fit run out at once
-    const timer = { due: this.#monotonic + (ms > 2 ** 31 - 1 ? 1 : ms), run, unref: () => timer, ref: () => timer }
-    this.#timers.add(timer)
-    return timer
+    const delay = ms > 2 ** 31 - 1 ? 1 : ms
+    const timer = {
+      due: 0,
+      run,
+      refresh: () => {
+        timer.due = this.#monotonic + delay
+        this.#timers.add(timer)
+        return timer
+      },
+      unref: () => timer,
+      ref: () => timer
+    }
+    return timer.refresh()
   }
 }

@@ -5,7 +5,7 @@ import { change, type StorageJob } from './storage-change.ts'
 
 const todo = JSON.parse(process.argv[2] ?? '') as StorageJob
 try {
-  if (todo.what === 'copy') process.stdout.write(JSON.stringify(await new CopyWorker({ accepted () {}, progress () {}, measured () {} }).copy(todo.job)))
+  if (todo.what === 'copy') process.stdout.write(JSON.stringify(await new CopyWorker({ accepting () {}, accepted () {}, progress () {}, measured () {} }).copy(todo.job)))
   else await change(todo)
   process.exitCode = 0
 } catch (error) {

@@ -2,11 +2,14 @@ import { link, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'n
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
+import { copyInWorker } from '../../src/storage/copying.ts'
 import { total } from '../../src/storage/ranges.ts'
+import { Workers } from '../../src/storage/workers.ts'
 import { startAgent } from '../helpers/agent.ts'
 import { recordIn } from '../helpers/done-ranges.ts'
 import { listing, temporaryDirectory } from '../helpers/directory.ts'
 import { until } from '../helpers/processes.ts'
+import { copyJob } from '../helpers/storage-jobs.ts'
 import { compare, identical, makeDisk, makeOld, MiB, sh, sha256 } from '../helpers/images.ts'
 import { accessOf, fillQcow2, makeOvirtDomain, noParent, putVolume, readMeta, uuid, type MetaValues } from '../helpers/ovirt.ts'
 
@@ -199,6 +202,17 @@ t.test('a base that was there is compared, too, if that is asked for', async t =
   await truncate(to(template, base), 4 * MiB)
   t.match(await agent.refused('empty', keep(disk.image)), { status: 409, body: { code: 'target-exists' } })
   await forget(template)
+})
+
+t.test('with every volume of a chain that is looked at and made, the storage shows that it answers', async t => {
+  const { image } = await putChain('long')
+  const { job } = copyJob(domains, { what: 'copy', source: { domain: one, image }, target: { domain: two, image, allocation: 'sparse' }, chain: 'keep', verify: false, onExisting: 'refuse', ignoreSpace: false })
+  // the next one, which stands ready afterwards, ends with this process
+  const workers = new Workers(job.settings)
+  const told: string[] = []
+  await copyInWorker(workers, job, { signal: AbortSignal.timeout(60_000), accepting: () => { told.push('accepting') }, accepted: () => { told.push('accepted') }, progress: () => {}, onTuning: () => {} })
+  t.same(told, [...Array<string>(4).fill('accepting'), 'accepted'], 'two volumes are below the top')
+  await forget(image)
 })
 
 t.test('volumes that the engine has made are written into, if all are of the generation that was said', async t => {

@@ -4,7 +4,7 @@ import { Workers, type Worker } from '../../src/storage/workers.ts'
 import { Clock } from '../helpers/clock.ts'
 import { commandLine, descendants, until, untilGone } from '../helpers/processes.ts'
 
-const listener = { accepted: () => {}, progress: () => {}, measured: () => {} }
+const listener = { accepting: () => {}, accepted: () => {}, progress: () => {}, measured: () => {} }
 const running = () => descendants(process.pid).filter(pid => commandLine(pid).includes('storage/copy/main'))
 const first = async () => await until(() => running()[0], 'a worker')
 const isUp = async (worker: Worker) => {

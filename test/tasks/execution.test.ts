@@ -151,6 +151,23 @@ t.test('the deadline is for accepting: once accepted, a body has all the time it
   t.equal(run.state, 'running')
 })
 
+t.test('the deadline is for a storage that does not answer: where accepting takes many steps, it begins anew with each', async t => {
+  const clock = new Clock(t)
+  const { registry, bodies } = makeRegistry(t, { acceptDeadlineMs: 10 })
+  const { run } = registry.claim('a', spec)
+  const { context } = await bodies.of('a')
+  for (let steps = 0; steps < 5; steps++) {
+    clock.pass(9)
+    context.accepting()
+  }
+  t.equal(run.state, 'pending')
+  clock.pass(10)
+  t.match(run.wire(), { state: 'failed', error: { code: 'storage-unresponsive' } })
+  context.accepting()
+  clock.pass(1e6)
+  t.equal(registry.active, 0, 'what was decided stays decided')
+})
+
 t.test('a cancel during an accept that hangs ends at the deadline', async t => {
   const clock = new Clock(t)
   const { registry, bodies } = makeRegistry(t, { acceptDeadlineMs: 10 })

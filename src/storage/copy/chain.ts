@@ -61,8 +61,11 @@ function recordedRequest ({ domain, image, volume, given, generation, source, ve
  * The first half of the accept step of a chain, of which every volume is a copy by itself: of its file, under its own
  * lease, with its own record. That of the top is also the record of the chain: it is made first and says what else belongs
  * to it, so that whatever a crash leaves is part of one interrupted copy.
+ *
+ * @param accepting told after each volume that is looked at, and each that is made: chains may be long, and a storage slow
+ * that does answer.
  */
-export async function decideChain (job: CopyJob, request: CopyRequest): Promise<Decision> {
+export async function decideChain (job: CopyJob, request: CopyRequest, accepting: () => void): Promise<Decision> {
   const { source, target } = request
   const [from, area] = await Promise.all([openArea(placeOf(job, source.domain)), openArea(placeOf(job, target.domain))])
   const found = await sourceChain(from, source)
@@ -79,7 +82,11 @@ export async function decideChain (job: CopyJob, request: CopyRequest): Promise<
   const recorded = (await readRecord(area.copies, area.id, keyOf(named)))?.chain
   const id = head.preview.outcome === 'copy' || recorded === undefined ? randomUUID() : recorded.id
   const partOf = { ...named, id }
-  const lower = await Promise.all(below.reverse().map(async (volume, index) => await decideLower(job, request, { from, area, volume, partOf, isBase: index === 0 })))
+  const lower = await Promise.all(below.reverse().map(async (volume, index) => {
+    const decided = await decideLower(job, request, { from, area, volume, partOf, isBase: index === 0 })
+    accepting()
+    return decided
+  }))
   const chain: KeptChain = { id, volumes: lower.map(({ image, volume, bytes }) => ({ image, volume, bytes })) }
   if (head.preview.outcome === 'copy') membership.chain = chain
   else assertSameChain(recorded, chain)
@@ -87,7 +94,7 @@ export async function decideChain (job: CopyJob, request: CopyRequest): Promise<
   if (preview.bytesNeeded !== undefined && preview.bytesFree !== undefined && preview.bytesNeeded > preview.bytesFree && !request.ignoreSpace && !(job.settings.clone && area.clones)) {
     throw new AppError('no-space', `Domain ${area.id} has ${preview.bytesFree} bytes free, the chain needs about ${preview.bytesNeeded}. Make space, or say "ignoreSpace": true to try it.`, { members: { bytesFree: preview.bytesFree, bytesNeeded: preview.bytesNeeded } })
   }
-  return { preview, proceed: async () => await proceed({ head, lower }, { area, image: target.image, request }) }
+  return { preview, proceed: async () => await proceed({ head, lower }, { area, image: target.image, request }, accepting) }
 }
 
 /** The copy of one volume of the chain, by itself. */
@@ -136,7 +143,7 @@ function totalOf (head: SingleDecision, lower: readonly DecidedLower[]): Decisio
 }
 
 /** The record of the chain, then every volume below the top, then that: when it is there, all of it is. */
-async function proceed ({ head, lower }: { head: SingleDecision, lower: readonly DecidedLower[] }, { area, image, request }: Pick<AcceptedChain, 'area' | 'image' | 'request'>): Promise<Acceptance> {
+async function proceed ({ head, lower }: { head: SingleDecision, lower: readonly DecidedLower[] }, { area, image, request }: Pick<AcceptedChain, 'area' | 'image' | 'request'>, accepting: () => void): Promise<Acceptance> {
   const begun = [head]
   try {
     await head.announce?.()
@@ -144,6 +151,7 @@ async function proceed ({ head, lower }: { head: SingleDecision, lower: readonly
     for (const { decision, ...volume } of lower) {
       if (decision !== undefined) begun.push(decision)
       accepted.push({ ...volume, ...(decision !== undefined && { single: await decision.proceed() }) })
+      accepting()
     }
     return { how: 'chain', chain: { area, image, lower: accepted, top: await head.proceed(), request } }
   } catch (error) {

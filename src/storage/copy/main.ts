@@ -20,6 +20,7 @@ const workerFunctions: CopyWorkerFunctions = {
 }
 const agent = openChannel<CopyAgentFunctions, CopyWorkerFunctions>(process, workerFunctions)
 const worker = new CopyWorker({
+  accepting: () => { agent.accepting.asEvent() },
   accepted: () => { agent.accepted.asEvent() },
   progress: progress => { agent.progress.asEvent(progress) },
   measured: measure => { agent.measured.asEvent(measure) }

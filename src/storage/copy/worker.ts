@@ -43,7 +43,7 @@ export class CopyWorker {
   async copy (job: CopyJob): Promise<CopyEnd> {
     try {
       this.#canceled.signal.throwIfAborted()
-      const { proceed } = await decision(job)
+      const { proceed } = await decision(job, this.#agent.accepting)
       this.#canceled.signal.throwIfAborted()
       const acceptance = await proceed()
       this.#agent.accepted()
@@ -147,9 +147,9 @@ export class CopyWorker {
 }
 
 /** What is decided about a copy, of an image, a volume or a chain. */
-async function decision (job: CopyJob): Promise<Decision> {
+async function decision (job: CopyJob, accepting = () => {}): Promise<Decision> {
   const chain = await chainRequest(job)
-  return chain === undefined ? await decide(job) : await decideChain(job, chain)
+  return chain === undefined ? await decide(job) : await decideChain(job, chain, accepting)
 }
 
 /** Lets every host know that nobody wants the copy to go on by itself. A storage that takes no note of it changes nothing. */

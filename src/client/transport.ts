@@ -66,7 +66,9 @@ export class Transport {
         const response = await this.#request(path, options)
         const text = await response.body.text()
         if (!(response.statusCode === 503 || response.statusCode === 429) || performance.now() >= giveUpAt) return { ...unpack<T>(response, text), attempts }
-        wait = Number(response.headers['retry-after'] ?? 1) * 1000
+        const told = Number(response.headers['retry-after'] ?? 1) * 1000
+        // a proxy in between may name a time of day, or say 0: neither is to become as fast as can be
+        if (told > 0) wait = told
       } catch (error) {
         options.signal?.throwIfAborted()
         if (error instanceof ProblemError) throw error

@@ -58,6 +58,9 @@ export class Transport {
     this.#dispatcher = new Agent({ connect: { ...tls, timeout: 10_000, ...(socket !== undefined && { socketPath: socket }) } })
   }
 
+  /** Whether nothing can be sent any more. */
+  get closed (): boolean { return this.#dispatcher.destroyed }
+
   async send<T> (path: string, options: RequestOptions = {}): Promise<Reply<T>> {
     const giveUpAt = performance.now() + this.#retryMs
     for (let attempts = 1, pauseMs = 200; ; attempts++, pauseMs = Math.min(pauseMs * 2, 5000)) {
@@ -72,7 +75,7 @@ export class Transport {
       } catch (error) {
         options.signal?.throwIfAborted()
         if (error instanceof ProblemError) throw error
-        if (performance.now() >= giveUpAt) throw new UnreachableError(this.url, error)
+        if (this.closed || performance.now() >= giveUpAt) throw new UnreachableError(this.url, error)
       }
       // a fleet of clients must not come back at the same instant
       await sleep(Math.min(wait * (0.75 + Math.random() / 2), Math.max(giveUpAt - performance.now(), 0)), undefined, { signal: options.signal })

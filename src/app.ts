@@ -237,7 +237,11 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       for (const listener of config.listen) checkListener(listener, auth)
       credentials.reload(auth)
       for (const server of [http.server, ...others]) {
-        if (server instanceof TlsServer && credentials.certificates !== undefined) server.setSecureContext(credentials.certificates.options)
+        if (!(server instanceof TlsServer) || credentials.certificates === undefined) continue
+        const { options } = credentials.certificates
+        server.setSecureContext(options)
+        // left out there, and looked at with each connection: without it, nobody would be asked for his when "clientCa" is new
+        Object.assign(server, { requestCert: options.requestCert })
       }
       void standing.recheck()
     },

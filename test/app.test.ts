@@ -1,4 +1,6 @@
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { get as httpsGet } from 'node:https'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -7,6 +9,7 @@ import { parseConfig } from '../src/config.ts'
 import { temporaryDirectory } from './helpers/directory.ts'
 import { silent, turn, until } from './helpers/http-agent.ts'
 import { HttpClient, isProblem, type Address, type Reply } from './helpers/http-client.ts'
+import { secure } from './helpers/secured.ts'
 
 /** The whole agent, listening, with a client for each of its addresses. */
 async function start (t: Test, config: object): Promise<{ app: Application, addresses: string[], clients: HttpClient[], places: Address[] }> {
@@ -97,6 +100,26 @@ t.test('a stop waits for the requests of every listener, until their time is up'
     // what the server has closed the client sees in one of its next turns
     for (let n = 0; n < 1000 && !socket.closed; n++) await turn()
     t.equal(socket.closed, true, `on listener ${index}`)
+  }
+})
+
+t.test('the authority of clients may come, and go, while the agent runs', async t => {
+  const { config, tokens, clients: { allowed }, directory } = await secure(t)
+  const { tls: { clientCa, ...tls } } = config.auth
+  const listen = [{ port: 0, tls: true }, { port: 0, tls: true }]
+  const withTokens = { ...config.auth, tls, clients: [] }
+  const { app, places } = await start(t, { listen, auth: withTokens })
+  const pair = { ca: await readFile(clientCa), cert: await readFile(allowed.cert), key: await readFile(allowed.key) }
+  for (const auth of [withTokens, config.auth, withTokens]) {
+    app.reloadCredentials(parseConfig({ listen, auth }, directory).auth)
+    for (const { port } of places) {
+      for (const [headers, status] of [[{}, auth === withTokens ? 401 : 200], [{ authorization: `Bearer ${tokens.read}` }, 200]] as const) {
+        const request = httpsGet({ host: '127.0.0.1', port, path: '/tasks', agent: false, headers, ...pair })
+        const [response] = await once(request, 'response')
+        t.equal(response.statusCode, status)
+        request.destroy()
+      }
+    }
   }
 })
 

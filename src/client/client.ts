@@ -132,14 +132,15 @@ export class Client {
   }
 
   /**
-   * Follows what happens, across lost connections and restarts of the agent. Ends when the signal is aborted. A `reset`
-   * says that something may have been missed: what the caller knows is void, and all that still holds follows.
+   * Follows what happens, across lost connections and restarts of the agent. Ends when the signal is aborted or the
+   * client is closed. A `reset` says that something may have been missed: what the caller knows is void, and all that
+   * still holds follows.
    */
   events (options: FollowOptions = {}): AsyncGenerator<AgentEvent> {
     return followEvents(this.#transport, options)
   }
 
-  /** Ends every connection. */
+  /** Ends every connection, and what still waits for an answer: with UnreachableError. */
   async close (): Promise<void> {
     await this.#transport.close()
   }

@@ -13,11 +13,11 @@ export interface FollowOptions extends EventQuery {
   signal?: AbortSignal
 }
 
-/** Follows the stream of an agent for ever, or until the signal is aborted. */
+/** Follows the stream of an agent for ever, or until the signal is aborted or the client is closed. */
 export async function * followEvents (transport: Transport, { lastEventId, onLost = () => {}, signal, ...query }: FollowOptions): AsyncGenerator<AgentEvent> {
   let cursor = lastEventId
   let retryMs = 2000
-  const isOver = () => signal?.aborted === true
+  const isOver = () => signal?.aborted === true || transport.closed
   while (!isOver()) {
     try {
       const response = await transport.open('/events', { query, headers: { 'last-event-id': cursor }, signal })

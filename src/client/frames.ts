@@ -30,7 +30,8 @@ export async function * parseFrames (text: AsyncIterable<string>): AsyncGenerato
 }
 
 function read (line: string, frame: Frame): void {
-  const [, field = '', value = ''] = /^([^:]*)(?:: ?(.*))?$/.exec(line) ?? []
+  // "s": for "." alone, U+2028 and U+2029 end lines, too; for the standard they do not, and JSON has them as they are
+  const [, field = '', value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? []
   if (field === 'data') frame.data = frame.data === undefined ? value : `${frame.data}\n${value}`
   else if (field === 'event') frame.event = value
   else if (field === 'id' && !value.includes('\0')) frame.id = value

@@ -58,6 +58,9 @@ export class Transport {
     this.#dispatcher = new Agent({ connect: { ...tls, timeout: 10_000, ...(socket !== undefined && { socketPath: socket }) } })
   }
 
+  /** Whether nothing can be sent any more. */
+  get closed (): boolean { return this.#dispatcher.destroyed }
+
   async send<T> (path: string, options: RequestOptions = {}): Promise<Reply<T>> {
     const giveUpAt = performance.now() + this.#retryMs
     for (let attempts = 1, pauseMs = 200; ; attempts++, pauseMs = Math.min(pauseMs * 2, 5000)) {
@@ -66,11 +69,13 @@ export class Transport {
         const response = await this.#request(path, options)
         const text = await response.body.text()
         if (!(response.statusCode === 503 || response.statusCode === 429) || performance.now() >= giveUpAt) return { ...unpack<T>(response, text), attempts }
-        wait = Number(response.headers['retry-after'] ?? 1) * 1000
+        const told = Number(response.headers['retry-after'] ?? 1) * 1000
+        // a proxy in between may name a time of day, or say 0: neither is to become as fast as can be
+        if (told > 0) wait = told
       } catch (error) {
         options.signal?.throwIfAborted()
         if (error instanceof ProblemError) throw error
-        if (performance.now() >= giveUpAt) throw new UnreachableError(this.url, error)
+        if (this.closed || performance.now() >= giveUpAt) throw new UnreachableError(this.url, error)
       }
       // a fleet of clients must not come back at the same instant
       await sleep(Math.min(wait * (0.75 + Math.random() / 2), Math.max(giveUpAt - performance.now(), 0)), undefined, { signal: options.signal })

@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
@@ -12,6 +13,7 @@ const lookAtOneOfClose = 16
 
 interface Waiting {
   since: number
+  socket: Socket
   done: (error?: Error) => void
 }
 
@@ -47,8 +49,10 @@ export class Load {
    * Calls back when it is a request's turn; with `agent-overloaded` when that comes too late: a queue that only grows helps
    * nobody. Mostly it is its turn now. But of requests that come together, all would be served in one turn of the event
    * loop, a thousand long lists in seconds, and whatever is vital would wait for all of them.
+   *
+   * Of who hangs up while he waits it is never the turn: whatever waits for something would not hear that he has gone.
    */
-  admit (done: (error?: Error) => void): void {
+  admit (socket: Socket, done: (error?: Error) => void): void {
     const now = performance.now()
     if (this.#turnBegan === undefined && (now - this.#lastAt > closeMs || ++this.#close % lookAtOneOfClose === 0)) {
       this.#turnBegan = now
@@ -60,7 +64,7 @@ export class Load {
       return
     }
     // whoever comes last in a turn has waited since it began
-    this.#waiting.push({ since: this.#turnBegan ?? now, done })
+    this.#waiting.push({ since: this.#turnBegan ?? now, socket, done })
     if (!this.#serving) void this.#serve()
   }
 
@@ -71,7 +75,9 @@ export class Load {
     for (let atOnce = 1; this.#waiting.length > 0;) {
       const began = performance.now()
       const served = this.#waiting.splice(0, atOnce)
-      for (const { since, done } of served) done(began - since > this.#maxLagMs ? tooLate(began - since) : undefined)
+      for (const { since, socket, done } of served) {
+        if (!socket.destroyed) done(began - since > this.#maxLagMs ? tooLate(began - since) : undefined)
+      }
       // what they cost is known when the promises in which answers are made have had their turn, too
       await nextTurn()
       const ms = performance.now() - began

@@ -131,7 +131,7 @@ export function createServer ({ log, instance, allowedHosts, allowedOrigins = []
     const hook: onRequestHookHandler = (request, reply, done) => {
       if (!judge(request, reply, config)) return
       if (load === undefined || config.vital === true) done()
-      else load.admit(done)
+      else load.admit(request.raw.socket, done)
     }
     route.onRequest = [hook, ...[route.onRequest ?? []].flat()]
   })

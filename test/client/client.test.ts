@@ -1,3 +1,4 @@
+import { createServer as createHttpServer } from 'node:http'
 import { createServer, connect } from 'node:net'
 import { once } from 'node:events'
 import t, { type Test } from 'tap'
@@ -122,4 +123,20 @@ t.test('events go on across a restart of the agent, and the reset is told', asyn
 t.test('an agent that is not there is told as such', async t => {
   const client = clientOf(t, `http://127.0.0.1:${await freePort()}`, 0)
   await t.rejects(client.agent(), UnreachableError)
+})
+
+t.test('who is told to come again at a time of day, or at once, does not ask as fast as he can', async t => {
+  for (const retryAfter of ['Wed, 21 Oct 2065 07:28:00 GMT', '0']) {
+    let asked = 0
+    const proxy = createHttpServer((_request, response) => {
+      asked++
+      response.writeHead(503, { 'retry-after': retryAfter }).end()
+    }).listen(0, '127.0.0.1')
+    await once(proxy, 'listening')
+    t.teardown(() => proxy.close())
+    const address = proxy.address()
+    const client = clientOf(t, `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}`, 1000)
+    await t.rejects(client.agent(), { name: 'ProblemError', status: 503 })
+    t.ok(asked < 10, `${asked} times in a second`)
+  }
 })

@@ -89,3 +89,21 @@ t.test('a token is sent with every request', async t => {
   }
   t.same(seen, ['Bearer secret', undefined])
 })
+
+t.test('with the client what it follows and waits for ends', async t => {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => { server.close() })
+  const address = server.address()
+  const client = new Client({ url: `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}` })
+  const asked = once(server, 'request')
+  const waiting = t.rejects(client.waitForTask('a'), { name: 'UnreachableError' })
+  await asked
+  const opened = once(server, 'request')
+  const following = (async () => {
+    for await (const event of client.events({ onLost: () => { t.fail('nothing is lost') } })) t.fail(event.event)
+  })()
+  await opened
+  await client.close()
+  await Promise.all([waiting, following])
+})

@@ -22,3 +22,8 @@ t.test('frames are the same wherever their bytes are cut, with each kind of line
 t.test('an id with a null and a retry that is no number are left out', async t => {
   t.same(await framesOf(['id: a\0b\nretry: soon\nid: c\n\n', 'retry: 1.5\n\n']), [{ id: 'c' }, {}])
 })
+
+t.test('what JavaScript takes for the end of a line, and the standard does not, is part of it', async t => {
+  const text = 'two\u2028or\u2029three\u0085lines\v\f'
+  t.same(await framesOf([`id: ${text}\nevent: task\ndata: ${JSON.stringify({ text })}\n\n`]), [{ id: text, event: 'task', data: JSON.stringify({ text }) }])
+})

@@ -16,7 +16,7 @@ export interface Secured {
   tokensFile: string
   clients: { allowed: Pair, stranger: Pair, expired: Pair, foreign: Pair, server: Pair }
   /** The configuration of the agent. */
-  config: { auth: object, listen: object[], domains: object[] }
+  config: { auth: { tokensFile: string, tls: Pair & { clientCa: string }, clients: object[] }, listen: object[], domains: object[] }
 }
 
 export async function secure (t: Test): Promise<Secured> {

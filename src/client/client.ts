@@ -38,8 +38,9 @@ export class Client {
 
   /** Creates a task or claims the one that has this id. It is sent again when its reply is lost, and executed once. */
   async putTask (id: string, spec: TaskSpec, { ifMatch, ifNoneMatch, instance, waitSeconds, signal }: PutOptions = {}): Promise<TaggedTask> {
+    const tag = ifMatch === '*' ? await this.#latestTag(id, signal) : ifMatch
     const headers = {
-      'if-match': ifMatch,
+      'if-match': tag,
       'if-none-match': ifNoneMatch,
       'agent-instance': instance,
       ...(waitSeconds !== undefined && { prefer: `wait=${waitSeconds}` })
@@ -47,9 +48,19 @@ export class Client {
     try {
       return tagged(await this.#transport.send<Task>(taskPath(id), { method: 'PUT', body: spec, headers, signal, patienceMs: (waitSeconds ?? 2) * 1000 }))
     } catch (error) {
-      const own = ifMatch === undefined ? undefined : ownRun(error, ifMatch)
+      const own = tag === undefined ? undefined : ownRun(error, tag)
       if (own === undefined) throw error
       return { task: own, etag: etagOf(own), replayed: true }
+    }
+  }
+
+  /** The run that `*` stands for now. Sent again with it, a PUT whose reply was lost finds its own run; with `*` it would take over that one, too. */
+  async #latestTag (id: string, signal: AbortSignal | undefined): Promise<string> {
+    try {
+      return (await this.getTask(id, { signal })).etag
+    } catch (error) {
+      if (error instanceof ProblemError && error.code === 'task-not-found') return '*'
+      throw error
     }
   }
 

@@ -1,6 +1,6 @@
 // What the page knows, and where from: one EventSource, and a GET where the stream only says that something changed.
 
-import { read, Refusal } from './requests.js'
+import { clockAheadMs, read, Refusal } from './requests.js'
 
 const imagesPerPage = 100
 /** Space, and what other hosts do, has no events. */
@@ -36,6 +36,14 @@ export class Live {
   #lastEventId
   #before = []
   #synced = false
+  /** Whether the agent of this instance has said who it is, and who looks. */
+  #introduced = false
+  /** Counts the looks: answers may overtake each other, and an older one must not hide what a newer one has told. */
+  #looks = 0
+  #domainsLook = 0
+  #operationsLook = 0
+  /** When in this count an event told of an operation. */
+  #operationNews = new Map()
   #pending = new Map()
   #changed
 
@@ -59,10 +67,12 @@ export class Live {
 
   /** Looks at everything that has no events. */
   look () {
+    if (!this.#introduced) void this.#introduce()
     void this.#try(async () => {
+      const look = ++this.#looks
       const { items } = await read('domains')
-      this.domains = items
-      this.looked = true
+      if (look < this.#domainsLook) return
+      this.#takeDomains(items, look)
       await Promise.all(items.map(({ domain }) => this.#lookInto(domain)))
     })
     void this.#lookAtOperations()
@@ -84,6 +94,8 @@ export class Live {
   #connect () {
     const resume = this.#lastEventId === undefined ? '' : `?lastEventId=${encodeURIComponent(this.#lastEventId)}`
     const source = new EventSource(`events${resume}`)
+    // who comes back to the page twice before it is live would have two
+    this.#source?.close()
     this.#source = source
     const on = (type, handle) => {
       source.addEventListener(type, event => {
@@ -104,7 +116,8 @@ export class Live {
     on('bye', () => { this.#set('broken', 'The agent is stopping') })
     on('busy', () => { this.#set('broken', 'The agent has as many streams as it may have, trying again in a while') })
     on('reset', () => {
-      this.#before = this.active
+      // another one may come before the stream has caught up: what the first has cleared is not forgotten
+      this.#before.push(...this.active)
       this.tasks.clear()
     })
     on('task', task => { this.#take(task) })
@@ -115,27 +128,46 @@ export class Live {
     on('forgotten', ({ id, runId }) => { if (runId === undefined || this.tasks.get(id)?.runId === runId) this.tasks.delete(id) })
     on('image', ({ domain }) => { this.#lookSoon(domain) })
     on('operation', operation => {
+      this.#operationNews.set(operation.operationId, ++this.#looks)
       if (operation.state === 'gone') this.operations.delete(operation.operationId)
       else this.operations.set(operation.operationId, operation)
       this.#say(`Gluster: ${operation.kind} of ${operation.volume} is ${operation.state}`)
     })
-    on('operationProgress', operation => { this.operations.set(operation.operationId, operation) })
+    on('operationProgress', operation => {
+      this.#operationNews.set(operation.operationId, ++this.#looks)
+      this.operations.set(operation.operationId, operation)
+    })
     on('synced', ({ instance }) => { this.#sync(instance) })
   }
 
   #sync (instance) {
-    const before = [...this.#before, ...this.active]
+    const before = new Map([...this.#before, ...this.active].map(task => [task.runId, task]))
     // what an instance before this one told is over, also where no `reset` has said so
     for (const [id, task] of this.tasks) if (task.instance !== instance) this.tasks.delete(id)
     if (this.#instance !== undefined && this.#instance !== instance) {
-      this.restart = { at: Date.now(), forgotten: before.filter(task => task.instance !== instance) }
+      this.restart = { at: Date.now(), forgotten: [...before.values()].filter(task => task.instance !== instance) }
     }
     this.#instance = instance
     this.#before = []
     this.#synced = true
     this.#set('live', 'Live')
-    void this.#try(async () => { [this.agent, this.caller] = await Promise.all([read('agent'), read('agent/caller')]) })
+    this.#introduced = false
     this.look()
+  }
+
+  async #introduce () {
+    await this.#try(async () => {
+      [this.agent, this.caller] = await Promise.all([read('agent'), read('agent/caller')])
+      this.#introduced = true
+    })
+  }
+
+  #takeDomains (items, look) {
+    this.#domainsLook = look
+    this.domains = items
+    this.looked = true
+    // a domain may be detached while the page is open: nobody can tell of its images then
+    for (const domain of this.shelves.keys()) if (!items.some(item => item.domain === domain)) this.shelves.delete(domain)
   }
 
   #take (task) {
@@ -148,7 +180,10 @@ export class Live {
 
   /** Finished tasks expire without an event: their time is known. */
   #expire () {
-    const now = Date.now()
+    // the times are the agent's, whose clock may be another
+    const aheadMs = clockAheadMs()
+    if (aheadMs === undefined) return
+    const now = Date.now() - aheadMs
     const expired = this.finished.filter(({ expiresAt }) => expiresAt !== undefined && Date.parse(expiresAt) < now)
     for (const { id } of expired) this.tasks.delete(id)
     if (expired.length > 0) this.#changed()
@@ -168,13 +203,15 @@ export class Live {
   }
 
   async #lookInto (domain) {
-    const shelf = this.shelves.get(domain) ?? { read: false, items: [], broken: [], copies: [], pages: 1 }
+    const shelf = this.shelves.get(domain) ?? { read: false, items: [], broken: [], copies: [], pages: 1, look: 0 }
     this.shelves.set(domain, shelf)
+    const look = ++this.#looks
+    const take = told => { if (look > shelf.look) Object.assign(shelf, told, { look }) }
     await this.#try(async () => {
       const path = `domains/${domain}`
       const [items, broken, copies] = await Promise.all([this.#pages(`${path}/images`, shelf.pages), read(`${path}/fixes`), read(`${path}/copies`)])
-      Object.assign(shelf, { read: true, items: items.items, next: items.next, broken: broken.items, copies: copies.items, problem: undefined })
-    }, problem => { shelf.problem = problem.message })
+      take({ read: true, items: items.items, next: items.next, broken: broken.items, copies: copies.items, problem: undefined })
+    }, problem => { take({ problem: problem.message }) })
   }
 
   async #pages (path, count) {
@@ -189,15 +226,24 @@ export class Live {
   }
 
   async #lookAtOperations () {
+    const look = ++this.#looks
+    const take = told => {
+      if (look < this.#operationsLook) return
+      this.#operationsLook = look
+      this.glusterAsked = true
+      told()
+    }
     await this.#try(async () => {
       const { items } = await read('gluster/operations')
-      this.glusterAsked = true
-      this.operations = new Map(items.map(operation => [operation.operationId, operation]))
-      this.glusterProblem = undefined
-    }, problem => {
-      this.glusterAsked = true
-      this.glusterProblem = problem
-    })
+      take(() => {
+        // what events have told since is newer
+        const isOld = ({ operationId }) => this.#operationNews.get(operationId) > look
+        const newer = [...this.operations.values()].filter(isOld)
+        this.operations = new Map([...items.filter(item => !isOld(item)), ...newer].map(operation => [operation.operationId, operation]))
+        for (const [id, at] of this.#operationNews) if (at < look) this.#operationNews.delete(id)
+        this.glusterProblem = undefined
+      })
+    }, problem => { take(() => { this.glusterProblem = problem }) })
   }
 
   /** An agent that refuses is an answer, too; one that says nothing while its stream is open is told. */
@@ -216,8 +262,8 @@ export class Live {
 
   /** The session is over, its token was taken back, or the agent was restarted, which forgets sessions. */
   #logOut () {
-    // what is shown stays; nothing more is asked for until somebody has logged in
-    this.#source.close()
+    // what is shown stays; nothing more is asked for until somebody has logged in. Several answers may say so
+    this.#source?.close()
     this.#source = undefined
     this.#synced = false
     this.#set('out', 'You are not logged in any more')

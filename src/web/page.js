@@ -4,7 +4,7 @@ import { domains } from './domains.js'
 import { images } from './images.js'
 import { Live } from './live.js'
 import { operations } from './operations.js'
-import { cancelTask, sendTask } from './requests.js'
+import { cancelTask, read, sendTask } from './requests.js'
 import { StartForm } from './start.js'
 import { results, running } from './tasks.js'
 import { clock, seconds, size, what } from './words.js'
@@ -131,9 +131,17 @@ function question () {
     <p>${one.description}</p>
     <div class="buttons">
       <button type="button" class="quiet" autofocus @click=${close}>Keep it</button>
-      <button type="button" class="danger" @click=${() => { close(); void attempt(() => sendTask(one.task)) }}>Delete</button>
+      <button type="button" class="danger" @click=${() => { close(); void attempt(() => clean(one, name)) }}>Delete</button>
     </div>
   </dialog>`
+}
+
+/** While the question was open, somebody may have completed what is unfinished: the same command would delete an image that is good now. */
+async function clean (one, name) {
+  const { items } = await read(`domains/${one.task.domain}/fixes`)
+  const still = items.flatMap(({ fixes }) => fixes).some(({ task, description }) => description === one.description && JSON.stringify(task) === JSON.stringify(one.task))
+  if (!still) throw new Error(`${name} is not what it was any more: nothing was deleted. Look at it again.`)
+  await sendTask(one.task)
 }
 
 async function attempt (action) {

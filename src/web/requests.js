@@ -7,6 +7,11 @@ const timeoutMs = 10_000
 /** A task is accepted or refused in that time at the latest; the reply tells which. */
 const acceptSeconds = 10
 
+let aheadMs
+
+/** By how much the clock of this machine is ahead of the agent's; undefined while the agent has not said anything. */
+export function clockAheadMs () { return aheadMs }
+
 /** What the agent refused, in its own words. */
 export class Refusal extends Error {
   constructor (problem) {
@@ -39,11 +44,13 @@ export async function cancelTask ({ id, runId }) {
 /** Not `AbortSignal.timeout`: the clock that a test of the page sets does not move that one. */
 function within (ms) {
   const controller = new AbortController()
-  setTimeout(() => { controller.abort() }, ms)
+  setTimeout(() => { controller.abort(new Error(`The agent has not answered for ${ms / 1000} s. What it was told to do may still happen: look before you try again.`)) }, ms)
   return controller.signal
 }
 
 async function answerOf (response) {
+  const date = Date.parse(response.headers.get('date'))
+  if (!Number.isNaN(date)) aheadMs = Date.now() - date
   const body = await response.json()
   if (!response.ok) throw new Refusal(body)
   return body

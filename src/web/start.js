@@ -1,5 +1,9 @@
 import { html, render } from 'lit-html'
+import { repeat } from 'lit-html/directives/repeat.js'
 import { sendTask } from './requests.js'
+
+/** What is not to stay for the next copy. */
+const forOnce = ['targetImage', 'replace', 'ignoreSpace', 'id']
 
 /** The form that starts a copy. It keeps what is typed while everything around it changes. */
 export class StartForm {
@@ -19,7 +23,8 @@ export class StartForm {
       render(html`<h2 id="start-title">Start a copy</h2><p class="empty">You are ${caller.who} and may only look. To start, cancel, continue and delete, log in with a token of the scope <code>operate</code>.</p>`, this.#container)
       return
     }
-    const options = domains.map(({ domain }) => html`<option value=${domain}>${domain}</option>`)
+    // by key: an option that became another one's would take what is chosen with it
+    const options = repeat(domains, ({ domain }) => domain, ({ domain }) => html`<option value=${domain}>${domain}</option>`)
     const names = [...shelves].flatMap(([domain, { items }]) => items.map(({ image }) => html`<option value=${image}>${domain}</option>`))
     render(html`
       <h2 id="start-title">Start a copy</h2>
@@ -77,11 +82,10 @@ export class StartForm {
     const button = form.querySelector('button[type=submit]')
     button.disabled = true
     try {
+      const sent = new Map(forOnce.map(name => [name, stateOf(form.elements[name])]))
       this.#sent = (await sendTask(spec, value('id') || undefined)).id
-      form.elements.targetImage.value = ''
-      // for this once
-      form.elements.replace.checked = form.elements.ignoreSpace.checked = false
-      form.elements.id.value = ''
+      // the answer may have taken seconds: what was changed meanwhile is for the next copy
+      for (const [name, state] of sent) if (stateOf(form.elements[name]) === state) empty(form.elements[name])
     } catch (error) {
       this.#problem = error.message
     } finally {
@@ -89,6 +93,15 @@ export class StartForm {
     }
     this.draw()
   }
+}
+
+function stateOf (input) {
+  return input.type === 'checkbox' ? input.checked : input.value
+}
+
+function empty (input) {
+  if (input.type === 'checkbox') input.checked = false
+  else input.value = ''
 }
 
 function formats () {

@@ -1,12 +1,16 @@
 import { mkdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { Client } from '../../src/client/client.ts'
 import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
+import { until } from '../helpers/processes.ts'
 import { runCommand, startCommand } from '../helpers/command-line.ts'
 
 t.setTimeout(180_000)
 
 const { address, directory } = await startAgent(t, await makeDirectory(t))
+const client = new Client({ url: address })
+t.teardown(async () => { await client.close() })
 
 t.test('images are made, listed, told about, compared and deleted', async t => {
   const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address }, cwd: directory })
@@ -40,15 +44,19 @@ t.test('an interrupted copy is told, mended by name or with all others, and its 
   t.match(await run('task', 'one'), { status: 0, stdout: /^task +one\nkind +storage\.copyImage\nabout .*\nstate +running\n/ })
   const waiting = startCommand(t, ['wait', 'one', '--json'], { env: { VDSM_TASKS_URL: address } })
   await waiting.says(/one.* running/)
-  t.match(await run('copy', 'local/sample.raw', 'local/two.raw', '--bandwidth', '40M', '--id', 'two', '--detach'), { status: 0 })
+  t.match(await run('copy', 'local/sample.raw', 'local/two.raw', '--bandwidth', '1', '--id', 'two', '--detach'), { status: 0 })
   t.match(await run('cancel', 'one', 'two'), { status: 0, stdout: /^canceled {2}one .*\ncanceled {2}two / })
   t.equal(await waiting.ended, 1)
   t.match(JSON.parse(waiting.stdout()), { id: 'one', state: 'canceled' })
   t.match(await run('status', 'local/one.raw'), { status: 0, stdout: /state +interrupted\n[^]*copy of +local\/sample\.raw\ncopied +\d+ %[^]*\nwhat helps +vdsm-tasks mend local\/one\.raw: .*\nwhat helps +vdsm-tasks delete local\/one\.raw: / })
   t.match(await run('mend', 'local/one.raw'), { status: 0, stdout: /local\/one\.raw is complete, 256 MiB; moved .*, in 2 runs\n$/ })
   t.match(JSON.parse((await run('fixes', '--json')).stdout), { items: [{ domain: 'local', image: 'two.raw', state: 'interrupted' }] })
+  const applying = run('fixes', 'local', '--apply')
   // the fix keeps the bandwidth of the copy
-  t.match(await run('fixes', 'local', '--apply'), { status: 0, stdout: /local\/two\.raw is complete/ })
+  const { items: [mend] } = await until(async () => { const list = await client.listTasks({ state: ['active'] }); return list.items.length > 0 && list }, 'the copy to go on')
+  t.match(mend?.spec, { kind: 'storage.mendImage', bandwidth: 1 })
+  await client.tuneTask(mend?.id ?? '', null)
+  t.match(await applying, { status: 0, stdout: /local\/two\.raw is complete/ })
   t.match(await run('fixes', '--apply'), { status: 0, stdout: '', stderr: 'There is nothing to mend.\n' })
   t.match(await run('mend', 'local/two.raw'), { status: 4, stderr: /complete/ })
   t.match(await run('wait'), { status: 0, stderr: 'No task is active.\n' })

@@ -99,7 +99,7 @@ t.test('whoever reads the output may go: it ends quietly', async t => {
   t.equal(await piped.ended, 0)
   t.match(piped.stdout(), /^\d\d:\d\d:\d\d .*\n0 0\n$/, 'it does not wait for the next event')
 
-  const copying = startCommand(t, ['copy', 'local/sample.raw', 'local/b.raw', '--bandwidth', '20M', '--id', 'b', '--url', address])
+  const copying = startCommand(t, ['copy', 'local/sample.raw', 'local/b.raw', '--bandwidth', '4M', '--id', 'b', '--url', address])
   await copying.says(/running/)
   copying.child.stderr?.destroy()
   t.equal(await copying.ended, 1, 'but what was being followed is not done')

@@ -97,7 +97,8 @@ t.test('of two hundred that read and one that does not, only the one is cut off,
     await Promise.all(readers.map(reader => reader.until(frame => frame.id === id)))
     longestMs = Math.max(longestMs, performance.now() - began)
   }
-  t.ok(longestMs < 2000, `all others had each event within ${longestMs.toFixed()} ms`)
+  // who does not read has 30 s; the machine may do other things for some of them
+  t.ok(longestMs < 15_000, `all others had each event within ${longestMs.toFixed()} ms`)
   let held = 0
   while (agent.feed.dropped.backlog === 0) {
     for (let n = 0; n < 8; n++) agent.tell('more', told++)

@@ -38,7 +38,11 @@ t.test('who asks too often is told to wait; others, and streams in progress, are
   const stream = new Subscriber({ host: '127.0.0.1', port }, '/events', one)
   t.teardown(() => { stream.request.destroy() })
   await stream.event('synced')
+  // on a slow machine these take more than a second
+  const began = performance.now()
+  const allowed = () => 20 * (2 + Math.floor((performance.now() - began) / 1000))
   const replies = await Promise.all(Array.from({ length: 60 }, async () => await client.get('/tasks', one)))
+  t.ok(replies.filter(({ status }) => status === 200).length <= allowed(), 'at most as many as the seconds allow')
   const refused = replies.find(({ status }) => status === 429)
   if (refused === undefined) throw new Error('all were answered')
   isProblem(t, refused, 'too-many-requests')
@@ -51,9 +55,8 @@ t.test('who asks too often is told to wait; others, and streams in progress, are
     if (event === 'busy') t.match(subscriber, { response: { statusCode: 200 }, frames: [{ retry: Number }, { data: { limit: 'requestsPerSecond', maximum: 20 } }] })
     return data?.['limit']
   }))
-  t.ok(streams.filter(limit => limit === undefined).length <= 40)
+  t.ok(streams.filter(limit => limit === undefined).length <= allowed())
   t.ok(streams.includes('requestsPerSecond'))
-  t.ok(replies.filter(({ status }) => status === 200).length <= 40, 'at most as many as two seconds allow')
   t.equal((await client.get('/tasks', two)).status, 200, 'another token')
   t.equal((await client.get('/healthz')).status, 200, 'health')
   t.ok((await Promise.all(Array.from({ length: 60 }, async () => await local.get('/tasks')))).every(({ status }) => status === 200), 'the unix socket')
@@ -102,10 +105,13 @@ t.test('while the event loop lags, only what is vital is answered', async t => {
 t.test('of more requests than one turn of the event loop can answer in time, the last are refused', async t => {
   const { app, client, one } = await start(t, { maxLagMs: 200, maxRequestsPerSecond: 100_000 })
   // each costs a little, as a long list does: all of them more than may be, one of them far less, also where others take most of the processor
-  app.http.server.prependListener('request', () => { for (const end = performance.now() + 5; performance.now() < end;); })
+  let costMs = 0
+  app.http.server.prependListener('request', () => { for (const end = performance.now() + costMs; performance.now() < end;); })
   const burst = async () => await Promise.all(Array.from({ length: 100 }, async () => (await client.get('/tasks', one)).status))
   // connections come one in a turn; on those that there are then, all requests come in one
   await burst()
+  // not before: on a slow machine it would have been overloaded for so long that everything is refused
+  costMs = 5
   t.same([...new Set(await burst())].sort(), [200, 503])
 })
 

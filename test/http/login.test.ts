@@ -53,14 +53,15 @@ t.test('a stream ends with the session it was opened with, or when the time of i
     await stream.event('synced')
     return stream
   }
-  const soon = makeToken()
-  const expiresAt = new Date(Date.now() + 1500)
-  await appendFile(join(directory, 'tokens'), `\n${lineOf(soon, { name: 'soon', scope: 'read', createdAt: new Date(), expiresAt })}`)
-  app.reloadCredentials(config.auth)
   const [one, two] = [cookieOf(await post('/login', { token })), cookieOf(await post('/login', { token }))]
   const byOne = await follow({ cookie: one })
   const byTwo = await follow({ cookie: two })
   const byToken = await follow({ authorization: `Bearer ${token}` })
+  // last, for its time runs
+  const soon = makeToken()
+  const expiresAt = new Date(Date.now() + 3000)
+  await appendFile(join(directory, 'tokens'), `\n${lineOf(soon, { name: 'soon', scope: 'read', createdAt: new Date(), expiresAt })}`)
+  app.reloadCredentials(config.auth)
   const bySoon = await follow({ authorization: `Bearer ${soon}` })
   await post('/logout', {}, { cookie: one })
   await byOne.ended

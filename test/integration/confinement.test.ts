@@ -5,12 +5,23 @@ import t from 'tap'
 import { Agent, request } from 'undici'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, MiB, sh } from '../helpers/images.ts'
-import { commandLine, descendants, openFiles, socketsOf, until } from '../helpers/processes.ts'
+import { commandLine, descendants, isAlive, openFiles, socketsOf, until } from '../helpers/processes.ts'
 import { startServe } from '../helpers/serve.ts'
 
 t.setTimeout(120_000)
 
 const nobody = 65534
+
+/** What the kernel tells of a process; undefined when it has ended meanwhile. */
+async function lookInto (pid: number): Promise<{ status: string, environ: string, open: string[] } | undefined> {
+  try {
+    const [status, environ] = await Promise.all(['status', 'environ'].map(async name => await readFile(`/proc/${pid}/${name}`, 'utf8'))) as [string, string]
+    return { status, environ, open: openFiles(pid).map(({ path }) => path) }
+  } catch (error) {
+    if (isAlive(pid)) throw error
+    return undefined
+  }
+}
 
 t.test('as another user it copies images, its children have little, and root\'s files are out of reach', { skip: process.getuid?.() !== 0 && 'needs root' }, async t => {
   const top = await temporaryDirectory(t)
@@ -51,9 +62,10 @@ t.test('as another user it copies images, its children have little, and root\'s 
   const listeners = socketsOf(agent.pid)
   t.ok(listeners.length > 2)
   for (const pid of children) {
-    const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => undefined)
+    const seen = await lookInto(pid)
     // a program that was just looking something up is gone already
-    if (status === undefined) continue
+    if (seen === undefined) continue
+    const { status, environ, open } = seen
     t.match(status, /^Uid:\t65534\t65534\t65534\t65534$/m, commandLine(pid).slice(0, 100))
     t.match(status, /^Gid:\t65534\t65534\t65534\t65534$/m)
     for (const set of ['Inh', 'Prm', 'Eff', 'Amb']) t.match(status, new RegExp(`^Cap${set}:\\t0+$`, 'm'), set)
@@ -62,10 +74,9 @@ t.test('as another user it copies images, its children have little, and root\'s 
     t.match(status, /^NoNewPrivs:\t1$/m, 'no program can give it more')
     const sockets = socketsOf(pid)
     t.same(sockets.filter(socket => listeners.includes(socket)), [], 'no connection and no listener of the agent')
-    const environment = (await readFile(`/proc/${pid}/environ`, 'utf8')).split('\0').filter(text => text !== '').map(text => text.split('=')[0] ?? '')
+    const environment = environ.split('\0').filter(text => text !== '').map(text => text.split('=')[0] ?? '')
     // the last two are the channel of the child
     t.same(environment.filter(name => !['PATH', 'LC_ALL', 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE'].includes(name)), [])
-    const open = openFiles(pid).map(({ path }) => path)
     t.same(open.filter(path => path.startsWith('/') && !path.startsWith(domain) && !path.startsWith('/dev/') && !path.startsWith(join(top, 'private'))), [], 'no file that is none of its business')
   }
   t.match(await ask('GET', '/domains/private'), { status: 200, body: { state: 'unavailable' } })

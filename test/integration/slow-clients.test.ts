@@ -38,19 +38,23 @@ t.test('while 5,000 connections idle and 300 clients crawl, health answers at on
   await makeDisk(join(domain, 'source.raw'), 64 * MiB)
   const copying = await fetch(`${url}/tasks/copy`, { method: 'PUT', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ kind: 'storage.copyImage', source: { domain: 'local', image: 'source.raw' }, target: { domain: 'local', image: 'copy.raw' }, bandwidth: 10 * MiB, verify: true }) })
   t.equal(copying.status, 202)
+  const alone = await startServe(t, await temporaryDirectory(t), { listen: { port: 0 }, domains: [] })
   const crowd = await hold(Number(new URL(url).port), 5000, 300)
-  const times: number[] = []
+  // this machine may do other things at the same time: an agent that nobody else asks has to wait for them, too
+  const [times, timesAlone]: [number[], number[]] = [[], []]
   while (times.length < 60) {
-    const began = performance.now()
-    const { status } = await fetch(`${url}/healthz`)
-    times.push(performance.now() - began)
-    if (status !== 200) t.fail(`health: ${status}`)
+    for (const [address, list] of [[url, times], [alone.addresses[0] ?? '', timesAlone]] as const) {
+      const began = performance.now()
+      const { status } = await fetch(`${address}/healthz`)
+      list.push(performance.now() - began)
+      if (status !== 200) t.fail(`health: ${status}`)
+    }
     await sleep(50)
   }
-  times.sort((a, b) => a - b)
+  for (const list of [times, timesAlone]) list.sort((a, b) => a - b)
   t.comment(`health: median ${times[30]?.toFixed(1)} ms, 95 % within ${times[57]?.toFixed(1)} ms, worst ${times[59]?.toFixed(1)} ms`)
-  // this machine does other things at the same time: a few may wait for them
-  t.ok((times[54] ?? Infinity) < 100, 'nine of ten within 100 ms')
+  const ninetyPercentAlone = timesAlone[54] ?? Infinity
+  t.ok((times[54] ?? Infinity) < 100 + 2 * ninetyPercentAlone, `nine of ten within 100 ms, but for what the machine takes: ${ninetyPercentAlone.toFixed(1)} ms`)
   t.match(await (await fetch(`${url}/tasks/copy`)).json(), { state: /running|succeeded/ })
   await until(async () => (await crowd.count()).ended === 300, 'all who crawl to be ended')
   t.equal((await crowd.count()).open, 5000, 'who only idles is left alone')
@@ -70,6 +74,6 @@ t.test('one address gets no more connections than it may, and leaves the others 
   const dispatcher = new Agent({ connect: { socketPath: join(top, 'a.sock') } })
   t.equal((await request('http://localhost/healthz', { dispatcher })).statusCode, 200, 'over the unix socket')
   await dispatcher.destroy()
-  t.match(agent.said(), /too many connections: new ones are ended/)
+  await until(() => agent.said().includes('too many connections: new ones are ended'), 'a line in the log')
   crowd.end()
 })

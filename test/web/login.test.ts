@@ -61,6 +61,9 @@ for (const [name, address] of [['TLS', secureUrl], ['plain HTTP on loopback', pl
 
 t.test('who may only look is offered nothing else, and who is logged out is told so and logs in again', async t => {
   const page = await openPage(t)
+  const wrong: string[] = []
+  page.on('pageerror', error => { wrong.push(String(error)) })
+  await page.addInitScript('window.streams = []; window.EventSource = class extends EventSource { constructor (url) { super(url); window.streams.push(this) } }')
   await page.goto(plainUrl)
   await page.getByLabel('Token').waitFor()
   await isAccessible(t, page, 'login')
@@ -87,10 +90,24 @@ t.test('who may only look is offered nothing else, and who is logged out is told
   await page.evaluate('document.dispatchEvent(new Event("visibilitychange"))')
   await page.getByText('You are not logged in any more').first().waitFor()
   await isAccessible(t, page, 'logged out')
+  // in another tab, from which they come back to this one twice in a moment
+  await logIn(other, `${plainUrl}/login`, tokens.operate)
+  await other.getByText('the-operate, may operate').waitFor()
+  const open = await page.evaluate(`(() => {
+    for (const _ of [1, 2]) document.dispatchEvent(new Event('visibilitychange'))
+    return window.streams.filter(({ readyState }) => readyState !== EventSource.CLOSED).length
+  })()`)
+  t.equal(open, 1, 'there is one stream')
+  await page.getByText('the-operate, may operate').waitFor()
+  await other.getByRole('button', { name: 'Log out' }).click()
+  await other.getByLabel('Token').waitFor()
+  await page.evaluate('document.dispatchEvent(new Event("visibilitychange"))')
+  await page.getByText('You are not logged in any more').first().waitFor()
   await page.getByRole('link', { name: 'Log in' }).click()
   await page.getByLabel('Token').fill(tokens.operate)
   await page.getByRole('button', { name: 'Log in' }).click()
   await page.getByText('the-operate, may operate').waitFor()
+  t.same(wrong, [], 'nothing went wrong in the page')
   await page.getByRole('button', { name: 'Cancel slow' }).click()
   await page.locator('#results [data-task=slow]').getByText('canceled', { exact: true }).waitFor()
 })

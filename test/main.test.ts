@@ -177,3 +177,11 @@ t.test('every start is another instance, and the welcome has lines that work', a
   }
   t.equal(instances.size, 2)
 })
+
+t.test('the sample image is made for a user, too, whose PATH has no folder of the system', async t => {
+  const directory = await temporaryDirectory(t)
+  const config = await configIn(directory, { listen: { unix: 'a.sock' }, domains: [{ id: 'local', path: 'images', create: true, sample: true }] })
+  const program = run(t, directory, ['--config', config], { PATH: '/usr/bin:/bin' })
+  await program.says(/made sample\.raw|domain local is not available/)
+  t.ok((await readdir(join(directory, 'images'))).includes('sample.raw'), program.stdout())
+})

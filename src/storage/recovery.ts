@@ -17,6 +17,8 @@ interface RecoveryOptions {
 }
 
 const roundMs = 60_000
+/** How long the domains are waited for at the start. */
+const longestStartMs = 10_000
 /** A copy that keeps failing is tried again after one minute, two, four, up to an hour. */
 const firstPauseMs = 60_000
 const longestPauseMs = 60 * 60_000
@@ -37,9 +39,18 @@ export class Recovery {
     this.#options = options
   }
 
-  /** Begins as soon as the domains are there. */
+  /** Begins as soon as the domains are there; without those that take longer, for one may hang for ever. */
   start (prepared: Promise<void>): void {
-    if (this.#options.policy !== 'manual') void prepared.then(async () => { await this.#round() })
+    if (this.#options.policy === 'manual') return
+    let begun = false
+    const begin = () => {
+      if (begun) return
+      begun = true
+      clearTimeout(this.#timer)
+      void this.#round()
+    }
+    this.#timer = setTimeout(begin, longestStartMs).unref()
+    void prepared.then(begin)
   }
 
   stop (): void {

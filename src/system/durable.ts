@@ -1,7 +1,7 @@
 import { promisify } from 'node:util'
 import { constants, fdatasync, fsync, write } from 'node:fs'
 import { link, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
-import { closeFd, entry, giveAccess, hasCode, openDirectory, openFile, type Access, type Directory } from './directory.ts'
+import { closeFd, entry, giveAccess, hasCode, look, openDirectory, openFile, type Access, type Directory } from './directory.ts'
 
 const writeFd = promisify(write)
 
@@ -40,10 +40,20 @@ export async function replaceFile (directory: Directory, name: string, temporary
   await syncDirectory(directory)
 }
 
-/** Gives a file a second name in another directory, durably. Never replaces one: EEXIST is thrown. */
+/** Gives a file a second name in another directory, durably. Never replaces one: EEXIST is thrown, unless it has that name already. */
 export async function linkFile (from: Directory, name: string, to: Directory, newName: string): Promise<void> {
-  await link(entry(from, name), entry(to, newName))
+  try {
+    await link(entry(from, name), entry(to, newName))
+  } catch (error) {
+    // an NFS server that made the link and died before it could say so is asked again, and says that it exists: link(2), BUGS
+    if (!hasCode(error, 'EEXIST') || !await isSameFile(from, name, to, newName)) throw error
+  }
   await syncDirectory(to)
+}
+
+async function isSameFile (from: Directory, name: string, to: Directory, newName: string): Promise<boolean> {
+  const [file, there] = await Promise.all([look(from, name), look(to, newName)])
+  return file !== undefined && file.ino === there?.ino && file.dev === there.dev
 }
 
 /** Moves a file to a name in another directory, durably. Whatever had that name is replaced, in one step. */

@@ -1,4 +1,4 @@
-import { fork, type ChildProcess } from 'node:child_process'
+import { ChildProcess, fork } from 'node:child_process'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { registeredMark, underSanlock } from './registration.ts'
@@ -14,11 +14,23 @@ export interface ForkOptions {
 
 /**
  * Starts one of our own modules as a child process with a message channel, bound to this process's life:
- * it gets SIGKILL when this one dies, however it dies.
+ * it gets SIGKILL when this one dies, however it dies. One that cannot be started tells so by 'error'.
  *
  * @param module URL of the module without its extension: the child is what this process is, sources or build.
  */
-export function forkBound (module: URL, { under = [], registered = false, shown = [] }: ForkOptions = {}): ChildProcess {
+export function forkBound (module: URL, options: ForkOptions = {}): ChildProcess {
+  try {
+    return start(module, options)
+  } catch (error) {
+    // Node emits only some reasons and throws the others, as ENOMEM on a host that promises no more memory than it has. The
+    // methods of a ChildProcess that has none are not to be called: kill() would mean process 0, which is our own group
+    const failed = Object.assign(new ChildProcess(), { kill: () => false, ref: () => {}, unref: () => {} })
+    process.nextTick(() => { failed.emit('error', error) })
+    return failed
+  }
+}
+
+function start (module: URL, { under = [], registered = false, shown = [] }: ForkOptions): ChildProcess {
   const file = fileURLToPath(module) + extname(import.meta.url)
   return fork(file, shown, {
     execPath: 'setpriv',

@@ -44,6 +44,17 @@ t.test('what cannot fit is refused before anything is written', async t => {
   t.same(await readdir(at('.vdsm-tasks/copies')), [])
 })
 
+t.test('an image whose replacement is refused is still known as the copy that it is', async t => {
+  await makeDisk(join(top, 'large', 'little.raw'), MiB)
+  const spec = toSmall('little.raw', 'kept.raw')
+  t.match(await agent.done('kept', spec), { state: 'succeeded' })
+  const before = await agent.copies('small')
+  t.match((await agent.refused('replace', toSmall('sparse.raw', 'kept.raw', { allocation: 'preallocated' }, { onExisting: 'replace', ignoreSpace: true }))).body, { code: 'no-space' })
+  t.same(await agent.copies('small'), before)
+  t.match(await agent.done('kept-again', spec), { state: 'succeeded', result: { alreadyDone: true } })
+  t.match(await agent.done('kept-delete', { ...deleteSpec('kept.raw'), domain: 'small' }), { state: 'succeeded' })
+})
+
 t.test('a full storage fails the copy with its own code, keeps what is done, and a mend goes on when there is space', async t => {
   for (const target of ['torn.raw', 'torn.qcow2']) {
     await agent.accept(target, { ...toSmall('fits.raw', target) as object, bandwidth: stalled })

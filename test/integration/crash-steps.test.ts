@@ -149,7 +149,8 @@ t.test('mending a copy that has lost its part', async t => {
 
 t.test('a creation', async t => {
   for (const [image, format] of [['made.qcow2', 'qcow2']] as const) {
-    const job = create(image, format)
+    const plain = create(image, format)
+    const job = { ...plain, request: { ...plain.request, clusterSize: 4096 } }
     await killAtEachStep(t, {
       prepare: nothing,
       job,
@@ -161,7 +162,7 @@ t.test('a creation', async t => {
           t.equal(found.state, 'illegal')
           // both ways out lead out: clean it, or create it again; the second is what is done here unless only the first is offered
           if (found.fixes[0]?.action === 'clean') await work(remove(image))
-          else t.match(found.fixes, [{ action: 'mend', task: { kind: 'storage.createImage', image, format, virtualSize: MiB } }, { action: 'clean' }])
+          else t.match(found.fixes, [{ action: 'mend', task: { kind: 'storage.createImage', image, format, virtualSize: MiB, clusterSize: 4096 } }, { action: 'clean' }])
         }
         if (found?.state !== 'ok') await work(job)
         t.match(await status(image), { state: 'ok', virtualSize: MiB, fixes: [] })

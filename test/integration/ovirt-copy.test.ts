@@ -1,4 +1,4 @@
-import { readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { open, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import process from 'node:process'
 import t from 'tap'
@@ -85,6 +85,22 @@ t.test('an empty volume is written into when its generation is the one that was 
   t.same(await readMeta(`${file}.meta`), Object.fromEntries(Object.entries(metaValues(two, image, { CAP: 16 * MiB, GEN: 0, SEQ: 5 })).map(([key, value]) => [key, String(value)])), 'LEGAL, the next generation, and all else as it was')
   t.match(await agent.done('given-again', spec), { result: { alreadyDone: true } }, 'the done record is looked at first')
   t.match(await agent.refused('given-full', copy(fromLocal, { ...target, generation: 0 })), { status: 409, body: { code: 'target-exists' } }, 'it is not empty any more')
+})
+
+t.test('what differs from its source is copied anew, also into a volume that is larger', async t => {
+  const target = { domain: two, image: uuid('spoiled'), volume: uuid('spoiled volume') }
+  const file = await putVolume(otherPath, two, target.image, target.volume, async file => { await writeFile(file, ''); await truncate(file, 100 * MiB) }, { CAP: 100 * MiB })
+  await agent.accept('spoiled', copy(fromLocal, { ...target, generation: 7 }, { verify: true, bandwidth: 4 * MiB }))
+  await agent.untilDone(two, target.image, MiB)
+  const part = await open(file, 'r+')
+  // of what is done
+  await part.write(Buffer.alloc(4096), 0, 4096, 0)
+  await part.close()
+  await agent.request('PATCH', '/tasks/spoiled', { body: { bandwidth: null } })
+  t.match(await agent.finished('spoiled'), { state: 'failed', error: { code: 'verification-failed' } })
+  const mended = await agent.done('spoiled-mended', { kind: 'storage.mendImage', domain: two, image: target.image, volume: target.volume })
+  t.match(mended, { state: 'succeeded', result: { verified: true, generation: 8 } }, mended.error?.detail ?? 'it is mended')
+  t.equal(await compare({ path: join(local, 'source.raw'), format: 'raw' }, { path: file, format: 'raw' }), identical)
 })
 
 t.test('what must not be read or written is refused, and nothing is changed', async t => {

@@ -29,7 +29,7 @@ async function settle (): Promise<void> {
   for (let turn = 0; turn < 20; turn++) await new Promise(resolve => { setImmediate(resolve) })
 }
 
-function begin (t: Test, policy: RecoveryPolicy, interrupted: Parameters<typeof storageOf>[0], claim?: () => void) {
+function begin (t: Test, policy: RecoveryPolicy, interrupted: Parameters<typeof storageOf>[0], claim?: () => void, prepared: Promise<void> = Promise.resolve()) {
   const clock = new Clock(t)
   const claimed: Array<[string, TaskSpec]> = []
   const recovery = new Recovery({
@@ -42,7 +42,7 @@ function begin (t: Test, policy: RecoveryPolicy, interrupted: Parameters<typeof 
     },
     log: { info: () => {}, warn: () => {} }
   })
-  recovery.start(Promise.resolve())
+  recovery.start(prepared)
   return {
     recovery,
     claimed,
@@ -80,6 +80,13 @@ t.test('any host continues what another has left, also later, but not what someb
   t.same(claimed, [])
   interrupted.set('a', { host: 'other' })
   t.same(await within(1.5), ['recover.d.a'])
+})
+
+t.test('a domain that is never there keeps nobody waiting', async t => {
+  const { claimed, within } = begin(t, 'any', new Map([['a', { host: 'other' }]]), undefined, new Promise(() => {}))
+  await settle()
+  t.same(claimed, [], 'for a moment, all are waited for')
+  t.same(await within(0.5), ['recover.d.a'])
 })
 
 t.test('a copy that keeps failing is tried again after ever longer pauses, and anew when it had been well in between', async t => {

@@ -60,7 +60,7 @@ t.test('killed before any of its steps, a replacement leaves the old content or 
   t.same(seen, ['old', 'old', 'new'])
 })
 
-t.test('a second name never replaces a file', async t => {
+t.test('a second name never replaces a file, and a file may have it already', async t => {
   await mkdir(join(path, 'from'))
   await mkdir(join(path, 'to'))
   const from = await openDirectory(join(path, 'from'))
@@ -70,6 +70,7 @@ t.test('a second name never replaces a file', async t => {
   await writeFile(join(path, 'to', 'taken'), 'taken')
   await symlink('nowhere', join(path, 'to', 'dangling'))
   for (const name of ['taken', 'dangling']) await t.rejects(linkFile(from, 'part', to, name), { code: 'EEXIST' })
+  await linkFile(from, 'part', to, 'free')
   await linkFile(from, 'part', to, 'free')
   t.equal(await readFile(join(path, 'to', 'free'), 'utf8'), 'part')
   t.ok(await removeFile(from, 'part'))

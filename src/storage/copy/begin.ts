@@ -91,7 +91,7 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
       begun = creating()
       // a chain's volumes have their turn later
       const first = membership === undefined && !mayClone && virtualSize > 0 ? lookAhead(source) : undefined
-      const made = await make({ area, target: place, lease }, begun, async () => {
+      const made = await make({ area, target: place, lease, record }, begun, async () => {
         const cloned = mayClone ? await clone(area, creating(), source) : undefined
         if (cloned === undefined && isShort) throw noSpace()
         return cloned
@@ -127,7 +127,7 @@ async function clone (area: Area, creating: CopyRecord, source: Source): Promise
 }
 
 /** Makes record and part; takes both back when that fails, so that a refusal leaves nothing behind. */
-async function make ({ area, target, lease }: Pick<Target, 'area' | 'target' | 'lease'>, creating: CopyRecord, clone: () => Promise<Pick<Made, 'part' | 'record'> | undefined>): Promise<Made> {
+async function make ({ area, target, lease, record }: Pick<Target, 'area' | 'target' | 'lease' | 'record'>, creating: CopyRecord, clone: () => Promise<Pick<Made, 'part' | 'record'> | undefined>): Promise<Made> {
   let begun = creating
   try {
     await writeRecord(area.copies, creating)
@@ -144,10 +144,16 @@ async function make ({ area, target, lease }: Pick<Target, 'area' | 'target' | '
   } catch (error) {
     try {
       await target.retract(begun)
-      await removeRecord(area.copies, keyOf(creating))
+      await takeBack(area, creating, record)
     } catch (cause) {
       throw new AppError('storage-failed', `The copy to ${creating.image} could not be begun, nor could what was begun be removed. The fixes of domain ${area.id} show what is left.`, { cause, changed: true })
     }
     throw error
   }
+}
+
+/** Removes a record that led to nothing. What stood in its place of a complete copy, which may still be asked for, stands there again if there is space for it. */
+async function takeBack (area: Area, creating: CopyRecord, before: CopyRecord | undefined): Promise<void> {
+  if (before?.phase === 'done' && await writeRecord(area.copies, before).then(() => true, () => false)) return
+  await removeRecord(area.copies, keyOf(creating))
 }

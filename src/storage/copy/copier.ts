@@ -42,6 +42,8 @@ export class Copier {
   readonly #report: (progress: Progress) => void
   readonly #measure: (measure: CopyMeasure) => void
   readonly #rate = new Rate()
+  /** How fast windows are settled, the zeros in them included: where all is to be copied anew, most of them may have nothing else. */
+  readonly #pacing = new Rate()
   readonly #failed = new AbortController()
   readonly #signal: AbortSignal
   #bandwidth: number | null
@@ -211,7 +213,7 @@ export class Copier {
    * window is what a crash costs, and how old a checkpoint may be.
    */
   #adapt (): void {
-    const { bytesPerSecond } = this.#rate
+    const { bytesPerSecond } = this.#pacing
     if (bytesPerSecond !== undefined) this.#windowBytes = this.#clampWindow(bytesPerSecond * this.#settings.windowSeconds / this.#lanes)
   }
 
@@ -228,6 +230,7 @@ export class Copier {
     if (zero.length === 0 && windows.length === 0) return
     if (windows.length > 0) {
       this.#rate.add(moved)
+      this.#pacing.add(windows.reduce((sum, { copyBytes }) => sum + copyBytes, 0))
       this.#adapt()
     }
     const before = total(this.#session.record.done)

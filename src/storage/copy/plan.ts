@@ -70,7 +70,8 @@ export class Plan {
     this.#align = align
     this.#lanes = lanes
     this.#done = done
-    this.#begun = begun
+    // no window goes beyond the end of its source: there, a larger target is as it was, also when all of it is to be copied anew
+    this.#begun = intersect(begun, [[0, Math.ceil(source.virtualSize / align) * align]])
     this.#first = first
     this.#signal = signal
   }

@@ -34,6 +34,11 @@ async function read<T> (look: (area: Area) => Promise<T>): Promise<Outcome<T>> {
   return await inArea(async area => await patience(area)(async () => await look(area)))
 }
 
+/** A user's PATH often lacks the folders of the system's programs. */
+function withSystemFolders (path = '/usr/bin:/bin'): string {
+  return `${path}:/usr/sbin:/sbin`
+}
+
 const functions: DomainFunctions = {
   prepare: async ({ place: at, create, sample, lockspace: options }) => await outcomeOf(`Domain ${at.id}`, async () => {
     place = at
@@ -41,7 +46,7 @@ const functions: DomainFunctions = {
     await prepareArea(at, create)
     const area = await openArea(at)
     try {
-      return { sampleMade: sample && await makeSample(area, process.execPath) }
+      return { sampleMade: sample && await makeSample(area, process.execPath, withSystemFolders(process.env['PATH'])) }
     } finally {
       await area.close()
     }

@@ -21,8 +21,9 @@ Mount it with: mount -o loop,ro ${name} /mnt
  * Returns whether it did.
  *
  * @param program a big file to put into it, so that the copy has data to move.
+ * @param path the folders in which mkfs.ext4 is looked for, as in PATH.
  */
-export async function makeSample (area: Area, program: string): Promise<boolean> {
+export async function makeSample (area: Area, program: string, path: string): Promise<boolean> {
   if ((await readdir(entry(area.root, '.'))).some(isImageName)) return false
   const part = randomUUID()
   const content = await mkdtemp(join(tmpdir(), 'vdsm-tasks-sample-'))
@@ -34,7 +35,7 @@ export async function makeSample (area: Area, program: string): Promise<boolean>
     try {
       await truncateFd(fd, sampleBytes)
       // the root directory of the image is the directory given with -d
-      await runOk(['mkfs.ext4', '-q', '-F', '-L', 'sample', '-d', content, '/proc/self/fd/3'], { fds: [fd] })
+      await runOk(['mkfs.ext4', '-q', '-F', '-L', 'sample', '-d', content, '/proc/self/fd/3'], { fds: [fd], env: { PATH: path } })
       await syncFile(fd)
     } finally {
       await closeFd(fd)

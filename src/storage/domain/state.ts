@@ -76,11 +76,11 @@ function mend ({ domain, image, bandwidth }: CopyRecord): Fix {
   }
 }
 
-function createAgain ({ domain, image, format, virtualSize, allocation }: CopyRecord): Fix {
+function createAgain ({ domain, image, format, virtualSize, allocation, clusterSize }: CopyRecord): Fix {
   return {
     action: 'mend',
     description: 'Finishes the creation.',
-    task: { kind: 'storage.createImage', domain, image, format, virtualSize, allocation }
+    task: { kind: 'storage.createImage', domain, image, format, virtualSize, allocation, ...(clusterSize !== undefined && { clusterSize }) }
   }
 }
 

@@ -46,6 +46,15 @@ t.test('every byte of a disk is settled once: in a window, or as zeros between w
   t.same(zero, [[410 * MiB, 700 * MiB]])
 })
 
+t.test('a target that is larger than its source has no windows beyond that, also when all of it counts as begun', async t => {
+  const source = await makeSource(t, 12, index => index < 10)
+  const plan = new Plan({ source, size: 300 * MiB, align: 2 * MiB, lanes: 1, done: [], begun: [[0, 300 * MiB]], signal: new AbortController().signal })
+  const { windows, zero } = await allWindows(plan, 8 * MiB)
+  t.same(spans(windows), [[0, 8 * MiB], [8 * MiB, 12 * MiB]])
+  t.notOk(windows.some(({ fresh }) => fresh))
+  t.same(zero, [[12 * MiB, 300 * MiB]])
+})
+
 t.test('data and holes that alternate make large windows, also when a crashed copy is continued', async t => {
   const source = await makeSource(t, 128, index => index % 2 === 0)
   const first = new Plan({ source, size: 128 * MiB, align: MiB, lanes: 1, done: [], begun: [], signal: new AbortController().signal })

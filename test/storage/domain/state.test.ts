@@ -89,6 +89,7 @@ t.test('whatever is not ok and that nobody works on has a detail and a way out t
     }
   }
   t.match(judge(found({ file: 'none', record: recordOf({ bandwidth: 7 }) }))?.fixes[0]?.task, { bandwidth: 7 }, 'a limit that was set is kept')
+  t.match(judge(found({ file: 'none', record: { ...withoutSource('creating'), format: 'qcow2', clusterSize: 4096 } }))?.fixes[0]?.task, { clusterSize: 4096 }, 'and so is what was asked for')
 })
 
 t.test('the list of copies has four words for it', async t => {

@@ -57,7 +57,7 @@ export class Client {
   /** The run that `*` stands for now. Sent again with it, a PUT whose reply was lost finds its own run; with `*` it would take over that one, too. */
   async #latestTag (id: string, signal: AbortSignal | undefined): Promise<string> {
     try {
-      return (await this.getTask(id, { signal })).etag
+      return (await this.getTask(id, signal === undefined ? {} : { signal })).etag
     } catch (error) {
       if (error instanceof ProblemError && error.code === 'task-not-found') return '*'
       throw error

@@ -6,7 +6,7 @@ import { findRemoval, missingBricks, noRemoval, type Removal } from './brick-rem
 import { findBricks, findVolume, readStatus, removeBricks, setUserOption } from './commands.ts'
 import { fillsOf } from './estimate.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
-import { conclude, finalNumbers, verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
+import { conclude, finalNumbers, lookAtCluster, verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
 
 /**
  * `gluster.commitRemoveBrick`: takes the bricks out of the volume.
@@ -42,7 +42,7 @@ async function lastNumbers (workshop: Workshop, info: VolumeInfo, { operationId,
   const target = { type: 'remove-brick', volume: info.volume, bricks } as const
   const report = await readStatus(workshop.gluster, target)
   if (report.operationId !== operationId) throw new AppError('operation-conflict', `The brick removal on ${info.volume} was replaced by another while it was looked at. Look at the operations and try again.`)
-  return conclude(workshop, info, target, report)
+  return conclude(workshop, await lookAtCluster(workshop), info, target, report)
 }
 
 async function refuseUnfinished (workshop: Workshop, { info }: Removal, last: Operation): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Operation, OperationState } from '../api/operation.ts'
 import type { FinalNumbers } from '../api/gluster-kinds.ts'
-import type { StatusReport, VolumeInfo } from './answers.ts'
+import type { PoolHost, StatusReport, VolumeInfo } from './answers.ts'
 import type { Gluster } from './cli.ts'
 import { listHosts, listVolumes, type Target } from './commands.ts'
 import { describeOperation, namesOf } from './observe.ts'
@@ -56,9 +56,20 @@ export function verb<Spec extends { volume: string }, Result> ({ turns }: Worksh
   }
 }
 
+/** What a report is read with: who is connected, and what the hosts are called. */
+export interface Cluster {
+  hosts: PoolHost[]
+  volumes: VolumeInfo[]
+}
+
+/** To be asked before whatever makes Gluster forget an operation: were it asked afterwards and did not answer, its last numbers would be lost. */
+export async function lookAtCluster ({ gluster }: Workshop): Promise<Cluster> {
+  const [hosts, volumes] = await Promise.all([listHosts(gluster), listVolumes(gluster)])
+  return { hosts, volumes }
+}
+
 /** The last that Gluster told of an operation that it has forgotten by now. */
-export async function conclude (workshop: Workshop, info: VolumeInfo, { type, bricks }: Target, report: StatusReport): Promise<Operation> {
-  const [hosts, volumes] = await Promise.all([listHosts(workshop.gluster), listVolumes(workshop.gluster)])
+export function conclude (workshop: Workshop, { hosts, volumes }: Cluster, info: VolumeInfo, { type, bricks }: Target, report: StatusReport): Operation {
   return describeOperation({
     volume: info,
     task: { type, operationId: report.operationId, bricks: [...bricks] },

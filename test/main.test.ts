@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { mkdir, readdir, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
@@ -183,5 +184,11 @@ t.test('the sample image is made for a user, too, whose PATH has no folder of th
   const config = await configIn(directory, { listen: { unix: 'a.sock' }, domains: [{ id: 'local', path: 'images', create: true, sample: true }] })
   const program = run(t, directory, ['--config', config], { PATH: '/usr/bin:/bin' })
   await program.says(/made sample\.raw|domain local is not available/)
-  t.ok((await readdir(join(directory, 'images'))).includes('sample.raw'), program.stdout())
+  const sample = join(directory, 'images/sample.raw')
+  t.ok(existsSync(sample), program.stdout())
+  const inside = (command: string) => execFileSync('/usr/sbin/debugfs', ['-R', command, sample], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+  t.match(inside('cat README.txt'), /so that there is something to copy/)
+  t.match(inside('stat bin/node'), new RegExp(`Mode: +0755[^]*Size: ${statSync(process.execPath).size}\n`))
+  execFileSync('/usr/sbin/e2fsck', ['-fn', sample], { stdio: 'ignore' })
+  t.same(await readdir(join(directory, 'images/.vdsm-tasks/parts')), [], 'nothing is left of the making')
 })

@@ -1,8 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { open, readdir, writeFile } from 'node:fs/promises'
 import { closeFd, entry, openFile, truncateFd } from '../../system/directory.ts'
 import { linkFile, removeFile, syncFile } from '../../system/durable.ts'
 import { runOk } from '../../system/run.ts'
@@ -20,30 +18,38 @@ Mount it with: mount -o loop,ro ${name} /mnt
  * Makes a real image in an empty domain, for newcomers: an ext4 file system with a text and a program in it.
  * Returns whether it did.
  *
+ * All that is made on the way is a part, which a domain is rid of after a crash: in the system's folder for temporary files
+ * a copy of the program would stay for ever.
+ *
  * @param program a big file to put into it, so that the copy has data to move.
- * @param path the folders in which mkfs.ext4 is looked for, as in PATH.
+ * @param path the folders in which mkfs.ext4 and debugfs are looked for, as in PATH.
  */
 export async function makeSample (area: Area, program: string, path: string): Promise<boolean> {
   if ((await readdir(entry(area.root, '.'))).some(isImageName)) return false
-  const part = randomUUID()
-  const content = await mkdtemp(join(tmpdir(), 'vdsm-tasks-sample-'))
+  const [part, text] = [randomUUID(), randomUUID()]
+  const fds: number[] = []
   try {
-    await mkdir(join(content, 'bin'))
-    await writeFile(join(content, 'README.txt'), welcome)
-    await copyFile(program, join(content, 'bin', 'node'))
-    const fd = await openFile(area.parts, part, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
-    try {
-      await truncateFd(fd, sampleBytes)
-      // the root directory of the image is the directory given with -d
-      await runOk(['mkfs.ext4', '-q', '-F', '-L', 'sample', '-d', content, '/proc/self/fd/3'], { fds: [fd], env: { PATH: path } })
-      await syncFile(fd)
-    } finally {
-      await closeFd(fd)
-    }
+    await writeFile(entry(area.parts, text), welcome)
+    fds.push(await openFile(area.parts, part, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), await openFile(area.parts, text, constants.O_RDONLY))
+    await fill(fds, program, path)
     await linkFile(area.parts, part, area.root, name)
     return true
   } finally {
-    await removeFile(area.parts, part)
-    await rm(content, { recursive: true, force: true })
+    for (const fd of fds) await closeFd(fd)
+    for (const made of [part, text]) await removeFile(area.parts, made)
+  }
+}
+
+/** @param fds the image, and the text that is to be in it: 3 and 4 for the programs. */
+async function fill ([image = -1, text = -1]: readonly number[], program: string, path: string): Promise<void> {
+  const source = await open(program)
+  try {
+    const run = async (...argv: [string, ...string[]]) => { await runOk(argv, { fds: [image, text, source.fd], env: { PATH: path } }) }
+    await truncateFd(image, sampleBytes)
+    await run('mkfs.ext4', '-q', '-F', '-L', 'sample', '/proc/self/fd/3')
+    for (const command of ['write /proc/self/fd/4 README.txt', 'mkdir bin', 'write /proc/self/fd/5 bin/node']) await run('debugfs', '-w', '-R', command, '/proc/self/fd/3')
+    await syncFile(image)
+  } finally {
+    await source.close()
   }
 }

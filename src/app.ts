@@ -84,7 +84,8 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   let attaching: Promise<void> = Promise.resolve()
   /** One look after the other: the last one decides. */
   const attach = () => {
-    attaching = attaching.then(async () => {
+    // whoever asked for an earlier look was told that it failed
+    attaching = attaching.catch(() => {}).then(async () => {
       const { domains: configured, discover } = wanted
       const found = discover.length === 0 ? [] : await discovery.find(discover, configured, domains.options())
       domains.reconcile(withSanlock(wanted, [...configured, ...found.map(domain => ({ ...domain, leases: wanted.leases }))]))
@@ -251,8 +252,8 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     },
     reload: async next => {
       wanted = next
+      // without waiting for the domains: one may hang
       await attach()
-      await domains.prepared()
     },
     stop: async () => { await http.close() }
   }

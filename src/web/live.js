@@ -237,9 +237,9 @@ export class Live {
       const { items } = await read('gluster/operations')
       take(() => {
         // what events have told since is newer
-        const isOld = ({ operationId }) => this.#operationNews.get(operationId) > look
-        const newer = [...this.operations.values()].filter(isOld)
-        this.operations = new Map([...items.filter(item => !isOld(item)), ...newer].map(operation => [operation.operationId, operation]))
+        const hasNews = ({ operationId }) => this.#operationNews.get(operationId) > look
+        const newer = [...this.operations.values()].filter(hasNews)
+        this.operations = new Map([...items.filter(item => !hasNews(item)), ...newer].map(operation => [operation.operationId, operation]))
         for (const [id, at] of this.#operationNews) if (at < look) this.#operationNews.delete(id)
         this.glusterProblem = undefined
       })

@@ -1,3 +1,5 @@
+import { escapeUnprintable, escapeUnprintableDeep } from './unprintable.ts'
+
 /** The one catalogue of everything that can go wrong: code -> HTTP status and title. */
 export const catalogue = {
   'bad-request': { status: 400, title: 'The request is malformed' },
@@ -82,19 +84,26 @@ export interface ErrorContext {
   cause?: unknown
 }
 
-/** An error the caller is told about: what happened, to which object, and what to do next. */
+/**
+ * An error the caller is told about: what happened, to which object, and what to do next. Its text may quote images,
+ * programs and other hosts: what a terminal would obey is escaped.
+ */
 export class AppError extends Error {
   readonly code: ErrorCode
   readonly members: Readonly<Record<string, unknown>>
   readonly changed: boolean
 
   constructor (code: ErrorCode, detail: string, { members = {}, changed = false, cause }: ErrorContext = {}) {
-    super(detail, { cause })
+    super(escapeUnprintable(detail), { cause })
     this.name = 'AppError'
     this.code = code
-    this.members = members
+    this.members = escapeMembers(members)
     this.changed = changed
   }
+}
+
+function escapeMembers (members: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(members).map(([name, value]) => [name, escapeUnprintableDeep(value)]))
 }
 
 /** Whether a string that crossed a process border is one of our codes. */

@@ -49,3 +49,11 @@ t.test('every code is used somewhere', async t => {
   const text = readdirSync(src, { recursive: true, encoding: 'utf8' }).filter(name => name.endsWith('.ts') && name !== 'errors.ts').map(name => readFileSync(join(src, name), 'utf8')).join('\n')
   t.same(Object.keys(catalogue).filter(code => !text.includes(`'${code}'`)), [])
 })
+
+t.test('what a terminal would obey is escaped in the detail and in every member', async t => {
+  const attack = '\u001b]0;owned\u0007 \u009b31m \u202etxt'
+  const safe = '\\u001b]0;owned\\u0007 \\u009b31m \\u202etxt'
+  const error = new AppError('storage-failed', `qemu-img says: ${attack}`, { members: { excerpt: attack, task: { error: [attack] } } })
+  t.equal(error.message, `qemu-img says: ${safe}`)
+  t.match(problemOf(error), { detail: `qemu-img says: ${safe}`, excerpt: safe, task: { error: [safe] } })
+})

@@ -21,7 +21,8 @@ t.test('a house in order passes', async t => {
     'main.ts': "import { serve } from './serve.ts'\nimport { argv } from 'node:process'\nexport const a = [serve, argv, process.pid]",
     'serve.ts': "import { createApp } from './app.ts'\nexport const serve = [createApp, process.stdout]",
     'app.ts': "import fastify from 'fastify'\nimport { a } from './http/tasks.ts'\nimport { b } from './storage/verbs.ts'\nexport const createApp = [fastify, a, b]",
-    'errors.ts': "import type { Problem } from './api/problem.ts'\nexport type P = Problem",
+    'unprintable.ts': 'export const escape = 1',
+    'errors.ts': "import type { Problem } from './api/problem.ts'\nexport { escape } from './unprintable.ts'\nexport type P = Problem",
     api: { 'problem.ts': "export { x } from './schema.ts'\nexport type Problem = string", 'schema.ts': 'export const x = 1' },
     http: { 'tasks.ts': "import type { FastifyInstance } from 'fastify'\nimport { b } from '../tasks/registry.ts'\nexport const a = b as FastifyInstance" },
     tasks: { 'registry.ts': "import type { c } from './state.ts'\nexport const b: typeof c = 1", 'state.ts': "import { b } from './registry.ts'\nexport const c = b" },
@@ -41,7 +42,7 @@ t.test('a house in order passes', async t => {
       'program.ts': "import { Command } from 'commander'\nimport { c } from '../client/client.ts'\nexport const run = [Command, c]"
     }
   })
-  t.strictSame(lines, ['import rules: 18 files checked, no violations'])
+  t.strictSame(lines, ['import rules: 19 files checked, no violations'])
   t.equal(status, 0)
 })
 
@@ -64,7 +65,7 @@ const house = {
 /** One broken rule a row: a file of its own, its text, and what is said about it. */
 const violations: Array<[file: string, text: string, message: string]> = [
   ['errors/code.ts', "import { x } from '../api/task.ts'", 'imports src/api/task.ts: errors may import only types of api'],
-  ['errors/code-2.ts', "import { inspect } from 'node:util'", 'imports node:util: errors imports nothing'],
+  ['errors/code-2.ts', "import { inspect } from 'node:util'", 'imports node:util: errors imports only src/unprintable.ts'],
   ['api/image.ts', "import { x } from '../errors.ts'", 'imports src/errors.ts: api may import only types of api'],
   ['http/images.ts', "import { x } from '../qemu/info.ts'", 'imports src/qemu/info.ts: http may import only api, errors, auth, location, tasks, events, storage, gluster, types of config'],
   ['http/images-2.ts', "import type { X } from '../app.ts'", 'imports src/app.ts: http may import only api, errors, auth, location, tasks, events, storage, gluster, types of config'],

@@ -78,7 +78,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     gluster: () => gluster.counters,
     events: () => feed
   })
-  const domains: Domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }, id => domains.all().find(domain => domain.id === id)), withSanlock(config, config.domains))
+  const domains: Domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }, id => domains.all().find(domain => domain.id === id)), withSanlock(config, config.domains.map(domainOptions)))
   const discovery = new Discovery(log)
   let wanted = config
   let attaching: Promise<void> = Promise.resolve()
@@ -87,8 +87,8 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     // whoever asked for an earlier look was told that it failed
     attaching = attaching.catch(() => {}).then(async () => {
       const { domains: configured, discover } = wanted
-      const found = discover.length === 0 ? [] : await discovery.find(discover, configured, domains.options())
-      domains.reconcile(withSanlock(wanted, [...configured, ...found.map(domain => ({ ...domain, leases: wanted.leases }))]))
+      const found = discover.length === 0 ? [] : await discovery.find(discover, configured.map(domainOptions), domains.options())
+      domains.reconcile(withSanlock(wanted, [...configured.map(domainOptions), ...found.map(domain => ({ ...domain, leases: wanted.leases }))]))
     })
     return attaching
   }
@@ -257,6 +257,11 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     },
     stop: async () => { await http.close() }
   }
+}
+
+/** A domain as it is attached. */
+function domainOptions ({ mode, ...domain }: Config['domains'][number]): DomainOptions {
+  return { ...domain, ...(mode !== undefined && { mode: Number.parseInt(mode, 8) }) }
 }
 
 /** Domains with what the configuration says of sanlock for all of them. */

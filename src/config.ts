@@ -47,6 +47,9 @@ const AuthConfig = group({
   }, strict), { default: [], description: 'Whose client certificates are accepted, and for what.' })
 })
 
+/** The agent writes an image, and reads it again, after it was made. */
+const ownerWritablePattern = '^0?[67][0-7]{2}$'
+
 const DomainConfig = Type.Object({
   id: Type.String({ pattern: domainIdPattern, description: 'The same on every host that shares the domain.' }),
   layout: Words(['directory', 'ovirt'], { default: 'directory', description: '`ovirt`: a file domain of oVirt (storage format V5), whose id is its SDUUID.' }),
@@ -56,7 +59,17 @@ const DomainConfig = Type.Object({
   owner: Type.Optional(Type.Object({
     uid: Type.Integer({ minimum: 0 }),
     gid: Type.Integer({ minimum: 0 })
-  }, { ...strict, description: 'Who is to have the files made in a domain of the layout `ovirt`. vdsm and kvm (36:36) unless given, when the agent is run as root.' })),
+  }, {
+    ...strict,
+    description: 'Owner of the images that the agent makes in the domain; with the layout `ovirt`, of all its files there. ' +
+      'Only root can give files away. By default, when the agent runs as root, vdsm and kvm (36:36) with the layout `ovirt`, ' +
+      'and the owner of the domain\'s directory with the layout `directory`. An image that is replaced keeps its owner.'
+  })),
+  mode: Type.Optional(Type.String({
+    pattern: ownerWritablePattern,
+    description: 'Mode of the images that the agent makes in the domain, as for chmod; the owner must be able to read and write. ' +
+      '`0660` by default, whatever the umask is. An image that is replaced keeps its mode.'
+  })),
   leases: Type.Optional(Words(['flock', 'sanlock'], { description: 'As `leases` below, of this domain. Only with the layout `ovirt`.' })),
   bandwidth: Type.Optional(Type.Integer({ minimum: 1, description: 'Bytes per second that the copies of this agent from and to the domain may have together.' }))
 }, strict)

@@ -3,7 +3,10 @@ import { mkdir, statfs } from 'node:fs/promises'
 import type { Layout, Leasing } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
 import type { LeaseShape } from '../sanlock/client.ts'
-import { closeFd, entry, firstNames, hasCode, isRoot, look, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes, type Directory } from '../system/directory.ts'
+import {
+  closeFd, entry, firstNames, giveAccess, hasCode, isRoot, look, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes,
+  statFd, type Directory, type Owner
+} from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
 import { parseDomainMetadata } from './layout/ovirt/domain-metadata.ts'
 
@@ -13,8 +16,13 @@ export interface DomainPlace {
   path: string
   /** `directory` unless given. */
   layout?: Layout
-  /** Who is to have what is made in an oVirt domain: vdsm and kvm unless given, if we may give it to them. */
+  /**
+   * Owner of what is made there. Unless given, and if we are root: vdsm and kvm in an oVirt domain, in others the owner of
+   * the domain's directory.
+   */
   owner?: { uid: number, gid: number } | undefined
+  /** Permission bits of the images that are made there: 0660 unless given. */
+  mode?: number | undefined
   /** `flock` unless given. */
   leases?: Leasing | undefined
 }
@@ -24,7 +32,11 @@ export interface Area {
   readonly id: string
   readonly path: string
   readonly layout: Layout
-  readonly owner: DomainPlace['owner']
+  /** Owner of the images that are made there; undefined where only we can be. */
+  readonly owner: Owner | undefined
+  /** Permission bits of the images that are made there. */
+  readonly mode: number
+  readonly modeOptional: boolean
   /** What keeps two from writing the same image. */
   readonly leasing: Leasing
   /** How the leases of volumes lie on storage. */
@@ -59,13 +71,16 @@ const cloningFileSystems = new Set([0x58465342, 0x9123683e, 0x2fc12fc1, 0xca451a
  * unmounted file system is an empty directory, and nobody may fill it. Throws `domain-unavailable`.
  */
 export async function openArea (place: DomainPlace): Promise<Area> {
-  const { id, path, layout = 'directory', owner = layout === 'ovirt' && isRoot() ? vdsmOwner : undefined, leases: leasing = 'flock' } = place
+  const { id, path, layout = 'directory', leases: leasing = 'flock' } = place
+  const { mode = 0o660 } = place
+  const modeOptional = place.mode === undefined && layout === 'directory'
   let leaseShape: LeaseShape = { sectorBytes: 512, alignBytes: 1024 * 1024 }
   const opened: Directory[] = []
   const keep = (directory: Directory) => { opened.push(directory); return directory }
   const close = async () => { await Promise.all(opened.map(async ({ fd }) => { await closeFd(fd) })) }
   try {
     const root = keep(await openDirectory(path))
+    const owner = place.owner ?? (isRoot() ? await defaultOwner(root, layout) : undefined)
     if (layout === 'ovirt') {
       leaseShape = await checkMetadata(root, place)
       await makeRooms(root, owner)
@@ -77,7 +92,7 @@ export async function openArea (place: DomainPlace): Promise<Area> {
     const leases = keep(await openSubdirectory(own, 'leases'))
     const parts = keep(await openSubdirectory(own, 'parts'))
     const { type } = await statfs(entry(root, '.'))
-    return { id, path, layout, owner, leasing, leaseShape, root, images, copies, leases, parts, local: localFileSystems.has(type), clones: cloningFileSystems.has(type), close }
+    return { id, path, layout, owner, mode, modeOptional, leasing, leaseShape, root, images, copies, leases, parts, local: localFileSystems.has(type), clones: cloningFileSystems.has(type), close }
   } catch (error) {
     await close()
     if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'ENOTCONN', 'ESTALE', 'EHOSTDOWN')) {
@@ -136,8 +151,20 @@ async function checkMetadata (root: Directory, { id, path }: DomainPlace): Promi
   }
 }
 
+/** A directory belongs to those who are to use its images: libvirt gives volumes the owner of their pool, too. */
+async function defaultOwner (root: Directory, layout: Layout): Promise<Owner> {
+  if (layout === 'ovirt') return vdsmOwner
+  const { uid, gid } = await statFd(root.fd)
+  return { uid: Number(uid), gid: Number(gid), optional: true }
+}
+
+/** Gives an image that is being made the owner and the mode that its domain wants. */
+export async function giveImageAccess ({ owner, mode, modeOptional }: Pick<Area, 'owner' | 'mode' | 'modeOptional'>, fd: number): Promise<void> {
+  await giveAccess(fd, { owner, mode, modeOptional })
+}
+
 /** Our own directories in a domain that somebody else has made. */
-async function makeRooms (root: Directory, owner: DomainPlace['owner']): Promise<void> {
+async function makeRooms (root: Directory, owner: Owner | undefined): Promise<void> {
   const access = { mode: 0o755, owner }
   if (await look(root, home) === undefined) await makeDirectory(root, home, access)
   const own = await openSubdirectory(root, home)

@@ -79,7 +79,8 @@ export class Domain {
   constructor (options: DomainOptions, log: Log, observe: ReadObserver = () => {}, findDomain: FindDomain = () => undefined) {
     this.#observe = observe
     this.#findDomain = findDomain
-    this.place = { id: options.id, path: options.path, layout: options.layout, ...(options.owner !== undefined && { owner: options.owner }), ...(options.leases !== undefined && { leases: options.leases }) }
+    const { id, path, layout, owner, mode, leases } = options
+    this.place = { id, path, layout, ...(owner !== undefined && { owner }), ...(mode !== undefined && { mode }), ...(leases !== undefined && { leases }) }
     this.layout = options.layout
     this.#options = options
     this.#log = log

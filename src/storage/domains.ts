@@ -109,5 +109,5 @@ export class Domains {
 
 function isSame (a: DomainOptions, b: DomainOptions): boolean {
   return a.path === b.path && a.layout === b.layout && a.create === b.create && a.sample === b.sample && a.bandwidth === b.bandwidth && a.leases === b.leases && a.sanlockHostId === b.sanlockHostId &&
-    a.owner?.uid === b.owner?.uid && a.owner?.gid === b.owner?.gid
+    a.mode === b.mode && a.owner?.uid === b.owner?.uid && a.owner?.gid === b.owner?.gid
 }

@@ -2,12 +2,13 @@ import process from 'node:process'
 import { promisify } from 'node:util'
 import { close, constants, fchmod, fchown, fstat, ftruncate, open, read, type BigIntStats, type Dirent } from 'node:fs'
 import { copyFile, lstat, opendir } from 'node:fs/promises'
+import { AppError } from '../errors.ts'
 
 // Plain numbers, not FileHandles: a handle that is garbage-collected closes its descriptor, and with it goes its lock.
 const openFd = promisify(open)
 export const closeFd = promisify(close)
 export const truncateFd = promisify(ftruncate)
-export const chmodFd = promisify(fchmod)
+const chmodFd = promisify(fchmod)
 const chownFd = promisify(fchown)
 const readFd = promisify(read)
 
@@ -18,8 +19,18 @@ export const statFd: (fd: number) => Promise<BigIntStats> =
 /** Whose a file is, and what its owner and others may do with it. */
 export interface Access {
   mode: number
+  /** Nobody asked for the mode: where the storage refuses it (vfat), the file keeps the one that it has. */
+  modeOptional?: boolean | undefined
   /** Left as it is when absent: only root can give a file to somebody. */
-  owner?: { uid: number, gid: number } | undefined
+  owner?: Owner | undefined
+}
+
+/** A user and a group. */
+export interface Owner {
+  uid: number
+  gid: number
+  /** Nobody asked for it: where the storage refuses it (root_squash, vfat), the file keeps the owner that it has. */
+  optional?: boolean
 }
 
 /** Whether this process may give files to others. */
@@ -28,9 +39,29 @@ export function isRoot (): boolean {
 }
 
 /** Sets mode and owner of an open file or directory, whatever the umask is. */
-export async function giveAccess (fd: number, { mode, owner }: Access): Promise<void> {
-  if (owner !== undefined) await chownFd(fd, owner.uid, owner.gid)
-  await chmodFd(fd, mode)
+export async function giveAccess (fd: number, { mode, modeOptional = false, owner }: Access): Promise<void> {
+  // the mode last: a change of the owner clears bits of it
+  if (owner !== undefined) await giveTo(fd, owner)
+  await chmodFd(fd, mode).catch((error: unknown) => { if (!modeOptional || !isUnsupported(error)) throw error })
+}
+
+/** Whether a file system lacks what was to be set, or forbids it. EINVAL: there is no such user in this user namespace. */
+function isUnsupported (error: unknown): boolean {
+  return hasCode(error, 'EPERM', 'EINVAL', 'ENOSYS', 'ENOTSUP')
+}
+
+async function giveTo (fd: number, { uid, gid, optional = false }: Owner): Promise<void> {
+  const stats = await statFd(fd)
+  if (Number(stats.uid) === uid && Number(stats.gid) === gid) return
+  try {
+    await chownFd(fd, uid, gid)
+  } catch (error) {
+    if (optional && isUnsupported(error)) return
+    if (!hasCode(error, 'EPERM')) throw error
+    const remedy = 'Start the agent as root, export the directory with no_root_squash, or change "owner" in the configuration.'
+    throw new AppError('storage-failed', `A file cannot be given to ${uid}:${gid}, the "owner" of its domain: only root can do that, ` +
+      `and not on NFS with root_squash. ${remedy}`, { cause: error })
+  }
 }
 
 /** A directory held open. What is below it is reached through the descriptor, so nobody can swap it in between. */

@@ -1,8 +1,11 @@
-import { mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { chown, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import process from 'node:process'
 import t from 'tap'
 import type { Test } from 'tap'
-import { openArea, prepareArea } from '../../src/storage/area.ts'
+import { giveImageAccess, openArea, prepareArea } from '../../src/storage/area.ts'
+import { closeFd, openFile } from '../../src/system/directory.ts'
 import { listing, temporaryDirectory } from '../helpers/directory.ts'
 
 const parent = await temporaryDirectory(t)
@@ -123,4 +126,33 @@ t.test('an unmounted file system is noticed at the next look, and so is its retu
   await rm(place.path, { recursive: true })
   await rename(`${place.path}-away`, place.path)
   await (await openArea(place)).close()
+})
+
+const isRoot = process.getuid?.() === 0
+const accessOfNew = async (place: { id: string, path: string, owner?: { uid: number, gid: number }, mode?: number }) => {
+  const area = await openArea(place)
+  const fd = await openFile(area.parts, 'part', constants.O_RDWR | constants.O_CREAT)
+  try {
+    await giveImageAccess(area, fd)
+    const { uid, gid, mode } = await stat(join(place.path, '.vdsm-tasks/parts/part'))
+    return `${uid}:${gid} ${(mode & 0o7777).toString(8)}`
+  } finally {
+    await closeFd(fd)
+    await area.close()
+  }
+}
+
+t.test('a new image belongs to the owner of the directory, unless the configuration names another one', { skip: !isRoot && 'needs root' }, async t => {
+  const place = await fresh()
+  await prepareArea(place, true)
+  await chown(place.path, 1234, 2345)
+  t.equal(await accessOfNew(place), '1234:2345 660')
+  t.equal(await accessOfNew({ ...place, owner: { uid: 36, gid: 107 }, mode: 0o640 }), '36:107 640')
+  t.equal(await accessOfNew({ ...place, mode: 0o600 }), '1234:2345 600')
+})
+
+t.test('an owner that only root can give is refused, with what to do', { skip: isRoot && 'root can' }, async t => {
+  const place = await fresh()
+  await prepareArea(place, true)
+  await t.rejects(accessOfNew({ ...place, owner: { uid: 36, gid: 36 } }), { code: 'storage-failed', message: /36:36.*owner.*root/ })
 })

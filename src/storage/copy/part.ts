@@ -3,11 +3,11 @@ import type { Allocation, Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
 import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
-import { chmodFd, cloneFile, closeFd, hasCode, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
+import { cloneFile, closeFd, hasCode, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
 import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
 import { dropCached } from '../../system/page-cache.ts'
 import { run, runOk } from '../../system/run.ts'
-import type { Area } from '../area.ts'
+import { giveImageAccess, type Area } from '../area.ts'
 import { inodeOf } from '../identity.ts'
 import { lockFile } from '../lease.ts'
 import { patience } from '../patience.ts'
@@ -41,6 +41,7 @@ export function clusterBytesOf ({ format, clusterSize }: Pick<PartShape, 'format
 export async function createPart (area: Area, { copyId, format, allocation, virtualSize, clusterSize }: PartShape): Promise<Part> {
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
   const part = { fd, inode: inodeOf(await statFd(fd)) }
+  await giveImageAccess(area, fd)
   await lockPart(area, fd, copyId)
   const size = format === 'raw' ? wholeSectors(virtualSize) : virtualSize
   if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, size)
@@ -65,7 +66,7 @@ export async function clonePart (area: Area, copyId: string, source: number): Pr
   const fd = await openFile(area.parts, copyId, constants.O_RDWR)
   await lockPart(area, fd, copyId)
   // the clone has the source's mode, which may not even let its group write
-  await chmodFd(fd, 0o660)
+  await giveImageAccess(area, fd)
   await syncFile(fd)
   await syncDirectory(area.parts)
   return { fd, inode: inodeOf(await statFd(fd)) }

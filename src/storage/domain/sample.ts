@@ -4,7 +4,7 @@ import { open, readdir, writeFile } from 'node:fs/promises'
 import { closeFd, entry, openFile, truncateFd } from '../../system/directory.ts'
 import { linkFile, removeFile, syncFile } from '../../system/durable.ts'
 import { runOk } from '../../system/run.ts'
-import type { Area } from '../area.ts'
+import { giveImageAccess, type Area } from '../area.ts'
 import { isImageName } from '../names.ts'
 
 const sampleBytes = 256 * 1024 * 1024
@@ -31,6 +31,7 @@ export async function makeSample (area: Area, program: string, path: string): Pr
   try {
     await writeFile(entry(area.parts, text), welcome)
     fds.push(await openFile(area.parts, part, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), await openFile(area.parts, text, constants.O_RDONLY))
+    for (const fd of fds.slice(0, 1)) await giveImageAccess(area, fd)
     await fill(fds, program, path)
     await linkFile(area.parts, part, area.root, name)
     return true

@@ -4,23 +4,20 @@ import { createCommand } from '../../qemu/commands.ts'
 import { closeFd, openFile, statFd, truncateFd } from '../../system/directory.ts'
 import { syncDirectory, syncFile } from '../../system/durable.ts'
 import { runOk } from '../../system/run.ts'
-import type { Area } from '../area.ts'
+import { giveImageAccess, type Area } from '../area.ts'
 import { inodeOf } from '../identity.ts'
 import { takeImageLease } from '../image-lease.ts'
 import { outlastOthers } from '../patience.ts'
 import { wordsOf, type CopyRecord, type Named } from '../record.ts'
 
-/**
- * Makes an empty image in a part, which nobody sees, durable with its name. Returns its inode.
- *
- * @param prepare what else is to be done to the file before it is durable.
- */
-export async function makePart (area: Area, { copyId, format, virtualSize, allocation, clusterSize }: CopyRecord, prepare?: (fd: number) => Promise<void>): Promise<string> {
+/** Makes an empty image in a part, which nobody sees, durable with its name. Returns its inode. */
+export async function makePart (area: Area, record: CopyRecord): Promise<string> {
+  const { copyId, format, virtualSize, allocation, clusterSize } = record
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
   try {
+    await giveImageAccess(area, fd)
     if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
     else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
-    await prepare?.(fd)
     await syncFile(fd)
     await syncDirectory(area.parts)
     return inodeOf(await statFd(fd))

@@ -3,7 +3,7 @@ import { AppError } from '../../../errors.ts'
 import { headerBytes, parseQcow2Header } from '../../../qemu/header.ts'
 import { closeFd, look, openFile, readBytes, statFd, truncateFd, type Directory } from '../../../system/directory.ts'
 import { removeFile, syncFile } from '../../../system/durable.ts'
-import type { Area } from '../../area.ts'
+import { giveImageAccess, type Area } from '../../area.ts'
 import type { Part } from '../../copy/part.ts'
 import type { Source } from '../../copy/source.ts'
 import { identityOf, inodeOf, type Identity } from '../../identity.ts'
@@ -17,7 +17,7 @@ import { differenceOf } from './kept-chain.ts'
 import { publish, wholeBlocks, withdraw } from './publish.ts'
 import { formatOf, formatVolumeMetadata, nextGeneration, type VolumeMetadata } from './volume-metadata.ts'
 import { standingOf } from './volume-state.ts'
-import { giveVolumeAccess, makeImage, openImage, readVolume, writeMetadata, type VolumeFiles } from './volumes.ts'
+import { makeImage, openImage, readVolume, writeMetadata, type VolumeFiles } from './volumes.ts'
 
 const wholeRange = (bytes: number): Array<[number, number]> => bytes === 0 ? [] : [[0, bytes]]
 
@@ -124,7 +124,7 @@ export class OvirtTarget implements CopyTarget {
 
   async place (record: CopyRecord, part?: Part): Promise<void> {
     if (part === undefined) return await this.#takeGiven(record)
-    await giveVolumeAccess(this.#area, part.fd)
+    await giveImageAccess(this.#area, part.fd)
     await syncFile(part.fd)
     // after a crash, this is what tells our volume from one that somebody else has made
     const named = { ...record, volume: this.#volume, inode: part.inode }

@@ -8,7 +8,7 @@ import { keyOf, readRecord, removeRecord, sourcelessRecord, writeRecord, type Co
 import { publish, wholeBlocks, withdraw } from './publish.ts'
 import { formatVolumeMetadata, type VolumeMetadata } from './volume-metadata.ts'
 import { isOwnCreation } from './volume-state.ts'
-import { giveVolumeAccess, makeImage, readVolume, withImage, type VolumeFiles } from './volumes.ts'
+import { makeImage, readVolume, withImage, type VolumeFiles } from './volumes.ts'
 
 /**
  * Makes an empty volume, LEGAL and of generation 0. It is made where nobody looks, gets its name when its data is whole,
@@ -48,7 +48,7 @@ async function make (area: Area, creating: CopyRecord & { volume: string }, meta
   let record = creating
   try {
     await writeRecord(area.copies, creating)
-    const inode = await makePart(area, creating, async fd => { await giveVolumeAccess(area, fd) })
+    const inode = await makePart(area, creating)
     // after a crash, this is what tells the volume from one that somebody else has made
     record = { ...creating, phase: 'finishing', inode }
     await writeRecord(area.copies, record)

@@ -29,6 +29,7 @@ const maxFiles = 4 * 1000
 /** What vdsm puts before the name of an image that it is removing. */
 export const removedPrefix = '_remove_me_'
 
+/** vdsm's mode of what belongs to a volume; that of its data is the domain's. */
 const fileAccess = ({ owner }: Pick<Area, 'owner'>) => ({ mode: 0o660, owner })
 
 /** Opens the directory of an image; undefined if there is none. */
@@ -133,11 +134,6 @@ const leasePart = (volume: string) => `lease-${volume}`
 /** Removes what a crash has left of the making of a lease. */
 export async function removeLeasePart (area: Area, volume: string): Promise<void> {
   await removeFile(area.parts, leasePart(volume))
-}
-
-/** Gives a file that is to become a volume the owner and the mode that vdsm gives it. */
-export async function giveVolumeAccess (area: Area, fd: number): Promise<void> {
-  await giveAccess(fd, fileAccess(area))
 }
 
 /**

@@ -123,7 +123,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     }
   })
   const registry: TaskRegistry = new TaskRegistry({
-    kinds: { ...storageKinds(domains, host, config.copy, news => { feed.image(news) }, metrics), ...glusterKinds },
+    kinds: { ...storageKinds(domains, host, config.copy, news => { feed.image(news) }, metrics, taskId => { recovery.overdue(taskId) }), ...glusterKinds },
     instance,
     observer: {
       transition: task => {
@@ -141,7 +141,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     queues: { copy: config.copy.maxConcurrent }
   })
 
-  const recovery = new Recovery({
+  const recovery: Recovery = new Recovery({
     policy: config.recovery,
     hostId: config.hostId,
     domains: () => domains.all(),

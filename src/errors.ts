@@ -69,6 +69,7 @@ export const catalogue = {
   'domain-unavailable': { status: 503, title: 'The storage domain is not available' },
   'gluster-unavailable': { status: 503, title: 'Gluster is not available on this host' },
   'gluster-busy': { status: 503, title: 'Gluster is busy with another command' },
+  'accept-overdue': { status: 504, title: 'The host is too busy to accept the command in time' },
   'storage-unresponsive': { status: 504, title: 'The storage does not answer' },
   'gluster-unresponsive': { status: 504, title: 'Gluster does not answer' },
   'no-space': { status: 507, title: 'There is not enough space on the storage' }
@@ -104,6 +105,14 @@ export class AppError extends Error {
 
 function escapeMembers (members: Readonly<Record<string, unknown>>): Record<string, unknown> {
   return Object.fromEntries(Object.entries(members).map(([name, value]) => [name, escapeUnprintableDeep(value)]))
+}
+
+/** Why work was aborted that a caller has canceled. Any other reason is not a caller's wish. */
+export class Canceled extends Error {
+  constructor (id: string) {
+    super(`Task ${id} was canceled`)
+    this.name = 'Canceled'
+  }
 }
 
 /** Whether a string that crossed a process border is one of our codes. */

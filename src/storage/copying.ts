@@ -1,6 +1,6 @@
 import type { CopyResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
-import { AppError } from '../errors.ts'
+import { AppError, Canceled } from '../errors.ts'
 import { answers, type Answer } from './answers.ts'
 import type { Outcome } from './outcome.ts'
 import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, VerifyJob } from './protocol.ts'
@@ -51,8 +51,11 @@ async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ can
   const { signal, accepting, accepted, progress, measured = () => {}, onTuning } = context
   signal.throwIfAborted()
   const worker = workers.take({ accepting, accepted, progress, measured })
-  const cancel = () => { worker.tell(async remote => { await remote.cancel.asEvent() }) }
-  signal.addEventListener('abort', cancel)
+  const stop = () => {
+    const why = signal.reason instanceof Canceled ? 'canceled' : 'deadline'
+    worker.tell(async remote => { await remote.stop.asEvent(why) })
+  }
+  signal.addEventListener('abort', stop)
   try {
     const ending = worker.call(what, answer, async remote => await work(remote))
     // messages keep their order: whatever was changed before the start arrives after the job
@@ -60,11 +63,11 @@ async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ can
     const end = await ending
     if ('canceled' in end) {
       signal.throwIfAborted()
-      throw new AppError('internal', `${what}: its process says that it was canceled, and nobody did.`, { changed: true })
+      throw new AppError('internal', `${what}: its process says that it was stopped, and nobody did that.`, { changed: true })
     }
     return end.result
   } finally {
-    signal.removeEventListener('abort', cancel)
+    signal.removeEventListener('abort', stop)
     worker.end()
     workers.prepare()
     await Promise.race([worker.gone, pause(signal.aborted ? undefined : goneWithinMs)])

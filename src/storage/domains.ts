@@ -93,6 +93,11 @@ export class Domains {
     return attached.domain
   }
 
+  /** Throws if one of them does not answer, or its leases are not to be had. */
+  async assertAnswer (ids: readonly string[]): Promise<void> {
+    await Promise.all(ids.map(async id => { await this.get(id).assertAnswers() }))
+  }
+
   #attach (options: DomainOptions): void {
     const domain = this.#make(options)
     this.#attached.set(options.id, { domain, options, uses: 0 })

@@ -89,12 +89,15 @@ export type CopyEnd = { canceled: true } | { result: CopyResult }
 
 export type VerifyEnd = { canceled: true } | { result: VerifyResult }
 
+/** Who stops a copy: a caller, or the deadline of its accept step. */
+export type StopReason = 'canceled' | 'deadline'
+
 /** What the agent may ask a copy worker. One worker, one copy. */
 export interface CopyWorkerFunctions {
   copy (job: CopyJob): Promise<Outcome<CopyEnd>>
   preview (job: CopyJob): Promise<Outcome<CopyPreview>>
   verify (job: VerifyJob): Promise<Outcome<VerifyEnd>>
-  cancel (): void
+  stop (why: StopReason): void
   setBandwidth (bandwidth: number | null): void
 }
 

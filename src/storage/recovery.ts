@@ -31,7 +31,9 @@ export class Recovery {
   readonly #options: RecoveryOptions
   readonly #attempts = new Map<string, { count: number, notBefore: number }>()
   /** With the policy `own`, for each domain: what this host had left when the domain was first seen. What fails later was told to whoever asked for it. */
-  readonly #left = new Map<string, ReadonlySet<string>>()
+  readonly #left = new Map<string, Set<string>>()
+  /** Tasks whose accept step was cut short by its deadline: their callers were told that nothing is known. */
+  readonly #overdue = new Set<string>()
   #timer: NodeJS.Timeout | undefined
   #stopped = false
 
@@ -58,18 +60,30 @@ export class Recovery {
     clearTimeout(this.#timer)
   }
 
+  /** The deadline of its accept step has ended this task. The copy that it may have left goes on. */
+  overdue (taskId: string): void {
+    this.#overdue.add(taskId)
+  }
+
   async #round (): Promise<void> {
     if (this.#stopped) return
+    const overdue = [...this.#overdue]
+    let isWhole = true
     await Promise.all(this.#options.domains().map(async domain => {
       try {
-        const ours = new Set((await domain.copies()).filter(copy => this.#isOurs(copy)).map(keyOf))
-        if (!this.#left.has(domain.id)) this.#left.set(domain.id, ours)
+        const copies = await domain.copies()
+        for (const copy of copies) if (this.#overdue.has(copy.copy.taskId ?? '')) this.#left.get(domain.id)?.add(keyOf(copy))
+        const ours = new Set(copies.filter(copy => this.#isOurs(copy)).map(keyOf))
+        if (!this.#left.has(domain.id)) this.#left.set(domain.id, new Set(ours))
         for (const key of this.#attempts.keys()) if (key.startsWith(`${domain.id}/`) && !ours.has(key)) this.#attempts.delete(key)
         if (ours.size > 0) await this.#mend(domain, ours)
       } catch (error) {
+        isWhole = false
         this.#options.log.warn({ domain: domain.id, err: error }, `could not look for interrupted copies in domain ${domain.id}`)
       }
     }))
+    // every copy was seen: those that were not among them have left nothing
+    if (isWhole) for (const taskId of overdue) this.#overdue.delete(taskId)
     // not on the stroke of a minute: hosts that were started together would ask the storage together for ever
     if (!this.#stopped) this.#timer = setTimeout(() => { void this.#round() }, roundMs * (0.75 + Math.random() / 2)).unref()
   }

@@ -2,7 +2,7 @@ import type { Format } from '../api/format.ts'
 import type { ImageState, ImageStatus } from '../api/image.ts'
 import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
-import { AppError } from '../errors.ts'
+import { AppError, Canceled } from '../errors.ts'
 import { checkAddress, checkChain, readableFormat, writableFormat } from './addresses.ts'
 import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
@@ -27,6 +27,7 @@ interface StorageKind<Spec, Result> {
   cancelable: boolean
   tunable: boolean
   queue?: string
+  answers? (spec: Spec): Promise<void>
   check (spec: Spec): void
   uses (spec: Spec): Uses
   run (spec: Spec, context: Context): Promise<Result>
@@ -63,8 +64,9 @@ const name = ({ domain, image }: { domain: string, image: string }) => `${domain
  * The task bodies that work on images.
  *
  * @param tell told of every change that they make to an image, as the storage shows it afterwards.
+ * @param overdue told of a copy that the deadline of its accept step has stopped, when its process is gone.
  */
-export function storageKinds (domains: Domains, host: Host, settings: CopySettings & { bandwidth?: number | undefined }, tell: (news: ImageNews) => void, observer?: CopyObserver): StorageKinds {
+export function storageKinds (domains: Domains, host: Host, settings: CopySettings & { bandwidth?: number | undefined }, tell: (news: ImageNews) => void, observer?: CopyObserver, overdue: (taskId: string) => void = () => {}): StorageKinds {
   const job = (taskId: string, request: CopyJob['request'], bandwidth: number | undefined): CopyJob =>
     ({ request, bandwidth: bandwidth ?? null, places: domains.places(), host, taskId, settings })
   const workers = { plain: new Workers(settings), registered: new Workers(settings, true) }
@@ -87,12 +89,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     for (const id of new Set(ids)) if (id !== undefined && domains.haveSanlock([id])) told = await domains.get(id).explainDeath(told)
     return told
   }
-  const assertAnswer = async (...ids: string[]) => { await Promise.all(ids.map(async id => { await domains.get(id).assertAnswers() })) }
   /** The source of an interrupted copy is known to its record alone. What else is wrong with it, the worker finds out. */
   const assertMendable = async ({ domain, image }: MendImage) => {
-    await assertAnswer(domain)
+    await domains.assertAnswer([domain])
     const source = await domains.get(domain).image(image, undefined).then(({ copy }) => copy?.source?.domain, () => undefined)
-    if (source !== undefined && domains.all().some(({ id }) => id === source)) await assertAnswer(source)
+    if (source !== undefined && domains.all().some(({ id }) => id === source)) await domains.assertAnswer([source])
     return source
   }
   const copy = async ({ domain, image }: { domain: string, image: string }, source: string | undefined, work: CopyJob, context: Context) => {
@@ -125,6 +126,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     } finally {
       member?.leave()
       observer?.copyEnded(context.id)
+      if (context.signal.aborted && !(context.signal.reason instanceof Canceled)) overdue(context.id)
       target.changed()
       if (accepted) void announce(domain, image, context.id)
     }
@@ -149,11 +151,11 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       },
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
       run: async (spec, context) => {
-        await assertAnswer(spec.source.domain, spec.target.domain)
+        await domains.assertAnswer([spec.source.domain, spec.target.domain])
         return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(domains, spec), spec.bandwidth), context)
       },
       preview: async spec => {
-        await assertAnswer(spec.source.domain, spec.target.domain)
+        await domains.assertAnswer([spec.source.domain, spec.target.domain])
         return await preview(spec.target.domain, spec.source.domain, job('dry-run', copyRequest(domains, spec), spec.bandwidth))
       }
     },
@@ -163,6 +165,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       queue: 'copy',
       check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
+      answers: async spec => { await assertMendable(spec) },
       run: async (spec, context) => {
         const source = await assertMendable(spec)
         const release = domains.use(source === undefined ? [] : [source])
@@ -182,7 +185,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async (spec, { id }) => {
         const { domain, image, volume, virtualSize, allocation, clusterSize, description, diskType } = spec
-        await assertAnswer(domain)
+        await domains.assertAnswer([domain])
         const result = await domains.get(domain).create({
           image, volume, format: writtenFormat(domains, spec), virtualSize, allocation: allocation ?? 'sparse', clusterSize, description, diskType, host, taskId: id
         })
@@ -201,7 +204,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       run: async ({ domain, image, volume }, { id, accepted }) => {
-        await assertAnswer(domain)
+        await domains.assertAnswer([domain])
         const result = await domains.get(domain).delete({ image, volume, host, taskId: id }, accepted)
         void announce(domain, image, id)
         return result
@@ -226,7 +229,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       uses: spec => ({ shared: [name(spec), name(spec.against)], exclusive: [] }),
       run: async (spec, context) => {
         const { domain, image, volume, against } = spec
-        await assertAnswer(domain, against.domain)
+        await domains.assertAnswer([domain, against.domain])
         return await verifyInWorker(workersFor(domain, against.domain), {
           image: { domain, image, volume, format: readableFormat(domains.layoutOf(domain), spec) },
           against: { ...against, format: readableFormat(domains.layoutOf(against.domain), against) },
@@ -237,13 +240,15 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
   })
 }
 
-/** Keeps the domains of a task attached while it runs. */
+const domainsOf = ({ shared, exclusive }: Uses): string[] => [...shared, ...exclusive].map(named => named.slice(0, named.indexOf('/')))
+
+/** Keeps the domains of a task attached while it runs, and asks them whether they answer. */
 function keepAttached (domains: Domains, kinds: StorageKinds): StorageKinds {
   const keep = <Spec, Result>(kind: StorageKind<Spec, Result>): StorageKind<Spec, Result> => ({
     ...kind,
+    answers: kind.answers ?? (async spec => { await domains.assertAnswer(domainsOf(kind.uses(spec))) }),
     run: async (spec, context) => {
-      const { shared, exclusive } = kind.uses(spec)
-      const release = domains.use([...shared, ...exclusive].map(named => named.slice(0, named.indexOf('/'))))
+      const release = domains.use(domainsOf(kind.uses(spec)))
       try {
         return await kind.run(spec, context)
       } finally {

@@ -1,6 +1,7 @@
 import type { Progress } from '../api/task.ts'
 import type { TaskResult, TaskSpec } from '../api/kinds.ts'
 import { AppError, problemOf } from '../errors.ts'
+import { AcceptDeadline } from './accept-deadline.ts'
 import type { KindDefinition, TaskLog } from './kind.ts'
 import type { Queue } from './queue.ts'
 import type { Run } from './run.ts'
@@ -100,11 +101,16 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
     }))
   }
   let accepted = false
-  const deadline = setTimeout(() => {
-    const error = new AppError('storage-unresponsive', `Not accepted within ${acceptDeadlineMs} ms: the storage does not answer. Whether something was changed is not known; look at the image before you send the command again.`)
-    finish('failed', { error })
-    run.controller.abort(error)
-  }, acceptDeadlineMs)
+  const { answers } = definition
+  const deadline = new AcceptDeadline({
+    ms: acceptDeadlineMs,
+    probe: answers === undefined ? undefined : async () => { await answers(run.spec) },
+    passed: isAnswering => {
+      const error = overdue(acceptDeadlineMs, isAnswering)
+      finish('failed', { error })
+      run.controller.abort(error)
+    }
+  })
 
   try {
     signal.throwIfAborted()
@@ -116,7 +122,7 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
       accepting: () => { if (!accepted && !run.finished) deadline.refresh() },
       accepted: () => {
         accepted = true
-        clearTimeout(deadline)
+        deadline.stop()
         moved(run.accept(Date.now()))
       },
       progress: latest => {
@@ -142,8 +148,15 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
     if (!(error instanceof AppError)) log.error({ err: error, task: run.id }, 'task body threw an unexpected error')
     finish(refused ? 'rejected' : 'failed', { error })
   } finally {
-    clearTimeout(deadline)
+    deadline.stop()
     progress.stop()
     run.tuningListener = undefined
   }
+}
+
+function overdue (ms: number, isAnswering: boolean): AppError {
+  const doubt = 'Whether something was changed is not known; look at the image before you send the command again.'
+  return isAnswering
+    ? new AppError('accept-overdue', `Not accepted within ${ms} ms, although the storage answers: the host is busy. ${doubt}`)
+    : new AppError('storage-unresponsive', `Not accepted within ${ms} ms: the storage does not answer. ${doubt}`)
 }

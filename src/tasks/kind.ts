@@ -24,7 +24,7 @@ export interface TaskContext {
   id: string
   /** The caller has used the id of a finished task again, on purpose: what that one did does not count. */
   reused: boolean
-  /** Aborted by a cancel. A body that stops because of it throws `signal.reason`. */
+  /** Aborted by a cancel, with a `Canceled`, or by the deadline of accepting. A body that stops because of it throws `signal.reason`. */
   signal: AbortSignal
   /** One of many steps of accepting is done: the deadline, which is for a storage that does not answer, begins anew. */
   accepting (): void
@@ -48,6 +48,8 @@ export interface KindDefinition<Spec, Result> {
   queue?: string
   /** Milliseconds that accepting may take, where that is more than usual. */
   acceptDeadlineMs?: number
+  /** Throws if what it works on does not answer at this moment. Asked while accepting takes long, to tell why. */
+  answers? (spec: Spec): Promise<void>
   /** Throws what is wrong with the request itself, before anything is looked up. */
   check (spec: Spec): void
   uses (spec: Spec): Uses

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events'
 import type { Kind, TaskSpec, TaskResult } from '../api/kinds.ts'
 import type { Task } from '../api/task.ts'
-import { AppError } from '../errors.ts'
+import { AppError, Canceled } from '../errors.ts'
 import { digest } from './digest.ts'
 import { namesRevision, namesRun, type TagCondition } from './etag.ts'
 import { execute, type Waiter } from './execution.ts'
@@ -217,14 +217,6 @@ export class TaskRegistry {
     const { id, kind, state, runId } = task
     const ended = run.endedAt === undefined ? {} : { durationMs: run.endedAt - run.createdAt, bytesDone: task.progress?.bytesDone, result: task.result, error: run.error }
     this.#options.log.info({ task: id, runId, kind, state, ...objectOf(run.spec), ...ended }, `task ${id} ${state}`)
-  }
-}
-
-/** Why the signal of a task was aborted. */
-export class Canceled extends Error {
-  constructor (id: string) {
-    super(`Task ${id} was canceled`)
-    this.name = 'Canceled'
   }
 }
 

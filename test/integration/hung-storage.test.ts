@@ -28,13 +28,14 @@ const inHung = (image: string) => ({ domain: 'hung', image })
 const recordOf = async (image: string) => JSON.parse(await readFile(join(below, `.vdsm-tasks/copies/${image}.json`), 'utf8')) as { done: Ranges }
 
 /** A storage that can hang, and a way to start agents on it, with two places for copies. */
-async function scene (t: Test): Promise<{ storage: HangingStorage, start: () => Promise<AgentProcess> }> {
+async function scene (t: Test): Promise<{ storage: HangingStorage, start: (recovery?: 'own') => Promise<AgentProcess> }> {
   const space = await MountSpace.make(t)
   const storage = await HangingStorage.mount(space, { below, between, at })
-  const start = async () => {
+  const start = async (recovery?: 'own') => {
     const agent = await startAgent(t, {
       domains: [{ id: 'local', path: local }, { id: 'hung', path: at }],
       under: space.enter,
+      ...(recovery !== undefined && { recovery }),
       copy: { maxConcurrent: 2, windowSeconds: 0.5 }
     })
     // before the agent is killed, or its end would be waited for in vain
@@ -147,4 +148,29 @@ t.test('an agent on a storage that hangs stops, starts, and mends what it left w
   t.equal(await sha256(join(below, 'left.raw')), await sha256(join(local, 'source.raw')))
   t.same(await agent.fixes('hung'), [])
   t.same(await readdir(join(below, '.vdsm-tasks/parts')), [])
+})
+
+t.test('a copy whose accept step the deadline has ended is nobody\'s cancel: it goes on when the storage is back', { skip: unlessRoot }, async t => {
+  const { storage, start } = await scene(t)
+  const agent = await start()
+  await untilAvailable(agent)
+  // zeros are written through FUSE, which takes a while: the storage hangs between the first record and the second
+  const put = agent.put('late', copySpec('source.raw', '', { target: { ...inHung('late.raw'), allocation: 'preallocated' } }))
+  await until(async () => await readFile(join(below, '.vdsm-tasks/copies/late.raw.json')).then(() => true, () => false), 'the record')
+  storage.hang()
+  t.match((await put).body, { state: 'failed', error: { code: 'storage-unresponsive' } })
+  storage.resume()
+  await untilAvailable(agent)
+  const left = await until(async () => {
+    const { body } = await agent.image('hung', 'late.raw')
+    return body.state === 'interrupted' && body
+  }, 'the copy to be left')
+  t.equal(left.copy?.canceledAt, undefined)
+  t.equal(await agent.stop(), 0)
+
+  const next = await start('own')
+  await untilAvailable(next)
+  await until(async () => (await next.request('GET', '/tasks/recover.hung.late.raw')).status === 200, 'the recovery')
+  t.match(await next.finished('recover.hung.late.raw'), { state: 'succeeded' })
+  t.equal(await sha256(join(below, 'late.raw')), await sha256(join(local, 'source.raw')))
 })

@@ -8,15 +8,15 @@ const minuteMs = 60_000
 const mend = (image: string): TaskSpec => ({ kind: 'storage.mendImage', domain: 'd', image })
 
 /** A storage on which these copies are interrupted: name of the image, and the host that was copying. */
-function storageOf (interrupted: Map<string, { host: string, canceled?: boolean, state?: Copy['state'] }>) {
+function storageOf (interrupted: Map<string, { host: string, canceled?: boolean, state?: Copy['state'], taskId?: string }>) {
   return {
     id: 'd',
-    copies: async (): Promise<Copy[]> => [...interrupted].map(([image, { host, canceled = false, state = 'interrupted' }]) => ({
+    copies: async (): Promise<Copy[]> => [...interrupted].map(([image, { host, canceled = false, state = 'interrupted', taskId }]) => ({
       domain: 'd',
       image,
       state,
       copy: {
-        copyId: '', phase: 'copying', host: { id: host }, bytesTotal: 1, bytesDone: 0, createdAt: '', checkpointAt: '', epoch: 1, ...(canceled && { canceledAt: '' })
+        copyId: '', phase: 'copying', host: { id: host }, bytesTotal: 1, bytesDone: 0, createdAt: '', checkpointAt: '', epoch: 1, ...(canceled && { canceledAt: '' }), ...(taskId !== undefined && { taskId })
       }
     })),
     fixes: async (): Promise<BrokenImage[]> => [...interrupted.keys()].map(image => ({
@@ -71,6 +71,21 @@ t.test('a host continues its own copies, those that it had left when it was star
   interrupted.delete('a')
   interrupted.set('later', { host: 'me' })
   t.same(await within(120), [], 'who began the later one is told of its end')
+})
+
+t.test('a host continues a copy of its own that the deadline of accepting has ended, and no other one that failed', async t => {
+  const interrupted = new Map<string, { host: string, taskId?: string }>()
+  const { recovery, within } = begin(t, 'own', interrupted)
+  await settle()
+  interrupted.set('failed', { host: 'me', taskId: 'failed' })
+  interrupted.set('late', { host: 'me', taskId: 'late' })
+  interrupted.set('theirs', { host: 'other', taskId: 'late' })
+  recovery.overdue('late')
+  recovery.overdue('left-nothing')
+  t.same(await within(1.5), ['recover.d.late'])
+  interrupted.set('again', { host: 'me', taskId: 'left-nothing' })
+  interrupted.delete('late')
+  t.same(await within(3), [], 'an id means the copy that it was then')
 })
 
 t.test('any host continues what another has left, also later, but not what somebody has canceled', async t => {

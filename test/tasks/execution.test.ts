@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { Task } from '../../src/api/task.ts'
-import { AppError } from '../../src/errors.ts'
+import { AppError, Canceled } from '../../src/errors.ts'
 import type { TaskLog } from '../../src/tasks/kind.ts'
 import { Clock } from '../helpers/clock.ts'
 import { copyOf, deletionOf, makeRegistry, turn, type Told } from '../helpers/http-agent.ts'
@@ -126,6 +126,62 @@ t.test('an accept that takes too long is decided then, and its image stays in us
   await body.yield()
   t.equal(run.etag, before, 'what was decided stays decided')
   t.equal(registry.claim('b', deletionOf('b.raw')).how, 'created')
+})
+
+t.test('a deadline that passes while the storage answers does not blame it', async t => {
+  const clock = new Clock(t)
+  const probes: Array<{ answer: () => void, fail: (error: unknown) => void }> = []
+  const { registry, bodies } = makeRegistry(t, { acceptDeadlineMs: 10_000, definition: { answers: async () => { await new Promise<void>((resolve, reject) => { probes.push({ answer: resolve, fail: reject }) }) } } })
+  const begin = async (id: string) => {
+    const { run } = registry.claim(id, copyOf('s', `${id}.raw`))
+    const body = await bodies.of(id)
+    probes.length = 0
+    return { run, body }
+  }
+  const settle = async () => { for (let turns = 0; turns < 5; turns++) await turn() }
+
+  const busy = await begin('busy')
+  clock.pass(4999)
+  t.equal(probes.length, 0, 'a command that is accepted soon asks for nothing')
+  clock.pass(1)
+  for (let second = 0; second < 5; second++) {
+    probes.at(-1)?.answer()
+    await settle()
+    clock.pass(1000)
+  }
+  t.match(busy.run.error, { code: 'accept-overdue', status: 504, detail: /although the storage answers/ })
+  t.notOk(busy.body.context.signal.reason instanceof Canceled, 'it was not a caller')
+
+  const hung = await begin('hung')
+  clock.pass(10_000)
+  t.match(hung.run.error, { code: 'storage-unresponsive' }, 'no answer')
+
+  const late = await begin('late')
+  clock.pass(5000)
+  probes[0]?.answer()
+  await settle()
+  clock.pass(1000)
+  t.equal(probes.length, 2, 'it is asked again')
+  clock.pass(4000)
+  t.match(late.run.error, { code: 'storage-unresponsive' }, 'it has answered, and then no more')
+
+  const refusing = await begin('refusing')
+  clock.pass(5000)
+  probes[0]?.fail(refusal)
+  await settle()
+  clock.pass(5000)
+  t.match(refusing.run.error, { code: 'storage-unresponsive' })
+
+  const stepping = await begin('stepping')
+  clock.pass(5000)
+  probes[0]?.answer()
+  await settle()
+  stepping.body.context.accepting()
+  clock.pass(9999)
+  t.equal(stepping.run.state, 'pending')
+  clock.pass(1)
+  t.match(stepping.run.error, { code: 'storage-unresponsive' }, 'an answer from before the last step says nothing')
+  for (const { body } of [busy, hung, late, refusing, stepping]) await body.yield()
 })
 
 t.test('whatever a body does after the deadline changes nothing', async t => {

@@ -15,7 +15,7 @@ const workerFunctions: CopyWorkerFunctions = {
   copy: async job => await outcomeOf(`Copying ${nameOf(job)}`, async () => await worker.copy(job), unexpected),
   preview: async job => await outcomeOf(`Copying ${nameOf(job)}`, async () => await worker.preview(job), unexpected),
   verify: async job => await outcomeOf(`Verifying ${job.image.image}`, async () => await worker.verify(job), unexpected),
-  cancel: () => { worker.cancel() },
+  stop: why => { worker.stop(why) },
   setBandwidth: bandwidth => { worker.setBandwidth(bandwidth) }
 }
 const agent = openChannel<CopyAgentFunctions, CopyWorkerFunctions>(process, workerFunctions)

@@ -1,7 +1,7 @@
 import { AppError } from '../../errors.ts'
 import type { CopyResult } from '../../api/kinds.ts'
 import { takesDirectIo } from '../../system/page-cache.ts'
-import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, VerifyEnd, VerifyJob } from '../protocol.ts'
+import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, StopReason, VerifyEnd, VerifyJob } from '../protocol.ts'
 import { nextGeneration } from '../layout/ovirt/volume-metadata.ts'
 import { subtract, total } from '../ranges.ts'
 import { keyOf, type CopyRecord } from '../record.ts'
@@ -22,7 +22,9 @@ import { outlastYouth } from './youth.ts'
 /** One copy, from the accept step to the end. */
 export class CopyWorker {
   readonly #agent: Omit<CopyAgentFunctions, 'ready'>
-  readonly #canceled = new AbortController()
+  readonly #stopped = new AbortController()
+  /** A caller does not want the copy to go on. */
+  #isCanceled = false
   #bandwidth: number | null | undefined
   #copier: Copier | undefined
 
@@ -30,8 +32,9 @@ export class CopyWorker {
     this.#agent = agent
   }
 
-  cancel (): void {
-    this.#canceled.abort(new AppError('copy-failed', 'The copy was canceled.'))
+  stop (why: StopReason): void {
+    this.#isCanceled ||= why === 'canceled'
+    this.#stopped.abort(new AppError('copy-failed', 'The copy was stopped.'))
   }
 
   setBandwidth (bandwidth: number | null): void {
@@ -42,15 +45,15 @@ export class CopyWorker {
   /** Does the job. Every program it started is gone when this settles; the leases go with the process. */
   async copy (job: CopyJob): Promise<CopyEnd> {
     try {
-      this.#canceled.signal.throwIfAborted()
+      this.#stopped.signal.throwIfAborted()
       const { proceed } = await decision(job, this.#agent.accepting)
-      this.#canceled.signal.throwIfAborted()
+      this.#stopped.signal.throwIfAborted()
       const acceptance = await proceed()
       this.#agent.accepted()
       const report = this.#agent.progress
       return { result: acceptance.how === 'chain' ? await this.#runChain(job, acceptance.chain) : await this.#runOne(job, acceptance, report) }
     } catch (error) {
-      if (error === this.#canceled.signal.reason && this.#canceled.signal.aborted) return { canceled: true }
+      if (error === this.#stopped.signal.reason && this.#stopped.signal.aborted) return { canceled: true }
       throw error
     } finally {
       // nothing writes any more, and whoever is told the end finds the volumes free
@@ -69,7 +72,7 @@ export class CopyWorker {
 
   /** Compares two images. */
   async verify (job: VerifyJob): Promise<VerifyEnd> {
-    const { signal } = this.#canceled
+    const { signal } = this.#stopped
     try {
       return { result: await compareImages(job, signal, this.#agent) }
     } catch (error) {
@@ -81,7 +84,7 @@ export class CopyWorker {
   }
 
   async #runChain (job: CopyJob, chain: AcceptedChain): Promise<CopyResult> {
-    const { signal } = this.#canceled
+    const { signal } = this.#stopped
     const { top } = chain
     let isTop = false
     const run: RunVolume = async (single, report) => {
@@ -92,7 +95,7 @@ export class CopyWorker {
       return await runChain(job, chain, { signal, report: this.#agent.progress, run })
     } catch (error) {
       // whose turn it was has taken note of it itself, and only the top's record is that of the chain
-      if (signal.aborted && !isTop && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal }))
+      if (this.#isCanceled && !isTop && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal }))
       throw error
     }
   }
@@ -100,7 +103,7 @@ export class CopyWorker {
   async #runOne (job: CopyJob, single: Single, report: CopyAgentFunctions['progress']): Promise<CopyResult> {
     switch (single.how) {
       case 'done':
-        if (single.toCompare !== undefined) await confirm(job, single.record, single.toCompare, this.#canceled.signal, report)
+        if (single.toCompare !== undefined) await confirm(job, single.record, single.toCompare, this.#stopped.signal, report)
         return { ...resultOf(single.record, 0, 0), alreadyDone: true }
       case 'finish': return resultOf(await complete(single.area, single.target, single.record), 0, 0)
       case 'run': return await this.#run(job, single.accepted, report)
@@ -108,7 +111,7 @@ export class CopyWorker {
   }
 
   async #run (job: CopyJob, accepted: Accepted, tell: CopyAgentFunctions['progress']): Promise<CopyResult> {
-    const { signal } = this.#canceled
+    const { signal } = this.#stopped
     const session = new Session({ ...accepted, signal })
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], tell)
     const report = pulse.report.bind(pulse)
@@ -136,7 +139,7 @@ export class CopyWorker {
       const record = await finish(session, report)
       return { ...resultOf(record, copier.settledBytes, copier.movedBytes), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
-      if (signal.aborted) await noteCancel(session)
+      if (this.#isCanceled) await noteCancel(session)
       throw await withSpace(error, session)
     } finally {
       signal.removeEventListener('abort', drop)
@@ -152,7 +155,7 @@ async function decision (job: CopyJob, accepting = () => {}): Promise<Decision> 
   return chain === undefined ? await decide(job) : await decideChain(job, chain, accepting)
 }
 
-/** Lets every host know that nobody wants the copy to go on by itself. A storage that takes no note of it changes nothing. */
+/** Lets every host know that a caller does not want the copy to go on by itself. What the deadline has stopped may. A storage that takes no note of it changes nothing. */
 async function noteCancel (session: Session): Promise<void> {
   await session.checkpoint(() => ({ canceledAt: new Date().toISOString() })).catch(() => { /* it stays interrupted, as after a crash */ })
 }

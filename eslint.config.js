@@ -1,4 +1,5 @@
 import neostandard from 'neostandard'
+import { emptyPattern } from './scripts/lint/empty-pattern.mjs'
 
 export default [
   ...neostandard({
@@ -12,6 +13,11 @@ export default [
       // `void task()` says that nobody waits for it here, and that this is meant.
       'no-void': ['error', { allowAsStatement: true }]
     }
+  },
+  {
+    files: ['test/**'],
+    plugins: { tests: { rules: { 'empty-pattern': emptyPattern } } },
+    rules: { 'tests/empty-pattern': 'error' }
   },
   {
     files: ['src/web/**'],

@@ -96,7 +96,9 @@ t.test('the diagram of states is the table of states', t => {
 
 t.test('the program of the README does what it says', async t => {
   const { address } = await startAgent(t, await makeDirectory(t))
-  for (const { text } of inReadme('ts')) {
+  const programs = inReadme('ts')
+  t.equal(programs.length, 1)
+  for (const { text } of programs) {
     // where the package knows itself by its name
     const program = startProgram(t, process.execPath, ['--input-type=module', '--eval', text.replace('http://127.0.0.1:7480', address)], { cwd: root })
     await program.says(/task [^]*nightly-42[^]*synced/)

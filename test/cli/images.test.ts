@@ -5,6 +5,7 @@ import { Client } from '../../src/client/client.ts'
 import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
 import { until } from '../helpers/processes.ts'
 import { runCommand, startCommand } from '../helpers/command-line.ts'
+import { Empty } from '../helpers/empty.ts'
 
 t.setTimeout(180_000)
 
@@ -69,7 +70,7 @@ t.test('a domain that is not there is named: nothing found is not nothing broken
   t.match(await run('fixes'), { status: 1, stdout: '', stderr: /^far was not looked into: Domain far is not available: .*\nNothing is broken in the other domains\.\n$/ })
   t.match(await run('fixes', '--apply'), { status: 1, stderr: /^far was not looked into/ })
   const { status, stdout } = await run('images', '--json')
-  t.match({ status, found: JSON.parse(stdout) }, { status: 1, found: { items: [], unknown: [{ domain: 'far', code: 'domain-unavailable', detail: /mounted/ }] } })
+  t.match({ status, found: JSON.parse(stdout) }, { status: 1, found: { items: Empty, unknown: [{ domain: 'far', code: 'domain-unavailable', detail: /mounted/ }] } })
   t.match(await run('fixes', 'local'), { status: 0, stderr: 'Nothing is broken.\n' })
 })
 

@@ -3,6 +3,7 @@ import type { NodeState } from '../../src/api/operation.ts'
 import { readPool, readRebalance, readRemoveBrick, readTasks, readVolumes } from '../../src/gluster/answers.ts'
 import { describeOperation, namesOf, nodeState, stateOf, type Observation } from '../../src/gluster/observe.ts'
 import { answerOf } from './fixture.ts'
+import { Empty } from '../helpers/empty.ts'
 
 const observedAt = '2026-01-01T00:00:00.000Z'
 
@@ -62,7 +63,7 @@ t.test('a host that joined the volume later takes no part, and is not missing', 
   const { task, report, ...rest } = observe({ info: 'rb3-info', tasks: 'added3-tasks-n2', status: 'added3-status-n1', pool: 'pool-list' })
   t.equal(rest.volume.bricks.length, 3)
   t.equal(report?.nodes.length, 2)
-  t.match(describeOperation({ ...rest, task, ...(report !== undefined && { report }) }), { complete: true, missing: [], state: 'completed', totals: { files: 28, bytes: 28000000, scanned: 202, skipped: 10, runtimeSeconds: 2 } })
+  t.match(describeOperation({ ...rest, task, ...(report !== undefined && { report }) }), { complete: true, missing: Empty, state: 'completed', totals: { files: 28, bytes: 28000000, scanned: 202, skipped: 10, runtimeSeconds: 2 } })
 })
 
 t.test('a fix-layout is in progress as long as one host is, whatever the aggregate says', async t => {
@@ -84,14 +85,14 @@ t.test('hosts that tell of another operation are named, and their numbers do not
   t.equal(describeOperation(base).disagreement, undefined)
 
   const { report, ...foreign } = base
-  t.match(describeOperation({ ...foreign, task: other, views }), { operationId: other.operationId, state: 'unknown', nodes: [], complete: false, missing: ['node1', 'node2', 'node3'] }, 'one that only another host knows')
+  t.match(describeOperation({ ...foreign, task: other, views }), { operationId: other.operationId, state: 'unknown', nodes: Empty, complete: false, missing: ['node1', 'node2', 'node3'] }, 'one that only another host knows')
 })
 
 t.test('of a brick removal only the hosts of the bricks are expected', async t => {
   const seen = describeOperation(observe({ info: 'rb3-info', tasks: 'rb3-tasks', status: 'rb3-status', pool: 'pool-list' }))
-  t.match(seen, { kind: 'remove-brick', bricks: ['node2:/srv/1/v0'], state: 'running', complete: true, missing: [] })
+  t.match(seen, { kind: 'remove-brick', bricks: ['node2:/srv/1/v0'], state: 'running', complete: true, missing: Empty })
   const silent = describeOperation(observe({ info: 'rb3-info', tasks: 'rb3-tasks-down', status: 'rb3-status-down', pool: 'pool-list' }, { disconnected: new Set(['5e538d17-8db1-44fd-9f64-ed2f7fd14c90']) }))
-  t.match(silent, { state: 'unknown', complete: false, missing: ['node2'], nodes: [] })
+  t.match(silent, { state: 'unknown', complete: false, missing: ['node2'], nodes: Empty })
 })
 
 t.test('the mark names the task, unless it is that of another operation', async t => {

@@ -5,6 +5,7 @@ import { Gluster } from '../../src/gluster/cli.ts'
 import { Operations } from '../../src/gluster/operations.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { outputOf } from './fixture.ts'
+import { Empty } from '../helpers/empty.ts'
 
 /** The pool was listed on another day, when the hosts had other ids. */
 function sameCluster (output: string): string {
@@ -50,7 +51,7 @@ t.test('the operation is told with its numbers, the hosts and an estimate', asyn
     volume: 'v0',
     state: 'running',
     complete: true,
-    missing: [],
+    missing: Empty,
     totals: { files: 4, bytes: 4000000, scanned: 35 },
     estimate: { basis: 'bytes-on-removed-bricks', bytesLeft: 2040373248 - 1973362688 },
     startedAt: /^\d{4}-/
@@ -71,7 +72,7 @@ t.test('a thousand pollers cost one look', async t => {
 t.test('an operation whose status cannot be understood is told as such, with the excerpt', async t => {
   const { gluster } = await standIn(t, { ...healthy, 'volume remove-brick v0 node2:/srv/1/v0 status': 'vol-create' })
   const { items } = await new Operations({ gluster, hostId: 'here' }).list()
-  t.match(items, [{ state: 'unknown', complete: false, missing: ['node2'], nodes: [], problem: { code: 'gluster-unexpected', detail: /It reads/ } }])
+  t.match(items, [{ state: 'unknown', complete: false, missing: ['node2'], nodes: Empty, problem: { code: 'gluster-unexpected', detail: /It reads/ } }])
 })
 
 t.test('an operation that has vanished since the look at the tasks is not there', async t => {
@@ -89,11 +90,11 @@ t.test('another host that tells of another operation is a disagreement, one that
   const { items } = await settled.list()
   t.match(items, [
     { operationId: '599f20be-c518-4fb4-b2a4-0941018bed24', state: 'unknown', complete: false, missing: ['node2'], disagreement: [{ host: 'node2', operationId: '9ef7033d-01f4-4978-ad8f-3d067baa24bf' }] },
-    { operationId: '9ef7033d-01f4-4978-ad8f-3d067baa24bf', state: 'unknown', complete: false, nodes: [], disagreement: [{ host: 'node1' }, { host: 'node3' }] }
+    { operationId: '9ef7033d-01f4-4978-ad8f-3d067baa24bf', state: 'unknown', complete: false, nodes: Empty, disagreement: [{ host: 'node1' }, { host: 'node3' }] }
   ])
 
   const young = await new Operations({ gluster, hostId: 'here' }).list()
-  t.match(young.items, [{ operationId: '599f20be-c518-4fb4-b2a4-0941018bed24', state: 'running', missing: [] }], 'not before it has lasted longer than the start of an operation takes')
+  t.match(young.items, [{ operationId: '599f20be-c518-4fb4-b2a4-0941018bed24', state: 'running', missing: Empty }], 'not before it has lasted longer than the start of an operation takes')
   t.equal(young.items.length, 1)
 })
 
@@ -102,7 +103,7 @@ t.test('a volume has its bricks, space and operation', async t => {
   const { items, problem } = await new Operations({ gluster, hostId: 'here' }).volumes()
   t.equal(problem, undefined)
   t.match(items, [{ volume: 'v0', state: 'started', type: 'Distribute', bytesTotal: 3 * 2040373248, operations: [{ kind: 'remove-brick', state: 'running' }] }])
-  t.match(items[0]?.bricks, [{ brick: 'node1:/srv/1/v0', host: 'node1', online: true }, {}, {}])
+  t.match(items[0]?.bricks, [{ brick: 'node1:/srv/1/v0', host: 'node1', online: true }, Object, Object])
 })
 
 t.test('when the bricks cannot be asked, the volumes are told without', async t => {
@@ -117,7 +118,7 @@ t.test('without volumes nobody is asked', async t => {
   const { gluster, calls } = await standIn(t, { 'volume info': 'info-created' })
   const operations = new Operations({ gluster, hostId: 'here' })
   t.same((await operations.list()).items, [])
-  t.match((await operations.volumes()).items, [{ volume: 'v0', state: 'created', operations: [] }])
+  t.match((await operations.volumes()).items, [{ volume: 'v0', state: 'created', operations: Empty }])
   t.ok((await calls()).every(call => call.endsWith('volume info')))
 })
 

@@ -50,14 +50,17 @@ const codes: Record<string, string> = {
 }
 
 t.test('every refusal among the captures has the code that callers can decide by, and keeps the words', async t => {
+  const refused: string[] = []
   for (const name of captures.filter(capture => outputOf(capture).startsWith('<?xml'))) {
     const answer = answerOf(name)
     if (answer.ok) continue
+    refused.push(name)
     const { code, message, changed } = refusalOf(answer, 'gluster volume x', true)
     t.equal(code, codes[name] ?? 'not in the table', `${name}: ${answer.words}`)
     t.match(message, answer.words.split('\n')[0] ?? '', name)
     t.equal(changed, name === 'back3-status-n1', `${name} has ${changed ? '' : 'not '}changed anything`)
   }
+  t.same(refused.sort(), Object.keys(codes).sort(), 'and every code of the table was seen')
 })
 
 t.test('texts that were not captured', async t => {

@@ -10,6 +10,7 @@ import { Credentials } from '../../src/auth/credentials.ts'
 import { parseConfig } from '../../src/config.ts'
 import { createServer } from '../../src/http/server.ts'
 import type { Pair } from '../helpers/certificates.ts'
+import { Empty } from '../helpers/empty.ts'
 import { silent } from '../helpers/http-agent.ts'
 import { secure } from '../helpers/secured.ts'
 
@@ -200,7 +201,7 @@ t.test('no other way to write a request gets round the table', async t => {
     }))
     t.same(wrong, [], what)
   }
-  t.match(await (await fetch(`${tcpAddress}/tasks`, { headers: { authorization: `Bearer ${tokens.read}` } })).json(), { items: [] })
+  t.match(await (await fetch(`${tcpAddress}/tasks`, { headers: { authorization: `Bearer ${tokens.read}` } })).json(), { items: Empty })
 })
 
 t.test('a request is for one host, and one that is ours', async t => {

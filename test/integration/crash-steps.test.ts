@@ -9,6 +9,7 @@ import { imageStatus, listFixes } from '../../src/storage/domain/reads.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
 import { crashSample } from '../helpers/crash-sample.ts'
+import { Empty } from '../helpers/empty.ts'
 import type { StorageJob } from '../helpers/storage-change.ts'
 import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
 import { callsOf, runUntilCall, type Call } from '../helpers/strace.ts'
@@ -101,7 +102,7 @@ async function checkCopy (t: Test, image: string, format: Format, again: ReturnT
     }
   }
   const end = await status(image)
-  t.match(end, { state: 'ok', fixes: [], copy: { phase: 'done' } })
+  t.match(end, { state: 'ok', fixes: Empty, copy: { phase: 'done' } })
   t.ok(await isWhole(image, format))
   t.same(await traces(image), [`.vdsm-tasks/copies/${image}.json`, image])
   t.match(JSON.parse(await readFile(at(`.vdsm-tasks/copies/${image}.json`), 'utf8')), { phase: 'done' })
@@ -165,7 +166,7 @@ t.test('a creation', async t => {
           else t.match(found.fixes, [{ action: 'mend', task: { kind: 'storage.createImage', image, format, virtualSize: MiB, clusterSize: 4096 } }, { action: 'clean' }])
         }
         if (found?.state !== 'ok') await work(job)
-        t.match(await status(image), { state: 'ok', virtualSize: MiB, fixes: [] })
+        t.match(await status(image), { state: 'ok', virtualSize: MiB, fixes: Empty })
         t.same(await traces(image), [image])
         await work(remove(image))
         t.same(await traces(image), [])

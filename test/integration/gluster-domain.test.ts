@@ -4,6 +4,7 @@ import { startCluster } from '../gluster/cluster/cluster.ts'
 import { cutOff, diskBytes, interrupted, isCopied, shareDomain, targets } from '../gluster/cluster/domain.ts'
 import { ovirtDomains } from '../gluster/cluster/ovirt-domain.ts'
 import { copySpec, mendSpec, stalled } from '../helpers/agent.ts'
+import { Empty } from '../helpers/empty.ts'
 import { MiB } from '../helpers/images.ts'
 import { unlessRoot } from '../helpers/mount-space.ts'
 import { until } from '../helpers/processes.ts'
@@ -26,7 +27,7 @@ t.test('hosts that share a GlusterFS volume', { skip: unlessRoot }, async t => {
   t.test('what a host that was killed was copying, another one continues', async t => {
     for (const image of targets) {
       await one.accept(image, copySpec('source.raw', image, { bandwidth: stalled }))
-      t.match(await two.untilDone('local', image, MiB), { state: 'copying', copy: { host: { id: 'host1' }, taskId: image, epoch: 1 }, fixes: [] })
+      t.match(await two.untilDone('local', image, MiB), { state: 'copying', copy: { host: { id: 'host1' }, taskId: image, epoch: 1 }, fixes: Empty })
       t.match(await two.refused('early', mendSpec(image)), { status: 409, body: { code: 'resource-busy', host: { id: 'host1' } } })
     }
     await one.kill()

@@ -8,6 +8,7 @@ import { Workers } from '../../src/storage/workers.ts'
 import { startAgent } from '../helpers/agent.ts'
 import { recordIn } from '../helpers/done-ranges.ts'
 import { listing, temporaryDirectory } from '../helpers/directory.ts'
+import { Empty } from '../helpers/empty.ts'
 import { until } from '../helpers/processes.ts'
 import { copyJob } from '../helpers/storage-jobs.ts'
 import { compare, identical, makeDisk, makeOld, MiB, sh, sha256 } from '../helpers/images.ts'
@@ -66,7 +67,7 @@ async function isKept (t: Test, { image, volumes }: Chain, generation = '1'): Pr
     t.equal(info['backing-filename-format'], volumes[index - 1]?.format)
   }
   t.same((await readdir(to(image))).sort(), volumes.flatMap(({ volume }) => [volume, `${volume}.lease`, `${volume}.meta`]).sort(), 'and no file of ours')
-  t.match((await agent.image(two, image)).body, { state: 'ok', fixes: [], volumes: volumes.map(({ volume }) => ({ volume, state: 'ok' })) })
+  t.match((await agent.image(two, image)).body, { state: 'ok', fixes: Empty, volumes: volumes.map(({ volume }) => ({ volume, state: 'ok' })) })
 }
 
 const forget = async (image: string) => { await agent.done(`delete-${image}-${Math.random()}`, { kind: 'storage.deleteImage', domain: two, image }) }

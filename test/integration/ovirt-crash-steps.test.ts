@@ -10,6 +10,7 @@ import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
 import { makeOvirtDomain, putVolume, readMeta, uuid } from '../helpers/ovirt.ts'
 import { crashSample } from '../helpers/crash-sample.ts'
+import { Empty } from '../helpers/empty.ts'
 import type { StorageJob } from '../helpers/storage-change.ts'
 import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
 import { callsOf, runUntilCall } from '../helpers/strace.ts'
@@ -96,7 +97,7 @@ const checkCopy = (format: 'raw' | 'qcow2', again: StorageJob, generation = '1')
       await work(again)
     }
   }
-  t.match(await status(), { state: 'ok', fixes: [] })
+  t.match(await status(), { state: 'ok', fixes: Empty })
   t.ok(await isWhole(format))
   t.match(await readMeta(`${file}.meta`), { LEGALITY: 'LEGAL', GEN: generation })
   t.same(await traces(), [...whole, `${named.image}.${named.volume}.json`].sort())
@@ -139,7 +140,7 @@ t.test('a creation', async t => {
       if (found.fixes[0]?.action === 'clean') await work(remove)
     }
     if (found?.state !== 'ok') await work(create)
-    t.match(await status(), { state: 'ok', virtualSize: MiB, fixes: [] })
+    t.match(await status(), { state: 'ok', virtualSize: MiB, fixes: Empty })
     t.match(await readMeta(`${file}.meta`), { LEGALITY: 'LEGAL', GEN: '0', FORMAT: 'COW' })
     t.same(await traces(), whole)
     await work(remove)

@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { copySpec, stalled, startAgent } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
+import { Empty } from '../helpers/empty.ts'
 import { makeDisk, MiB, sha256 } from '../helpers/images.ts'
 import { until } from '../helpers/processes.ts'
 
@@ -46,6 +47,6 @@ for (const [recovery, hostId] of [['manual', 'node1'], ['own', 'node2']] as cons
     const { domains } = await abandon(t)
     const agent = await startAgent(t, { domains, hostId, recovery })
     await until(async () => (await agent.image('local', 'left.raw')).body.state === 'interrupted')
-    t.match((await agent.request('GET', '/tasks')).body, { items: [] })
+    t.match((await agent.request('GET', '/tasks')).body, { items: Empty })
   })
 }

@@ -6,6 +6,7 @@ import t from 'tap'
 import { Client } from '../../src/client/client.ts'
 import type { Task, TaskSpec } from '../../src/client/types.ts'
 import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
+import { Empty } from '../helpers/empty.ts'
 
 const execute = promisify(execFile)
 
@@ -93,7 +94,7 @@ t.test('cleaning an interrupted replacement leaves the old image alone', async t
   await client.cancelTask('slow')
   await client.waitForTask('slow')
   t.match(await run('clean', { kind: 'storage.deleteImage', domain: 'local', image: 'target.raw' }), { state: 'succeeded' })
-  t.match(await client.imageStatus('local', 'target.raw'), { state: 'ok', fixes: [] })
+  t.match(await client.imageStatus('local', 'target.raw'), { state: 'ok', fixes: Empty })
   t.ok(await isIdentical(images, 'target.raw', 'old.raw'))
   t.same(await readdir(join(images, '.vdsm-tasks/parts')), [])
   t.same(await readdir(join(images, '.vdsm-tasks/copies')), [])
@@ -123,7 +124,7 @@ t.test('a dry run says what would happen, and does nothing', async t => {
   t.match(await dryRun(copy('a.raw', 'b.qcow2')), { outcome: 'created', plan: { outcome: 'copy', bytesTotal: 4 * 1024 * 1024 } })
   t.same(await readdir(join(images, '.vdsm-tasks/copies')), [])
   t.same(await readdir(join(images, '.vdsm-tasks/parts')), [])
-  t.match(await client.listTasks(), { items: [] }, 'no task was made')
+  t.match(await client.listTasks(), { items: Empty }, 'no task was made')
   await t.rejects(dryRun(copy('none.raw', 'b.qcow2')), { code: 'image-not-found' })
   await t.rejects(dryRun(copy('a.raw', 'a.raw')), { code: 'same-image' })
   await run('real', copy('a.raw', 'b.qcow2'))

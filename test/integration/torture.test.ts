@@ -108,7 +108,9 @@ t.test('in the end everything can be mended, and nothing is left over', async t 
   t.same(await agent.fixes('local'), [])
   t.same(await readdir(at('.vdsm-tasks/parts')), [])
   t.same((await readdir(domain)).sort(), ['.vdsm-tasks', 'base.raw', ...sources, ...targets].sort())
-  for (const name of await readdir(at('.vdsm-tasks/copies'))) {
+  const records = await readdir(at('.vdsm-tasks/copies'))
+  t.ok(records.length >= targets.length, `${records.length} records`)
+  for (const name of records) {
     t.match(JSON.parse(await readFile(at(`.vdsm-tasks/copies/${name}`), 'utf8')), { phase: 'done' }, name)
   }
 })

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { copySpec, deleteSpec, mendSpec, stalled, startAgent, type AgentProcess } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
+import { Empty } from '../helpers/empty.ts'
 import { compare, identical, makeDisk, MiB, sha256 } from '../helpers/images.ts'
 import { until } from '../helpers/processes.ts'
 
@@ -21,7 +22,7 @@ for (const target of ['copy.raw', 'copy.qcow2']) {
   t.test(`what one agent copies to ${target}, the other sees, leaves alone, and continues when the first is dead`, async t => {
     await first.accept('copy', copySpec('source.raw', target, { bandwidth: stalled }))
     const seen = await second.untilDone('local', target, MiB)
-    t.match(seen, { state: 'copying', copy: { host: { id: 'first' }, taskId: 'copy', epoch: 1, source: { domain: 'local', image: 'source.raw' } }, fixes: [] })
+    t.match(seen, { state: 'copying', copy: { host: { id: 'first' }, taskId: 'copy', epoch: 1, source: { domain: 'local', image: 'source.raw' } }, fixes: Empty })
     t.match(await second.copies('local'), [{ image: target, state: 'copying' }])
     t.same(await second.fixes('local'), [])
     for (const [id, spec] of [

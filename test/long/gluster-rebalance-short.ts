@@ -2,6 +2,7 @@ import t from 'tap'
 import type { Operation } from '../../src/api/operation.ts'
 import { startCluster, until } from '../gluster/cluster/cluster.ts'
 import { allFilesAreThere, fillAndGrowVolume, numbersOf, statusByHand } from '../gluster/cluster/rebalance.ts'
+import { Empty } from '../helpers/empty.ts'
 import { unlessRoot } from '../helpers/mount-space.ts'
 
 t.setTimeout(180_000)
@@ -28,7 +29,7 @@ t.test('three hosts of a cluster', { skip: unlessRoot }, async t => {
     const starter = replies.findIndex(({ result }) => result?.['alreadyStarted'] !== true) + 1
     await Promise.all(agents.map(async agent => {
       const { items: [operation] } = await until(async () => await agent.list(), ({ items: [item] }) => item?.task !== undefined && item.problem === undefined && item.totals.files > 0)
-      t.match(operation, { operationId, kind: 'rebalance', volume: 'v0', state: 'running', task: { taskId: `start-${starter}`, hostId: `host${starter}` }, complete: true, missing: [] })
+      t.match(operation, { operationId, kind: 'rebalance', volume: 'v0', state: 'running', task: { taskId: `start-${starter}`, hostId: `host${starter}` }, complete: true, missing: Empty })
       t.same(operation?.nodes.map(({ host }) => host).sort(), ['node1', 'node2', 'node3'])
     }))
   })

@@ -2,6 +2,7 @@ import t from 'tap'
 import type { FinalNumbers } from '../../src/api/gluster-kinds.ts'
 import { startCluster, until } from '../gluster/cluster/cluster.ts'
 import { allFilesAreThere, fillAndGrowVolume, numbersOf, statusByHand } from '../gluster/cluster/rebalance.ts'
+import { Empty } from '../helpers/empty.ts'
 
 t.setTimeout(300_000)
 
@@ -40,7 +41,7 @@ t.test('three hosts told to start at the same instant get one operation', async 
       if (item?.problem !== undefined) t.comment(item.problem)
       return item?.task !== undefined && item.problem === undefined
     })
-    t.match(operation, { operationId: ids[0], kind: 'rebalance', volume: 'v0', task: { taskId: `start-${started}`, hostId: `host${started + 1}` }, complete: true, missing: [] })
+    t.match(operation, { operationId: ids[0], kind: 'rebalance', volume: 'v0', task: { taskId: `start-${started}`, hostId: `host${started + 1}` }, complete: true, missing: Empty })
     t.same(operation?.nodes.map(node => node.host).sort(), ['node1', 'node2', 'node3'])
   }
 })
@@ -97,7 +98,7 @@ t.test('stop returns the final numbers, which nobody else can tell any more', as
   await until(() => two.list(), ({ items: [item] }) => item !== undefined && item.operationId === result?.['operationId'] && item.totals.files > 0)
   const stopped = await three.run('stop', { kind: 'gluster.stopVolumeRebalance', volume: 'v0' })
   await cluster.fast()
-  t.match(stopped, { result: { operationId: result?.['operationId'], final: { state: 'stopped', complete: true, missing: [] } } })
+  t.match(stopped, { result: { operationId: result?.['operationId'], final: { state: 'stopped', complete: true, missing: Empty } } })
   const final = stopped.result?.['final'] as FinalNumbers
   t.ok(final.totals.files > 0)
   t.equal(final.totals.files, final.nodes.reduce((all, node) => all + node.files, 0))

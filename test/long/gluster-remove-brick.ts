@@ -2,6 +2,7 @@ import t from 'tap'
 import type { FinalNumbers } from '../../src/api/gluster-kinds.ts'
 import { startCluster, until } from '../gluster/cluster/cluster.ts'
 import { fillVolume } from '../gluster/cluster/rebalance.ts'
+import { Empty } from '../helpers/empty.ts'
 
 t.setTimeout(300_000)
 
@@ -32,7 +33,7 @@ t.test('a removal is started once, and told by every host', async t => {
   t.equal(replies.filter(reply => reply.result?.['alreadyStarted'] === true).length, 1)
   for (const agent of [one, three]) {
     const { items: [operation] } = await until(() => agent.list(), ({ items: [item] }) => item?.task !== undefined && item.problem === undefined)
-    t.match(operation, { operationId: id, kind: 'remove-brick', bricks, state: 'running', complete: true, missing: [], task: { taskId: /first|second/ } })
+    t.match(operation, { operationId: id, kind: 'remove-brick', bricks, state: 'running', complete: true, missing: Empty, task: { taskId: /first|second/ } })
     t.same(operation?.nodes.map(node => node.host), ['node2'])
   }
   t.match(await one.run('more', { ...start, bricks: ['node1:/srv/1/v0'] }), { error: { code: 'remove-brick-uncommitted', operationId: id } })
@@ -76,6 +77,6 @@ t.test('with force the bricks are removed whatever is on them', async t => {
   await cluster.gluster(1, 'volume', 'start', 'r1')
   const reduce = { volume: 'r1', bricks: ['node3:/srv/2/r1'], replica: 2 } as const
   t.match(await one.run('reduce', { kind: 'gluster.startRemoveBrick', ...reduce }), { error: { code: 'gluster-refused', detail: /Migration of data is not needed/ } })
-  t.match(await one.run('reduce', { kind: 'gluster.commitRemoveBrick', ...reduce, force: true }), { result: {} })
+  t.match(await one.run('reduce', { kind: 'gluster.commitRemoveBrick', ...reduce, force: true }), { result: Object })
   t.match(await cluster.gluster(1, 'volume', 'info', 'r1'), /1 x 2 = 2/)
 })

@@ -8,6 +8,7 @@ import { layouts } from '../../../../src/storage/domain/layouts.ts'
 import { identityOf } from '../../../../src/storage/identity.ts'
 import { sourcelessRecord, writeRecord } from '../../../../src/storage/record.ts'
 import { listing, temporaryDirectory } from '../../../helpers/directory.ts'
+import { Empty } from '../../../helpers/empty.ts'
 import { makeDisk, MiB, sh } from '../../../helpers/images.ts'
 import { domainMetadata, fillQcow2, makeOvirtDomain, metaText, metaValues, noParent, putVolume, readMeta, uuid } from '../../../helpers/ovirt.ts'
 
@@ -31,7 +32,7 @@ t.test('a volume tells everything that its metadata says, and its chain', async 
   await putVolume(path, domain, disk, middle, async file => { await fillQcow2(file, MiB, { volume: base, format: 'raw' }, [[0, 65536, 1]]) }, { FORMAT: 'COW', PUUID: base, VOLTYPE: 'INTERNAL' })
   await putVolume(path, domain, disk, top, async file => { await fillQcow2(file, MiB, { volume: middle, format: 'qcow2' }, [[65536, 65536, 2]]) }, { FORMAT: 'COW', PUUID: middle, GEN: 999, SEQ: 3 })
   const status = await image(disk)
-  t.match(status, { domain, image: disk, state: 'ok', format: 'qcow2', virtualSize: MiB, fixes: [] })
+  t.match(status, { domain, image: disk, state: 'ok', format: 'qcow2', virtualSize: MiB, fixes: Empty })
   t.same(status.volumes?.map(({ volume }) => volume), [base, middle, top], 'the base first')
   t.same(status.volumes?.map(({ info }) => [info?.parent, info?.children, info?.voltype]), [[noParent, [middle], 'INTERNAL'], [base, [top], 'INTERNAL'], [middle, [], 'LEAF']])
   const info = status.volumes?.[2]?.info
@@ -95,9 +96,9 @@ t.test('metadata that cannot be used are named with file and key, and nothing is
     await writeFile(file, content)
     const before = await listing(at(disk))
     const status = await image(disk)
-    t.match(status, { state: 'illegal', volumes: [{ volume, state: 'illegal', detail: problem, fixes: [] }] }, what)
+    t.match(status, { state: 'illegal', volumes: [{ volume, state: 'illegal', detail: problem, fixes: Empty }] }, what)
     t.match(status.detail, file)
-    t.match(await fixes(), [{ image: disk, volume, detail: problem, fixes: [] }], `${what}: nothing that would remove it is offered`)
+    t.match(await fixes(), [{ image: disk, volume, detail: problem, fixes: Empty }], `${what}: nothing that would remove it is offered`)
     for (const named of [{ image: disk }, { image: disk, volume }]) t.match(await refusal(remove(named)), { code: 'metadata-invalid', message: problem }, `${what}: not deleted`)
     t.same(await listing(at(disk)), before, `${what}: nothing has changed`)
   }
@@ -117,7 +118,7 @@ t.test('a cycle of parents is told', async t => {
   const status = await image(disk)
   t.match(status, { state: 'illegal', detail: /the key PUUID of .* leads round in a cycle/ })
   t.match(status.detail, `${one}.meta`)
-  t.match(await fixes(), [{ image: disk, detail: /cycle/, fixes: [] }])
+  t.match(await fixes(), [{ image: disk, detail: /cycle/, fixes: Empty }])
   t.match(await refusal(remove({ image: disk, volume: one })), { code: 'volume-has-children' })
   await remove({ image: disk })
 })
@@ -134,7 +135,7 @@ t.test('what does not belong among images and volumes is told, and never followe
   await symlink(at(disk), join(path, 'images', uuid('a link')))
   const before = await listing(path)
   t.match(await withArea(place, async area => await ovirt.images(area, '', 100)), [{ image: disk, volumes: 2 }])
-  t.match((await image(disk)).volumes?.toSorted((a, b) => a.volume === good ? -1 : 1), [{ volume: good, state: 'ok' }, { volume: linked, state: 'illegal', detail: /is not a regular file/, fixes: [] }])
+  t.match((await image(disk)).volumes?.toSorted((a, b) => a.volume === good ? -1 : 1), [{ volume: good, state: 'ok' }, { volume: linked, state: 'illegal', detail: /is not a regular file/, fixes: Empty }])
   const broken = await fixes()
   t.same(broken.map(({ image }) => image).sort(), [disk, uuid('a file'), uuid('a link')].sort())
   t.ok(broken.every(({ fixes }) => fixes.length === 0))
@@ -147,10 +148,10 @@ t.test('what does not belong among images and volumes is told, and never followe
   // the parent of a volume must be in the same image, and only one volume may be without children for a reader to know which is meant
   await putVolume(path, domain, uuid('elsewhere'), other, raw)
   await putVolume(path, domain, disk, linked, raw, { PUUID: other })
-  t.match(await image(disk), { state: 'illegal', detail: /names in the key PUUID a volume .* that is not there/, fixes: [] })
-  t.match(await fixes(), [{ image: disk, fixes: [] }])
+  t.match(await image(disk), { state: 'illegal', detail: /names in the key PUUID a volume .* that is not there/, fixes: Empty })
+  t.match(await fixes(), [{ image: disk, fixes: Empty }])
   await writeFile(at(disk, `${linked}.meta`), metaText(metaValues(domain, disk)))
-  t.match(await image(disk), { state: 'ok', format: undefined, volumes: [{}, {}] })
+  t.match(await image(disk), { state: 'ok', format: undefined, volumes: [Object, Object] })
   for (const name of [disk, uuid('elsewhere')]) await remove({ image: name })
 })
 
@@ -176,7 +177,7 @@ t.test('what is left half-made has its fix, and the fix cleans it', async t => {
   // one that others are based on is not offered to be removed
   await put({ LEGALITY: 'ILLEGAL', VOLTYPE: 'INTERNAL' })
   await putVolume(path, domain, disk, other, raw, { PUUID: volume })
-  t.match(await fixes(), [{ volume, fixes: [] }])
+  t.match(await fixes(), [{ volume, fixes: Empty }])
   await remove({ image: disk })
 
   await mkdir(at(disk))
@@ -204,7 +205,7 @@ t.test('records that were cut off in their first write belong to the unfinished 
   const [broken, ...more] = await fixes()
   t.match(broken, { image: disk, volume: top, state: 'interrupted', fixes: [{ action: 'mend' }, { action: 'clean' }] })
   t.same(more, [])
-  t.match(await image(template), { state: 'illegal', detail: new RegExp(`before it was accepted. It is part of the copy of the chain of volume ${disk}/${top}.`), fixes: [] })
+  t.match(await image(template), { state: 'illegal', detail: new RegExp(`before it was accepted. It is part of the copy of the chain of volume ${disk}/${top}.`), fixes: Empty })
   t.same((await image(disk)).fixes, broken?.fixes, 'one way out of all of it')
   // others are told by themselves, and so is what has a volume
   await cutOff(other, base)

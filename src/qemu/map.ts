@@ -31,3 +31,23 @@ export function parseMap (text: string): Extent[] {
   if (!validator.Check(value)) throw new Error(`qemu-img map printed something else than extents: ${text.slice(0, 200)}`)
   return value
 }
+
+/**
+ * Parses the output of `qemu-img map --output=json` while it is being printed, one extent a line. A reader that has
+ * enough can end the program and keep what it has: a fragmented disk has millions of extents.
+ */
+export class ExtentReader {
+  readonly extents: Extent[] = []
+  #rest = ''
+
+  /** Takes the next piece of output. Throws if it is anything else than extents. */
+  push (text: string): void {
+    const lines = (this.#rest + text).split('\n')
+    this.#rest = lines.pop() ?? ''
+    for (const line of lines) {
+      // the first line opens the list, all but the last end with a comma
+      const object = line.replace(/^\[/, '').replace(/[,\]]$/, '')
+      if (object !== '') this.extents.push(...parseMap(`[${object}]`))
+    }
+  }
+}

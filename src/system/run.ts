@@ -18,8 +18,11 @@ export interface RunOptions {
   signal?: AbortSignal
   /** Milliseconds until the program is killed and `run` rejects, whether or not the kernel lets go of it by then. */
   timeoutMs?: number
-  /** Characters of standard output that are accepted before the program is killed; 0 discards the output. Default 64 Mi. */
-  maxOutput?: number
+  /**
+   * Characters of standard output that are accepted before the program is killed; 0 discards the output. Default 64 Mi.
+   * `streamed`: without a limit, and only `onStdout` gets it.
+   */
+  maxOutput?: number | 'streamed'
   /** Environment on top of the minimal one. */
   env?: Readonly<Record<string, string>>
   /** Called with each piece of standard output as it comes. */
@@ -77,7 +80,8 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
     reject: false,
     killSignal: 'SIGKILL',
     // execa's first number is for every descriptor that is not named
-    maxBuffer: { stdout: Math.max(maxOutput, 1), stderr: 1024 * 1024 },
+    maxBuffer: { stdout: maxOutput === 'streamed' ? Infinity : Math.max(maxOutput, 1), stderr: 1024 * 1024 },
+    buffer: { stdout: maxOutput !== 'streamed' },
     stripFinalNewline: false,
     ...(signal === undefined ? {} : { cancelSignal: signal })
   })

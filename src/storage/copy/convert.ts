@@ -4,8 +4,8 @@ import { convertCommand, hugeBuffers, type CacheMode } from '../../qemu/commands
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { run } from '../../system/run.ts'
 import type { CopyRecord } from '../record.ts'
+import { layerFds, layerNodes } from './layers.ts'
 import type { Session } from './session.ts'
-import { sourceFds, sourceNodes } from './source.ts'
 import type { CopyWindow } from './windows.ts'
 
 const maxTries = 20
@@ -22,7 +22,7 @@ interface ConvertOptions {
 /** Copies one window by a qemu-img of its own, which is gone when this settles. Throws the signal's reason when it is aborted. */
 export async function convertWindow (session: Session, window: CopyWindow, { direct, lanes, bytesPerSecond }: ConvertOptions, signal: AbortSignal): Promise<void> {
   const { source, lease, part, record, area } = session
-  const command = (nativeAio: boolean) => convertCommand(sourceNodes(source, 5), { fd: 4, format: record.format }, {
+  const command = (nativeAio: boolean) => convertCommand(layerNodes(source, window.layers, 5), { fd: 4, format: record.format }, {
     offset: window.start,
     // qemu copies whole sectors; a raw target is cut to its exact size at the end. A target may be larger than its source
     length: Math.ceil((Math.min(window.end, source.virtualSize) - window.start) / 512) * 512,
@@ -40,7 +40,7 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
   })
   let nativeAio = direct
   for (let tries = 1; ; tries++) {
-    const { exitCode, stderr } = await run(command(nativeAio), { fds: [lease.fd, part.fd, ...sourceFds(source)], maxOutput: 0, signal, ...(direct && { env: hugeBuffers }) })
+    const { exitCode, stderr } = await run(command(nativeAio), { fds: [lease.fd, part.fd, ...layerFds(source, window.layers)], maxOutput: 0, signal, ...(direct && { env: hugeBuffers }) })
     // killed by our own signal: the reason is told by whoever aborted
     signal.throwIfAborted()
     if (exitCode === 0) return

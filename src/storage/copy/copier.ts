@@ -22,7 +22,7 @@ interface CopierOptions {
   clusterBytes: number
   /** The target can be written past the page cache. */
   direct: boolean
-  first?: FirstLook['extents'] | undefined
+  first?: FirstLook['status'] | undefined
 }
 
 /**

@@ -1,15 +1,14 @@
-import { mapCommand } from '../../qemu/commands.ts'
-import { parseMap, type Extent } from '../../qemu/map.ts'
-import { CommandError, runOk } from '../../system/run.ts'
+import type { Extent } from '../../qemu/map.ts'
+import { CommandError } from '../../system/run.ts'
 import { intersect, subtract, total, union, type Ranges } from '../ranges.ts'
-import { assertWhole, sourceFds, sourceNodes, type Source } from './source.ts'
+import { blockStatus, type BlockStatus } from './block-status.ts'
+import { layersOf, maxOpenLayers } from './layers.ts'
+import type { Source } from './source.ts'
 import { cutWindow, planChunk, type CopyWindow } from './windows.ts'
 
-/** More extents than this in one look make the next one shorter: the list must fit into memory, however fragmented the image. */
-const manyExtents = 20_000
-/** Characters that a look may print. A look that prints more is made again with a shorter chunk. */
-const maxMapOutput = 32 * 1024 * 1024
-/** Short enough for one look, even with the smallest clusters there are (512 bytes). */
+/** A chunk with fewer extents than this makes the next one longer: each costs a process. */
+const fewExtents = 1250
+/** A look at this much ends in time, even with the smallest clusters there are (512 bytes). */
 const minChunkBytes = 64 * 1024 * 1024
 const firstChunkBytes = 16 * 1024 ** 3
 /** Less than this is not shared out: a process more costs more than it gains. */
@@ -18,7 +17,7 @@ const minShareBytes = 64 * 1024 * 1024
 /** The block status of the first chunk of a source, asked for before there is a plan. */
 export interface FirstLook {
   /** Nothing, if that did not work: the plan asks again. */
-  readonly extents: Promise<Extent[] | undefined>
+  readonly status: Promise<BlockStatus | undefined>
   /** Ends its program, if that is not done yet. Resolves when it is gone. */
   drop (): Promise<void>
 }
@@ -29,12 +28,12 @@ export interface FirstLook {
  */
 export function lookAhead (source: Source): FirstLook {
   const dropped = new AbortController()
-  const extents = blockStatus(source, 0, firstChunkBytes, dropped.signal).catch(() => undefined)
+  const status = blockStatus(source, [0, firstChunkBytes], { signal: dropped.signal }).catch(() => undefined)
   return {
-    extents,
+    status,
     drop: async () => {
       dropped.abort()
-      await extents
+      await status
     }
   }
 }
@@ -50,13 +49,15 @@ export class Plan {
   readonly #lanes: number
   readonly #done: Ranges
   readonly #signal: AbortSignal
-  #first: FirstLook['extents'] | undefined
+  #first: FirstLook['status'] | undefined
   #begun: Ranges
   #at = 0
   #chunkBytes = firstChunkBytes
   #copy: Ranges = []
   #data: Ranges = []
   #zero: Ranges = []
+  /** The block status that the ranges above were made from. */
+  #extents: readonly Extent[] = []
   /** How many windows of this size the lanes still get before what is left is looked at again. */
   #round = { windows: 0, bytes: 0 }
 
@@ -64,7 +65,7 @@ export class Plan {
    * @param align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB.
    * @param lanes How many windows are copied at the same time.
    */
-  constructor ({ source, size, align, lanes, done, begun, first, signal }: { source: Source, size: number, align: number, lanes: number, done: Ranges, begun: Ranges, first?: FirstLook['extents'] | undefined, signal: AbortSignal }) {
+  constructor ({ source, size, align, lanes, done, begun, first, signal }: { source: Source, size: number, align: number, lanes: number, done: Ranges, begun: Ranges, first?: FirstLook['status'] | undefined, signal: AbortSignal }) {
     this.#source = source
     this.#size = size
     this.#align = align
@@ -79,13 +80,23 @@ export class Plan {
   /** The next window, of at most about this many bytes of data; undefined when nothing is left to copy. */
   async next (windowBytes: number): Promise<CopyWindow | undefined> {
     while (this.#copy.length === 0 && this.#at < this.#size) await this.#look()
-    const cut = cutWindow(this.#copy, { data: this.#data, begun: this.#begun, done: this.#done }, this.#share(windowBytes), this.#align)
+    const cut = this.#cut(this.#share(windowBytes))
     if (cut === undefined) return undefined
     this.#copy = cut.rest
     // zeros inside a window are settled with it
     this.#zero = subtract(this.#zero, [[cut.window.start, cut.window.end]])
     this.#begun = union(this.#begun, cut.window.writes)
-    return cut.window
+    return { ...cut.window, layers: layersOf(this.#source, this.#extents, [cut.window.start, cut.window.end]) }
+  }
+
+  /** Cuts off a window that few layers decide about: each layer makes its qemu-img slower to start. */
+  #cut (windowBytes: number): ReturnType<typeof cutWindow> {
+    for (let bytes = windowBytes; ; bytes /= 2) {
+      const cut = cutWindow(this.#copy, { data: this.#data, begun: this.#begun, done: this.#done }, bytes, this.#align)
+      if (cut === undefined || bytes <= this.#align) return cut
+      const { start, end } = cut.window
+      if (layersOf(this.#source, this.#extents, [start, end]).length <= maxOpenLayers) return cut
+    }
   }
 
   /**
@@ -116,50 +127,46 @@ export class Plan {
     const start = this.#at
     const end = Math.min(start + this.#chunkBytes, this.#size)
     const todo = subtract([[start, end]], this.#done)
-    const extents = todo.length === 0 ? [] : await this.#extents(start, end)
-    if (extents === undefined) {
+    const status = todo.length === 0 ? { extents: [], end } : await this.#status(start, end)
+    if (status === undefined) {
       this.#chunkBytes = Math.max(this.#chunkBytes / 16, minChunkBytes)
       return
     }
-    this.#at = end
-    this.#chunkBytes = nextChunk(this.#chunkBytes, extents.length)
-    const { data, copy, zero } = planChunk(todo, extents, intersect(this.#begun, todo), this.#align)
+    // beyond the end of its source, a larger target is zero
+    const reached = status.end >= this.#source.virtualSize ? end : this.#borderBefore(status.end, start)
+    this.#at = reached
+    if (status.extents.length < fewExtents) this.#chunkBytes = Math.min(this.#chunkBytes * 4, 2 ** 45)
+    const left = intersect(todo, [[start, reached]])
+    const { data, copy, zero } = planChunk(left, status.extents, intersect(this.#begun, left), this.#align)
+    this.#extents = status.extents
     this.#data = data
     this.#copy = copy
     this.#zero = union(this.#zero, zero)
   }
 
-  /** The block status of a part of the source; undefined if there is too much of it for one look. */
-  async #extents (start: number, end: number): Promise<Extent[] | undefined> {
+  /** Where windows can end, at most at `at`, but never back at the start: what is known of less than that is of no use. */
+  #borderBefore (at: number, start: number): number {
+    const border = Math.floor(at / this.#align) * this.#align
+    if (border <= start) throw new Error(`no window fits into the block status up to byte ${at}`)
+    return border
+  }
+
+  /** The block status of a part of the source; undefined if looking at so much takes too much time or memory. */
+  async #status (start: number, end: number): Promise<BlockStatus | undefined> {
     // a target may be larger than its source
-    if (start >= this.#source.virtualSize) return []
+    if (start >= this.#source.virtualSize) return { extents: [], end }
     const first = this.#first
     this.#first = undefined
     const ahead = start === 0 ? await first : undefined
     this.#signal.throwIfAborted()
     if (ahead !== undefined) return ahead
     try {
-      return await blockStatus(this.#source, start, end, this.#signal)
+      return await blockStatus(this.#source, [start, end], { signal: this.#signal })
     } catch (error) {
       // the limits of processor time and memory end it by these signals
-      const tooMuch = error instanceof CommandError && (error.tooMuchOutput || error.signal === 'SIGXCPU' || error.signal === 'SIGABRT')
+      const tooMuch = error instanceof CommandError && (error.signal === 'SIGXCPU' || error.signal === 'SIGABRT')
       if (tooMuch && end - start > minChunkBytes) return undefined
       throw error
     }
   }
-}
-
-async function blockStatus (source: Source, start: number, end: number, signal: AbortSignal): Promise<Extent[]> {
-  const length = Math.min(end, source.virtualSize) - start
-  const { stdout } = await runOk(mapCommand(sourceNodes(source, 3), start, length), {
-    fds: sourceFds(source), maxOutput: maxMapOutput, signal
-  })
-  const extents = parseMap(stdout)
-  assertWhole(source, extents)
-  return extents
-}
-
-function nextChunk (bytes: number, extents: number): number {
-  if (extents > manyExtents) return Math.max(bytes / 4, minChunkBytes)
-  return extents < manyExtents / 16 ? Math.min(bytes * 4, 2 ** 45) : bytes
 }

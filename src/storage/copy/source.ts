@@ -15,11 +15,14 @@ import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/sou
 import { patience } from '../patience.ts'
 import { sourceDifferences, wordsOf, type SourceFile } from '../record.ts'
 import { isTellable } from '../told.ts'
+import { groupsOf, layerFds, layerNodes } from './layers.ts'
 
 interface OpenFile extends SourceFile {
   fd: number
   /** The file's size as qemu counts it: in whole sectors, or, of qcow2, in whole clusters, the last of which may be stored in part. */
   endBytes: number
+  /** Of the disk that a guest sees of it. */
+  virtualSize: number
 }
 
 /** An image that is open for reading, with its backing files, top first. */
@@ -72,7 +75,8 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
       ...(generation !== undefined && { generation }),
       identity: identityOf(stats),
       fd,
-      endBytes: Math.ceil(fileBytes / clusterBytes) * clusterBytes
+      endBytes: Math.ceil(fileBytes / clusterBytes) * clusterBytes,
+      virtualSize: size
     })
     virtualSize ??= size
     snapshots += own
@@ -110,7 +114,7 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
   if (parent !== undefined && backing?.format !== undefined && backing.format !== parent.format) throw invalidImage(words, `it calls its parent ${backing.format}, and the metadata of that say ${parent.format}`)
   const { generation } = top
   return {
-    files: [{ image: top.image, ...(top.volume !== undefined && { volume: top.volume }), format: 'raw', ...(generation !== undefined && { generation }), identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / 512) * 512 }],
+    files: [{ image: top.image, ...(top.volume !== undefined && { volume: top.volume }), format: 'raw', ...(generation !== undefined && { generation }), identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / 512) * 512, virtualSize: fileBytes }],
     virtualSize: fileBytes,
     dataBytes: Number(stats.blocks) * 512,
     snapshots: 0,
@@ -169,8 +173,13 @@ export function sourceFds ({ files }: Source): number[] {
 /** Makes sure that no other program is writing the source, a guest above all. */
 export async function probeSource (source: Source): Promise<void> {
   const { image } = source.files[0]
-  const { exitCode, stderr } = await run(probeCommand(sourceNodes(source, 3), source.virtualSize), { fds: sourceFds(source), maxOutput: 0, timeoutMs: 60_000 })
-  if (exitCode !== 0) throw refusal(image, stderr)
+  for (const layers of groupsOf(source)) {
+    const size = source.files[layers[0]]?.virtualSize ?? 0
+    const { exitCode, stderr } = await run(probeCommand(layerNodes(source, layers, 3), size), {
+      fds: layerFds(source, layers), maxOutput: 0, timeoutMs: 60_000
+    })
+    if (exitCode !== 0) throw refusal(image, stderr)
+  }
 }
 
 /** Why qemu-img would not read an image. */
@@ -207,7 +216,7 @@ export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, 
 
 /** The source's files as the record keeps them. */
 export function recordedFiles ({ files }: Source): SourceFile[] {
-  return files.map(({ fd: _, endBytes: __, ...file }) => file)
+  return files.map(({ fd: _, endBytes: __, virtualSize: ___, ...file }) => file)
 }
 
 /** Refuses clusters that lie behind the end of their file: qemu would read zeros for what was cut off, say by a download that broke. */

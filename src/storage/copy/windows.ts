@@ -1,8 +1,15 @@
 import type { Extent } from '../../qemu/map.ts'
 import { intersect, normalize, subtract, total, union, type Ranges } from '../ranges.ts'
+import type { Layers } from './layers.ts'
 
 /** A piece of the disk that one qemu-img run copies. */
-export interface CopyWindow {
+export interface CopyWindow extends WindowRanges {
+  /** The layers of the source that decide what it reads as. */
+  layers: Layers
+}
+
+/** Where a window lies. */
+export interface WindowRanges {
   start: number
   /** At most the virtual size; not necessarily aligned there. */
   end: number
@@ -40,7 +47,7 @@ export function planChunk (todo: Ranges, extents: ReadonlyArray<Pick<Extent, 'st
  * Cuts the next window off the ranges to copy: about `windowBytes` of them, from the front. It never reaches over what is
  * done: with several lanes, a crash leaves done and half-done windows alternating, and a gap inside a window is copied.
  */
-export function cutWindow (copy: Ranges, { data, begun, done }: { data: Ranges, begun: Ranges, done: Ranges }, windowBytes: number, align: number, longGap = longGapBytes): { window: CopyWindow, rest: Ranges } | undefined {
+export function cutWindow (copy: Ranges, { data, begun, done }: { data: Ranges, begun: Ranges, done: Ranges }, windowBytes: number, align: number, longGap = longGapBytes): { window: WindowRanges, rest: Ranges } | undefined {
   const [first] = copy
   if (first === undefined) return undefined
   const start = first[0]

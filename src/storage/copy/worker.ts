@@ -132,7 +132,7 @@ export class CopyWorker {
         expectedBytesPerSecond: job.expectedBytesPerSecond,
         clusterBytes: clusterBytesOf(session.record),
         direct,
-        first: holds ? first?.extents : undefined
+        first: holds ? first?.status : undefined
       }, report, measure => { this.#agent.measured(measure) })
       this.#copier = copier
       await copier.copy()

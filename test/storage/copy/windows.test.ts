@@ -3,7 +3,7 @@ import fc from 'fast-check'
 import t from 'tap'
 import type { Extent as MapExtent } from '../../../src/qemu/map.ts'
 import { intersect, normalize, subtract, total, union, type Ranges } from '../../../src/storage/ranges.ts'
-import { cutWindow, planChunk, type CopyWindow } from '../../../src/storage/copy/windows.ts'
+import { cutWindow, planChunk, type WindowRanges } from '../../../src/storage/copy/windows.ts'
 
 const align = 4
 
@@ -41,7 +41,7 @@ const dataOf = (extents: readonly Extent[]): Ranges => normalize(extents.filter(
 
 /** Plans a whole disk as the worker does: chunk by chunk, window by window. */
 function plan ({ extents, size, done, begun, windowBytes, longGap, chunkBytes }: { extents: Extent[], size: number, done: Ranges, begun: Ranges, windowBytes: number, longGap: number, chunkBytes: number }) {
-  const windows: CopyWindow[] = []
+  const windows: WindowRanges[] = []
   let zero: Ranges = []
   const data = dataOf(extents)
   for (let at = 0; at < size; at += chunkBytes) {

@@ -1,0 +1,111 @@
+import { mapCommand } from '../../qemu/commands.ts'
+import { ExtentReader, type Extent } from '../../qemu/map.ts'
+import { runOk } from '../../system/run.ts'
+import type { Ranges } from '../ranges.ts'
+import { groupsOf, layerFds, layerNodes, type Layers } from './layers.ts'
+import { assertWhole, type Source } from './source.ts'
+
+/** Where the data of a part of a source lies. */
+export interface BlockStatus {
+  /** Back to back, from the start of what was asked for. */
+  extents: Extent[]
+  /** Where they end: earlier than asked for if there were too many. */
+  end: number
+}
+
+/** So many extents fit into the memory of a worker, however fragmented the disk. */
+const maxExtents = 20_000
+/** glibc reserves 64 MiB of address space for each thread otherwise, and the limit on it then fails at random. */
+const fewArenas = { GLIBC_TUNABLES: 'glibc.malloc.arena_max=1' } as const
+
+/**
+ * Asks which parts of a source hold data, from `start` on, up to `end` at most. qemu-img needs time and memory that grow
+ * with the cube of a chain's length, so a long chain is asked in groups of layers, from the top down.
+ */
+export async function blockStatus (
+  source: Source, [start, end]: Ranges[number], { signal, groupLayers }: { signal: AbortSignal, groupLayers?: number }
+): Promise<BlockStatus> {
+  let known: BlockStatus = { extents: [], end: Math.min(end, source.virtualSize) }
+  // a layer that is shorter than those above hides what lies below: there, the disk reads as zeros
+  let visibleEnd = known.end
+  for (const [index, group] of groupsOf(source, groupLayers).entries()) {
+    const shortest = Math.min(...group.map(layer => source.files[layer]?.virtualSize ?? 0))
+    const top = source.files[group[0]]?.virtualSize ?? 0
+    const until = Math.min(known.end, visibleEnd, top)
+    if (index > 0 && !known.extents.some(extent => isOpen(extent, until))) break
+    if (until > start) {
+      const found = await groupStatus(source, group, { start, end: until, signal })
+      known = index === 0 ? found : merge(known, found, until)
+    }
+    visibleEnd = Math.min(visibleEnd, shortest)
+  }
+  assertWhole(source, known.extents)
+  return known
+}
+
+/** Whether layers further down decide about (a part of) an extent. */
+function isOpen ({ present, start }: Extent, until: number): boolean {
+  return !present && start < until
+}
+
+/** What the upper layers leave open is as the lower ones have it, up to `until`. */
+function merge (upper: BlockStatus, lower: BlockStatus, until: number): BlockStatus {
+  // the lower layers may have had too many extents
+  const end = lower.end < until ? lower.end : upper.end
+  const extents: Extent[] = []
+  let next = 0
+  for (const extent of upper.extents) {
+    const extentEnd = Math.min(extent.start + extent.length, end)
+    if (extent.start >= extentEnd) break
+    if (!isOpen(extent, until)) {
+      extents.push(cut(extent, extent.start, extentEnd))
+      continue
+    }
+    const openEnd = Math.min(extentEnd, until)
+    for (; next < lower.extents.length; next++) {
+      const below = lower.extents[next]
+      if (below === undefined || below.start >= openEnd) break
+      const [from, to] = [Math.max(below.start, extent.start), Math.min(below.start + below.length, openEnd)]
+      if (from < to) extents.push(cut(below, from, to))
+      if (below.start + below.length > openEnd) break
+    }
+    if (openEnd < extentEnd) extents.push(cut(extent, openEnd, extentEnd))
+  }
+  return { extents, end }
+}
+
+/** A part of an extent. */
+function cut ({ offset, ...extent }: Extent, from: number, to: number): Extent {
+  return { ...extent, start: from, length: to - from, ...(offset !== undefined && { offset: offset + from - extent.start }) }
+}
+
+/** The block status of a few layers by themselves, ended when there is enough of it. */
+async function groupStatus (
+  source: Source, group: Layers, { start, end, signal }: { start: number, end: number, signal: AbortSignal }
+): Promise<BlockStatus> {
+  const reader = new ExtentReader()
+  const enough = new AbortController()
+  let invalid: unknown
+  await runOk(mapCommand(layerNodes(source, group, 3), start, end - start), {
+    fds: layerFds(source, group),
+    env: fewArenas,
+    maxOutput: 'streamed',
+    signal: AbortSignal.any([signal, enough.signal]),
+    onStdout: text => {
+      if (enough.signal.aborted) return
+      try {
+        reader.push(text)
+      } catch (error) {
+        invalid = error
+      }
+      if (invalid !== undefined || reader.extents.length >= maxExtents) enough.abort()
+    }
+  }).catch((error: unknown) => {
+    signal.throwIfAborted()
+    if (!enough.signal.aborted) throw error
+  })
+  if (invalid !== undefined) throw invalid
+  const extents = reader.extents.map(extent => ({ ...extent, depth: group[extent.depth] ?? 0 }))
+  const last = extents.at(-1)
+  return { extents, end: last === undefined ? start : last.start + last.length }
+}

@@ -23,8 +23,12 @@ interface Ended {
  * thread. The programs that it runs are left alone: qemu-img flushes, too. Everything it started ends with it, and with us.
  */
 async function runTraced (argv: readonly string[], options: readonly string[], log: string): Promise<Ended> {
+  return await strace(argv, ['-b', 'execve', '-qq', ...options], log)
+}
+
+async function strace (argv: readonly string[], options: readonly string[], log: string): Promise<Ended> {
   const env = { PATH: process.env['PATH'], UV_THREADPOOL_SIZE: '1' }
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'strace', '-f', '-b', 'execve', '-qq', '-o', log, ...options, ...argv], { env, stdio: ['ignore', 'ignore', 'inherit'] })
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'strace', '-f', '-o', log, ...options, ...argv], { env, stdio: ['ignore', 'ignore', 'inherit'] })
   const [status, signal] = await once(child, 'exit') as [number | null, NodeJS.Signals | null]
   return { status, signal }
 }
@@ -39,6 +43,11 @@ async function withLog<T> (work: (log: string) => Promise<T>): Promise<T> {
   } finally {
     await rm(directory, { recursive: true })
   }
+}
+
+/** Runs a program to its end and returns what strace has logged of it, and of the programs that it runs. */
+export async function runLogged (argv: readonly string[], options: readonly string[]): Promise<Ended & { log: string }> {
+  return await withLog(async log => ({ ...await strace(argv, [onlyThose, ...options], log), log: await readFile(log, 'utf8') }))
 }
 
 /** Runs a program and tells the durable calls of the thread that does its file access, in order. */

@@ -19,7 +19,7 @@ fs.fdatasync = ((fd: number, callback: (error: NodeJS.ErrnoException | null) => 
 syncBuiltinESMExports()
 const { Flusher } = await import('../../../src/storage/copy/flusher.ts')
 
-const window = (start: number, copyBytes = MiB): CopyWindow => ({ start, end: start + copyBytes, copyBytes, dataBytes: copyBytes, fresh: true, writes: [[start, start + copyBytes]] })
+const window = (start: number, copyBytes = MiB): CopyWindow => ({ start, end: start + copyBytes, copyBytes, dataBytes: copyBytes, fresh: true, layers: [0], writes: [[start, start + copyBytes]] })
 const failed = (code: string) => Object.assign(new Error(code), { code })
 
 /** Until everything that can happen by itself has happened. */

@@ -53,6 +53,7 @@ export const catalogue = {
   'unsupported-media-type': { status: 415, title: 'The request body is not JSON' },
   'image-invalid': { status: 422, title: 'The image is damaged, hostile or not of the stated format' },
   'metadata-invalid': { status: 422, title: 'The metadata of a volume or domain cannot be used' },
+  'file-too-large': { status: 422, title: 'The storage cannot have a file of this size' },
   'record-invalid': { status: 422, title: 'The copy record cannot be read' },
   'too-many-requests': { status: 429, title: 'The caller sends more requests than it may' },
   'headers-too-large': { status: 431, title: 'The request headers are too large' },

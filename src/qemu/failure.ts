@@ -1,5 +1,11 @@
 /** What a failed qemu-img was about. It has one exit status for everything, so its words must be read; LC_ALL=C keeps them English. */
-export type QemuFailure = 'in-use' | 'no-space' | 'storage' | 'no-aio' | 'other'
+export type QemuFailure = 'in-use' | 'no-space' | 'too-large' | 'cut-off' | 'storage' | 'no-aio' | 'other'
+
+/** EIO, EROFS, ESTALE, ENOTCONN, EREMOTEIO, EUCLEAN, ENOLCK, EACCES, EPERM, as glibc words them. */
+const storageWords = new RegExp([
+  'Input/output error', 'Read-only file system', 'Stale file handle', 'Transport endpoint is not connected', 'Remote I/O error', 'Structure needs cleaning', 'No locks available',
+  'Permission denied', 'Operation not permitted'
+].join('|'))
 
 /** Tells the failures apart that callers can do something about. */
 export function classifyFailure (stderr: string): QemuFailure {
@@ -8,8 +14,10 @@ export function classifyFailure (stderr: string): QemuFailure {
   if (/Failed to (get|lock)|Is another process using the image/.test(stderr)) return 'in-use'
   if (/No space left on device|Disk quota exceeded/.test(stderr)) return 'no-space'
   // files and images larger than the file system or qcow2 can have them
-  if (/File too large|image size is too large|too large for file format/i.test(stderr)) return 'no-space'
-  if (/Input\/output error|Read-only file system|Stale file handle|Transport endpoint is not connected|Remote I\/O error/.test(stderr)) return 'storage'
+  if (/File too large|image size is too large|too large for file format/i.test(stderr)) return 'too-large'
+  // EBADF, EBADFD: the connection was lost, and with it what was open
+  if (/Bad file descriptor|File descriptor in bad state/.test(stderr)) return 'cut-off'
+  if (storageWords.test(stderr)) return 'storage'
   return 'other'
 }
 

@@ -4,10 +4,12 @@ import type { Layout, Leasing } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
 import type { LeaseShape } from '../sanlock/client.ts'
 import {
-  closeFd, entry, firstNames, giveAccess, hasCode, isRoot, look, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes,
+  closeFd, entry, firstNames, giveAccess, isRoot, look, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes,
   statFd, type Directory, type Owner
 } from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
+import { hasErrno } from '../system/errno.ts'
+import { deniedWords } from './failure.ts'
 import { parseDomainMetadata } from './layout/ovirt/domain-metadata.ts'
 
 /** Where a domain is: what the processes that work on it are told. */
@@ -95,7 +97,8 @@ export async function openArea (place: DomainPlace): Promise<Area> {
     return { id, path, layout, owner, mode, modeOptional, leasing, leaseShape, root, images, copies, leases, parts, local: localFileSystems.has(type), clones: cloningFileSystems.has(type), close }
   } catch (error) {
     await close()
-    if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'ENOTCONN', 'ESTALE', 'EHOSTDOWN')) {
+    if (hasErrno(error, 'EACCES', 'EPERM')) throw new AppError('domain-unavailable', `Domain ${id} in ${path} is not available: ${deniedWords()}`, { cause: error })
+    if (hasErrno(error, 'ENOENT', 'ENOTDIR', 'ELOOP', 'ENOTCONN', 'ESTALE', 'EHOSTDOWN')) {
       throw new AppError('domain-unavailable', `Domain ${id} is not available: ${path} is not a directory with ${layout === 'ovirt' ? `${metadataFile} and images` : `${home}/${marker}`} in it. Is the file system mounted?${layout === 'ovirt' ? '' : ' "create": true in the configuration makes a new domain in an empty directory.'}`, { cause: error })
     }
     throw error

@@ -1,15 +1,17 @@
 import { constants } from 'node:fs'
 import { AppError } from '../errors.ts'
-import { closeFd, hasCode, openFile, type Directory } from '../system/directory.ts'
+import { closeFd, openFile, type Directory } from '../system/directory.ts'
+import { hasErrno } from '../system/errno.ts'
 import { run } from '../system/run.ts'
 
 /** flock(1) on a descriptor of ours, which it sees as 3. The lock belongs to the open file description, so it stays when flock exits. */
 async function flock (fd: number, ...options: string[]): Promise<boolean> {
   const { exitCode, stderr } = await run(['flock', ...options, '3'], { fds: [fd], maxOutput: 0 })
   if (exitCode === 0) return true
+  const words = stderr.trim() || `flock ended with status ${exitCode}`
   // 1 is flock's word for "taken by somebody else"; anything else is an error, e.g. EBADFD after a cut connection
   if (exitCode === 1 && stderr === '') return false
-  throw new AppError('storage-failed', `A lease could not be locked: ${stderr.trim() || `flock ended with status ${exitCode}`}`)
+  throw new AppError(/Bad file descriptor|File descriptor in bad state/.test(stderr) ? 'lease-lost' : 'storage-failed', `A lease could not be locked: ${words}`)
 }
 
 /** A lock on an open file, held by everybody who has inherited the descriptor. */
@@ -51,7 +53,7 @@ async function openLeaseFile (leases: Directory, image: string, mode: 'exclusive
   try {
     return { fd: await openFile(leases, image, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), existed: false }
   } catch (error) {
-    if (!hasCode(error, 'EEXIST')) throw error
+    if (!hasErrno(error, 'EEXIST')) throw error
     return { fd: mode === 'exclusive' ? await openFile(leases, image, constants.O_RDWR) : await openToLook(leases, image), existed: true }
   }
 }
@@ -59,7 +61,7 @@ async function openLeaseFile (leases: Directory, image: string, mode: 'exclusive
 /** On a read-only file system, too: a template's domain may be mounted so, and a failing disk makes its own so; then above all, people need to see how their images are. */
 async function openToLook (leases: Directory, image: string): Promise<number> {
   return await openFile(leases, image, constants.O_RDWR).catch(async (error: unknown) => {
-    if (!hasCode(error, 'EROFS')) throw error
+    if (!hasErrno(error, 'EROFS')) throw error
     return await openFile(leases, image, constants.O_RDONLY)
   })
 }
@@ -70,7 +72,7 @@ export async function isLeased (leases: Directory, image: string): Promise<boole
   try {
     fd = await openToLook(leases, image)
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false
+    if (hasErrno(error, 'ENOENT')) return false
     throw error
   }
   try {

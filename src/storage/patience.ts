@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { hasCode } from '../system/directory.ts'
+import { hasErrno } from '../system/errno.ts'
 
 /**
  * For how long a host may not see what another one has done on a file system that they share: records were read up to
@@ -27,7 +27,7 @@ export function patience ({ local }: Shared): Patiently {
         const found = await read()
         if (isLast || isThere(found)) return found
       } catch (error) {
-        if (isLast || !hasCode(error, 'ENOENT', 'ESTALE')) throw error
+        if (isLast || !hasErrno(error, 'ENOENT', 'ESTALE')) throw error
       }
       await sleep(pauseMs)
     }

@@ -7,7 +7,8 @@ import { Bandwidth, CreateImage } from '../api/kinds.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, Strict, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, hasCode, look, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
+import { closeFd, look, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
+import { hasErrno } from '../system/errno.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { differences, Identity } from './identity.ts'
 import { areRanges } from './ranges.ts'
@@ -184,7 +185,7 @@ export async function readRecord (copies: Directory, domain: string, key: string
       await closeFd(fd)
     }
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
+    if (hasErrno(error, 'ENOENT')) return undefined
     if (error instanceof NotAFileError) throw invalid(key, 'it is not a regular file')
     throw error
   }
@@ -246,7 +247,7 @@ export async function writeIntent (copies: Directory, intent: CopyRecord, record
     // the part keeps the name that it has
     await writeRecord(copies, record === undefined ? intent : { ...intent, copyId: record.copyId })
   } catch (error) {
-    if (!hasCode(error, 'ENOSPC', 'EDQUOT')) throw error
+    if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error
     await removeRecord(copies, keyOf(intent))
   }
 }

@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
 import type { Leader, Lockspace } from '../sanlock/answers.ts'
 import { acquire, holds, initialiseLease, isBusy, isInvalid, readLease, readLockspaces, release, sanlockError, type Resource } from '../sanlock/client.ts'
-import { closeFd, hasCode, openFile, statFd } from '../system/directory.ts'
+import { closeFd, openFile, statFd } from '../system/directory.ts'
+import { hasErrno } from '../system/errno.ts'
 import { syncFile } from '../system/durable.ts'
 import { registration, type Registration } from '../system/registration.ts'
 import { CommandError } from '../system/run.ts'
@@ -149,7 +150,7 @@ async function withLeaseFile<T> (area: Area, { image, volume }: Volume, flags: n
     const fd = directory === undefined
       ? undefined
       : await openFile(directory, `${volume}.lease`, flags).catch((error: unknown) => {
-        if (hasCode(error, 'ENOENT')) return undefined
+        if (hasErrno(error, 'ENOENT')) return undefined
         throw error
       })
     try {

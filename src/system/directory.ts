@@ -1,7 +1,8 @@
 import process from 'node:process'
 import { promisify } from 'node:util'
 import { close, constants, fchmod, fchown, fstat, ftruncate, open, read, type BigIntStats, type Dirent } from 'node:fs'
-import { copyFile, lstat, opendir } from 'node:fs/promises'
+import { copyFile, lstat, opendir, unlink } from 'node:fs/promises'
+import { hasErrno } from './errno.ts'
 import { AppError } from '../errors.ts'
 
 // Plain numbers, not FileHandles: a handle that is garbage-collected closes its descriptor, and with it goes its lock.
@@ -47,7 +48,7 @@ export async function giveAccess (fd: number, { mode, modeOptional = false, owne
 
 /** Whether a file system lacks what was to be set, or forbids it. EINVAL: there is no such user in this user namespace. */
 function isUnsupported (error: unknown): boolean {
-  return hasCode(error, 'EPERM', 'EINVAL', 'ENOSYS', 'ENOTSUP')
+  return hasErrno(error, 'EPERM', 'EINVAL', 'ENOSYS', 'ENOTSUP')
 }
 
 async function giveTo (fd: number, { uid, gid, optional = false }: Owner): Promise<void> {
@@ -57,7 +58,7 @@ async function giveTo (fd: number, { uid, gid, optional = false }: Owner): Promi
     await chownFd(fd, uid, gid)
   } catch (error) {
     if (optional && isUnsupported(error)) return
-    if (!hasCode(error, 'EPERM')) throw error
+    if (!hasErrno(error, 'EPERM')) throw error
     const remedy = 'Start the agent as root, export the directory with no_root_squash, or change "owner" in the configuration.'
     throw new AppError('storage-failed', `A file cannot be given to ${uid}:${gid}, the "owner" of its domain: only root can do that, ` +
       `and not on NFS with root_squash. ${remedy}`, { cause: error })
@@ -107,7 +108,7 @@ export async function openFile (directory: Directory, name: string, flags: numbe
     fd = await openFd(entry(directory, name), flags | constants.O_NOFOLLOW | constants.O_NONBLOCK, mode)
   } catch (error) {
     // ELOOP: a symbolic link; EISDIR: a directory, for writing; ENXIO: a FIFO or a socket
-    if (hasCode(error, 'ELOOP', 'EISDIR', 'ENXIO')) throw new NotAFileError(name)
+    if (hasErrno(error, 'ELOOP', 'EISDIR', 'ENXIO')) throw new NotAFileError(name)
     throw error
   }
   try {
@@ -117,6 +118,21 @@ export async function openFile (directory: Directory, name: string, flags: numbe
     await closeFd(fd)
     throw error
   }
+}
+
+/** open(2), O_TMPFILE without its O_DIRECTORY: Node does not have it. */
+const tmpFile = 0o20000000
+
+/** Opens a new file without a name. Where the file system has no such files (NFS, FUSE), it has one for a moment. */
+export async function openNameless (directory: Directory, name: string): Promise<number> {
+  try {
+    return await openFd(entry(directory, '.'), tmpFile | constants.O_DIRECTORY | constants.O_RDWR, 0o600)
+  } catch (error) {
+    if (!hasErrno(error, 'EOPNOTSUPP', 'EISDIR', 'ENOENT', 'EINVAL', 'ENOSYS')) throw error
+  }
+  const fd = await openFile(directory, name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
+  await unlink(entry(directory, name))
+  return fd
 }
 
 /** Makes a new file that shares the data of an open one (FICLONE). Throws where the file system cannot, or the name exists. */
@@ -134,7 +150,7 @@ export async function look (directory: Directory, name: string): Promise<BigIntS
   try {
     return await lstat(entry(directory, name), { bigint: true })
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
+    if (hasErrno(error, 'ENOENT')) return undefined
     throw error
   }
 }
@@ -180,17 +196,4 @@ export async function firstNames (directory: Directory, count: number, passes: (
     if (names.length > 2 * count + bufferSize) names = names.sort().slice(0, count)
   }
   return names.sort().slice(0, count)
-}
-
-/**
- * Whether an error is EBADFD, for which Node has no name: GlusterFS says so of a file that was open while the connection
- * was lost, and so also of one that is just being opened. Its locks are gone.
- */
-export function isCutOff (error: unknown): boolean {
-  return error instanceof Error && 'errno' in error && error.errno === -77
-}
-
-/** Whether an error is a system error with one of these codes. */
-export function hasCode (error: unknown, ...codes: string[]): boolean {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' && codes.includes(error.code)
 }

@@ -1,7 +1,8 @@
 import { promisify } from 'node:util'
 import { constants, fdatasync, fsync, write } from 'node:fs'
 import { link, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
-import { closeFd, entry, giveAccess, hasCode, look, openDirectory, openFile, type Access, type Directory } from './directory.ts'
+import { closeFd, entry, giveAccess, look, openDirectory, openFile, type Access, type Directory } from './directory.ts'
+import { hasErrno } from './errno.ts'
 
 const writeFd = promisify(write)
 
@@ -46,7 +47,7 @@ export async function linkFile (from: Directory, name: string, to: Directory, ne
     await link(entry(from, name), entry(to, newName))
   } catch (error) {
     // an NFS server that made the link and died before it could say so is asked again, and says that it exists: link(2), BUGS
-    if (!hasCode(error, 'EEXIST') || !await isSameFile(from, name, to, newName)) throw error
+    if (!hasErrno(error, 'EEXIST') || !await isSameFile(from, name, to, newName)) throw error
   }
   await syncDirectory(to)
 }
@@ -68,7 +69,7 @@ export async function removeFile (directory: Directory, name: string): Promise<b
   try {
     await unlink(entry(directory, name))
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false
+    if (hasErrno(error, 'ENOENT')) return false
     throw error
   }
   await syncDirectory(directory)
@@ -88,7 +89,7 @@ export async function makeDirectory (parent: Directory, name: string, access?: A
       }
     }
   } catch (error) {
-    if (!hasCode(error, 'EEXIST')) throw error
+    if (!hasErrno(error, 'EEXIST')) throw error
   }
   await syncDirectory(parent)
 }
@@ -98,8 +99,8 @@ export async function removeDirectory (parent: Directory, name: string): Promise
   try {
     await rmdir(entry(parent, name))
   } catch (error) {
-    if (hasCode(error, 'ENOTEMPTY', 'EEXIST')) return false
-    if (!hasCode(error, 'ENOENT')) throw error
+    if (hasErrno(error, 'ENOTEMPTY', 'EEXIST')) return false
+    if (!hasErrno(error, 'ENOENT')) throw error
   }
   await syncDirectory(parent)
   return true

@@ -1,5 +1,6 @@
 import { constants } from 'node:fs'
-import { closeFd, hasCode, reopenFile } from './directory.ts'
+import { closeFd, reopenFile } from './directory.ts'
+import { hasErrno } from './errno.ts'
 import { runOk } from './run.ts'
 
 /**
@@ -16,7 +17,7 @@ export async function takesDirectIo (fd: number): Promise<boolean> {
     await closeFd(await reopenFile(fd, constants.O_RDONLY | constants.O_DIRECT))
     return true
   } catch (error) {
-    if (hasCode(error, 'EINVAL')) return false
+    if (hasErrno(error, 'EINVAL')) return false
     throw error
   }
 }

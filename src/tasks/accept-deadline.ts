@@ -7,8 +7,8 @@ interface AcceptDeadlineOptions {
 }
 
 /**
- * The deadline of an accept step. It is there for storage that hangs, but a busy host can pass it, too. So from half-time on
- * the storage is asked again and again: at the deadline it is known which of the two it was, and nothing is waited for.
+ * The deadline of an accept step. It is there for storage that hangs, but a busy host can exceed it, too. So the storage is
+ * probed again and again from half-time on: at the deadline it is known which of the two it was.
  */
 export class AcceptDeadline {
   readonly #probe: (() => Promise<void>) | undefined

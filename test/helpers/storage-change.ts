@@ -4,7 +4,7 @@ import type { CopyJob, CreateRequest, DeleteRequest } from '../../src/storage/pr
 
 export type StorageChange = { what: 'create', place: DomainPlace, request: CreateRequest } | { what: 'delete', place: DomainPlace, request: DeleteRequest }
 /** A piece of storage work, as the agent's processes do it. */
-export type StorageJob = { what: 'copy', job: CopyJob } | StorageChange
+export type StorageJob = { what: 'copy', job: CopyJob } | { what: 'preview', job: CopyJob } | StorageChange
 
 /** Makes or deletes an image. */
 export async function change ({ what, place, request }: StorageChange): Promise<void> {

@@ -38,7 +38,7 @@ export async function storageJobs (t: Test): Promise<StorageJobs> {
   return {
     argvOf,
     work: async job => {
-      if (job.what !== 'copy') return await change(job)
+      if (job.what !== 'copy' && job.what !== 'preview') return await change(job)
       const [program = '', ...args] = argvOf(job)
       await exec(program, args)
     }

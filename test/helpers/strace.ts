@@ -77,6 +77,17 @@ export async function runDelayed (argv: readonly string[], name: string, delayMs
   return await withLog(async log => (await runTraced(argv, [onlyThose, '-e', `trace=${name}`, '-e', `inject=${name}:delay_enter=${delayMs * 1000}`], log)).status)
 }
 
+/** Runs a program, and what it starts, to its end, in which calls of one name fail. Returns what it printed. @param when as strace has it: `3` is the third of each thread. */
+export async function runFailing (argv: readonly string[], name: string, error: string, when: string): Promise<string> {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'strace', '-f', '-qq', '-o', '/dev/null', '-e', `trace=${name}`, '-e', `inject=${name}:error=${error}:when=${when}`, ...argv], {
+    env: { PATH: process.env['PATH'], UV_THREADPOOL_SIZE: '1' }, stdio: ['ignore', 'pipe', 'inherit']
+  })
+  let printed = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => { printed += text })
+  await once(child, 'close')
+  return printed
+}
+
 /** Runs a program that is killed as it is about to make a call; returns the signal it ended by. */
 export async function runUntilCall (argv: readonly string[], { name, number }: Call): Promise<NodeJS.Signals | null> {
   return await withLog(async log => (await runTraced(argv, ['-e', `trace=${name}`, '-e', `inject=${name}:signal=KILL:when=${number}`], log)).signal)

@@ -7,8 +7,8 @@ import { explain } from '../../src/storage/failure.ts'
 import { outcomeOf, type Outcome } from '../../src/storage/outcome.ts'
 import { NotAFileError } from '../../src/system/directory.ts'
 import { CommandError } from '../../src/system/run.ts'
+import { failureOf as system } from '../helpers/system-error.ts'
 
-const system = (code: string): Error => Object.assign(new Error(`${code}: words, write`), { code, syscall: 'write', errno: -1 })
 const command = (stderr: string): CommandError => new CommandError('qemu-img ended with status 1', { argv: ['qemu-img'], exitCode: 1, stderr })
 
 t.test('every failure gets a code of the catalogue', async t => {
@@ -16,12 +16,21 @@ t.test('every failure gets a code of the catalogue', async t => {
     [new AppError('lease-lost', 'gone'), 'lease-lost'],
     [system('ENOSPC'), 'no-space'],
     [system('EDQUOT'), 'no-space'],
-    [system('EFBIG'), 'no-space'],
+    [system('EFBIG'), 'file-too-large'],
+    [system('EBADF'), 'lease-lost'],
+    [system('EBADFD'), 'lease-lost'],
+    [system('ESTALE'), 'storage-failed'],
+    [system('ENOLCK'), 'storage-failed'],
+    [system('EUCLEAN'), 'storage-failed'],
+    [system('EACCES'), 'storage-failed'],
     [system('EIO'), 'storage-failed'],
     [system('EROFS'), 'storage-failed'],
     [new NotAFileError('x'), 'image-invalid'],
     [command('qemu-img: error while writing at byte 0: No space left on device'), 'no-space'],
     [command('qemu-img: Could not open: Failed to get shared "write" lock\nIs another process using the image [x]?'), 'image-in-use'],
+    [command('qemu-img: error while writing at byte 0: File too large'), 'file-too-large'],
+    [command('qemu-img: error while writing at byte 0: Bad file descriptor'), 'lease-lost'],
+    [new CommandError('ended by SIGXFSZ', { argv: ['qemu-img'], signal: 'SIGXFSZ' }), 'file-too-large'],
     [command('qemu-img: something else'), 'storage-failed'],
     [new TypeError('x is undefined'), 'internal'],
     ['text', 'internal']

@@ -11,7 +11,7 @@ import type { Membership, SingleDecision } from './accept.ts'
 import { clonePart, createPart, reopenPart, type Part } from './part.ts'
 import { lookAhead } from './plan.ts'
 import { probeSource, recordedFiles, type Source } from './source.ts'
-import { freeSpace, spaceFor } from './space.ts'
+import { assertFits, freeSpace, spaceFor } from './space.ts'
 import { takeSource } from './take-source.ts'
 import { outlastYouth } from './youth.ts'
 
@@ -42,6 +42,8 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
   const plan = place.plan(source, target)
   const { virtualSize } = plan
   const bytesNeeded = spaceFor(plan, source)
+  // a qcow2 file grows with what is written into it
+  await assertFits(area, target.image, plan.format === 'raw' ? virtualSize : bytesNeeded)
   const bytesFree = await freeSpace(area)
   const mayClone = job.settings.clone && area.clones && isClonable(source, plan, target.clusterSize)
   const isShort = bytesFree < bytesNeeded && !request.ignoreSpace

@@ -72,6 +72,10 @@ function copyFailure (image: string, stderr: string): AppError {
   switch (classifyFailure(stderr)) {
     case 'no-space':
       return new AppError('no-space', `There is no space left to copy ${image}. Make space, then mend the image: what is done of it is kept.`)
+    case 'too-large':
+      return new AppError('file-too-large', `The storage cannot have a file as large as ${image} becomes: ${words}. Choose another domain, or qcow2.`)
+    case 'cut-off':
+      return new AppError('lease-lost', `The connection to the storage of ${image} was lost, and with it the lease: ${words}. What is done of it is kept; mend the image.`)
     case 'in-use':
       return new AppError('source-in-use', `Another program has opened the source or the target of ${image}: ${words}`)
     case 'storage':

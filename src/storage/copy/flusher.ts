@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
-import { hasCode } from '../../system/directory.ts'
+import { flushCode } from '../failure.ts'
 import { syncData } from '../../system/durable.ts'
 import { dropCached } from '../../system/page-cache.ts'
 import type { CopyWindow } from './windows.ts'
@@ -101,7 +101,7 @@ export class Flusher {
       await syncData(fd)
     } catch (error) {
       // where space is given out late (NFS, quotas), this is where it shows that there is none
-      throw new AppError(hasCode(error, 'ENOSPC', 'EDQUOT') ? 'no-space' : 'storage-failed', `What was written to ${image} could not be made durable: ${error instanceof Error ? error.message : String(error)}. What was done before is kept; mend the image when the storage is well.`, { cause: error })
+      throw new AppError(flushCode(error), `What was written to ${image} could not be made durable: ${error instanceof Error ? error.message : String(error)}. What was done before is kept; mend the image when the storage is well.`, { cause: error })
     }
     this.#settleNext(windows)
     // Nobody reads a copy right after it was made, and the host has guests whose data is worth more in memory. It is

@@ -9,6 +9,9 @@ import { CopyWorker } from './worker.ts'
 
 findRegistration()
 
+// who writes beyond `ulimit -f` gets this signal, and only then an error to tell of
+process.on('SIGXFSZ', () => {})
+
 const unexpected = (error: unknown) => { console.error(error) }
 const nameOf = ({ request }: CopyJob) => request.what === 'copy' ? request.target.image : request.image
 const workerFunctions: CopyWorkerFunctions = {

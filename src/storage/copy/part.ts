@@ -3,7 +3,8 @@ import type { Allocation, Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
 import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
-import { cloneFile, closeFd, hasCode, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
+import { cloneFile, closeFd, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
+import { hasErrno } from '../../system/errno.ts'
 import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
 import { dropCached } from '../../system/page-cache.ts'
 import { run, runOk } from '../../system/run.ts'
@@ -83,7 +84,7 @@ export async function reopenPart (area: Area, file: { directory: Directory, name
   try {
     fd = await patience(area)(async () => await openFile(file.directory, file.name, constants.O_RDWR))
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
+    if (hasErrno(error, 'ENOENT')) return undefined
     throw error
   }
   const stats = await statFd(fd)

@@ -1,6 +1,6 @@
 import { AppError } from '../../errors.ts'
 import type { Area } from '../area.ts'
-import { isCutOff } from '../../system/directory.ts'
+import { isCutOff } from '../../system/errno.ts'
 import type { CopyTarget } from '../layout/copy-target.ts'
 import type { Lease } from '../lease.ts'
 import { patience } from '../patience.ts'

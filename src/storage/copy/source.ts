@@ -7,7 +7,8 @@ import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.t
 import { parseInfo } from '../../qemu/info.ts'
 import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
-import { hasCode, openFile, readBytes, statFd } from '../../system/directory.ts'
+import { openFile, readBytes, statFd } from '../../system/directory.ts'
+import { hasErrno } from '../../system/errno.ts'
 import { run } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { identityOf } from '../identity.ts'
@@ -141,7 +142,7 @@ async function open (area: Area, file: ChainFile, overlay: string | undefined): 
   try {
     return await patience(area)(async () => await openFile(file.directory, file.name, constants.O_RDONLY))
   } catch (error) {
-    if (!hasCode(error, 'ENOENT')) throw error
+    if (!hasErrno(error, 'ENOENT')) throw error
     if (overlay !== undefined) throw invalidImage(overlay, `its backing file ${file.name} is missing`)
     throw new AppError('image-not-found', `There is no image ${wordsOf(file)} in domain ${area.id}.`, { cause: error })
   }

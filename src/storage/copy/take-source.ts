@@ -1,5 +1,5 @@
 import { AppError } from '../../errors.ts'
-import { hasCode } from '../../system/directory.ts'
+import { hasErrno } from '../../system/errno.ts'
 import { openArea, type Area, type DomainPlace } from '../area.ts'
 import { sourceChain } from '../layout/source-chain.ts'
 import { takeImageLease } from '../image-lease.ts'
@@ -34,7 +34,7 @@ export async function takeSource (job: Places, address: ImageAddress, { alone = 
  */
 export async function share (area: Area, named: Named): Promise<void> {
   const isShared = await takeImageLease(area, named, 'shared').then(lease => lease !== undefined, (error: unknown) => {
-    if (hasCode(error, 'EROFS')) return true
+    if (hasErrno(error, 'EROFS')) return true
     throw error
   })
   if (!isShared) throw new AppError('resource-busy', `The source ${wordsOf(named)} in domain ${area.id} is being written or deleted.`)

@@ -16,6 +16,9 @@ import { neededSource, sourceState } from './sources.ts'
 
 findRegistration()
 
+// who writes beyond `ulimit -f` gets this signal, and only then an error to tell of
+process.on('SIGXFSZ', () => {})
+
 let place: DomainPlace | undefined
 let lockspace: LockspaceKeeper | undefined
 

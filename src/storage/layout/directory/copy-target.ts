@@ -1,5 +1,6 @@
 import { AppError } from '../../../errors.ts'
-import { hasCode, look, type Directory } from '../../../system/directory.ts'
+import { look, type Directory } from '../../../system/directory.ts'
+import { hasErrno } from '../../../system/errno.ts'
 import { linkFile, removeFile, replaceByMove } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import type { Source } from '../../copy/source.ts'
@@ -73,7 +74,7 @@ export class DirectoryTarget implements CopyTarget {
       await linkFile(parts, copyId, root, this.#image)
       return undefined
     } catch (error) {
-      if (!hasCode(error, 'EEXIST')) throw error
+      if (!hasErrno(error, 'EEXIST')) throw error
       return `A file ${this.#image} that this copy may not replace has appeared in domain ${id}, or was written, during the copy. Rename it and mend the image: the copy itself is whole.`
     }
   }

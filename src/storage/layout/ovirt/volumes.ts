@@ -1,7 +1,8 @@
 import { constants, type BigIntStats } from 'node:fs'
 import { uuidPattern } from '../../../api/names.ts'
 import { AppError } from '../../../errors.ts'
-import { closeFd, giveAccess, hasCode, look, namesIn, NotAFileError, openFile, openSubdirectory, readBytes, type Directory } from '../../../system/directory.ts'
+import { closeFd, giveAccess, look, namesIn, NotAFileError, openFile, openSubdirectory, readBytes, type Directory } from '../../../system/directory.ts'
+import { hasErrno } from '../../../system/errno.ts'
 import { linkFile, makeDirectory, removeFile, replaceFile, syncFile } from '../../../system/durable.ts'
 import { initialiseLease } from '../../../sanlock/client.ts'
 import type { Area } from '../../area.ts'
@@ -37,8 +38,8 @@ export async function openImage (area: Area, image: string): Promise<Directory |
   try {
     return await openSubdirectory(area.images, image)
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
-    if (hasCode(error, 'ENOTDIR', 'ELOOP')) throw new AppError('image-invalid', `${image} in domain ${area.id} is no directory: links and files are no images there.`, { cause: error })
+    if (hasErrno(error, 'ENOENT')) return undefined
+    if (hasErrno(error, 'ENOTDIR', 'ELOOP')) throw new AppError('image-invalid', `${image} in domain ${area.id} is no directory: links and files are no images there.`, { cause: error })
     throw error
   }
 }
@@ -91,7 +92,7 @@ async function readMetadata (directory: Directory, volume: string, file: string)
   try {
     fd = await openFile(directory, `${volume}.meta`, constants.O_RDONLY)
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined
+    if (hasErrno(error, 'ENOENT')) return undefined
     if (error instanceof NotAFileError) throw new AppError('metadata-invalid', `The metadata file ${file} cannot be used: it is not a regular file. Nothing was changed.`, { cause: error })
     throw error
   }

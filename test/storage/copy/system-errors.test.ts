@@ -1,0 +1,67 @@
+import { lstat, readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { prepareArea } from '../../../src/storage/area.ts'
+import { temporaryDirectory } from '../../helpers/directory.ts'
+import { makeDisk, MiB, sha256 } from '../../helpers/images.ts'
+import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
+import { runFailing } from '../../helpers/strace.ts'
+
+t.setTimeout(300_000)
+
+const { argvOf, work } = await storageJobs(t)
+
+const request = {
+  what: 'copy',
+  source: { domain: 'local', image: 'source.raw', format: 'raw' },
+  target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' },
+  verify: false,
+  chain: 'flat',
+  onExisting: 'refuse',
+  ignoreSpace: false
+} as const
+
+/** Where a copy fails, with what, and what it is told as. Of `fdatasync`, the first is that of the flusher. */
+const failures = [
+  ['fdatasync', 'EDQUOT', '1+', 'no-space'],
+  ['fdatasync', 'ENOSPC', '1+', 'no-space'],
+  ['fdatasync', 'EBADF', '1+', 'lease-lost'],
+  ['fdatasync', 'EIO', '1+', 'storage-failed'],
+  ['fsync', 'EDQUOT', '1', 'no-space'],
+  ['fsync', 'ESTALE', '1', 'storage-failed'],
+  ['fsync', 'EUCLEAN', '3', 'storage-failed'],
+  ['rename', 'EDQUOT', '1', 'no-space'],
+  ['rename', 'EDQUOT', '3', 'no-space'],
+  ['link', 'EDQUOT', '1', 'no-space'],
+  ['link', 'EACCES', '1', 'storage-failed'],
+  ['link', 'EROFS', '1', 'storage-failed'],
+  ['ftruncate', 'EFBIG', '1', 'file-too-large'],
+  ['ftruncate', 'EFBIG', '2', 'file-too-large'],
+  ['pwrite64,pwritev,io_submit', 'EDQUOT', '1+', 'no-space'],
+  ['flock', 'ENOLCK', '1', 'storage-failed'],
+  ['flock', 'EBADF', '1', 'lease-lost']
+] as const
+
+for (const [call, error, when, code] of failures) {
+  t.test(`a copy whose ${call} fails with ${error} is told as ${code}, and the next one is whole`, async t => {
+    const path = await temporaryDirectory(t)
+    await prepareArea({ id: 'local', path }, true)
+    await makeDisk(join(path, 'source.raw'), 3 * MiB)
+    const job = copyJob([{ id: 'local', path }], request, { clone: false })
+    t.match(JSON.parse(await runFailing(argvOf(job), call, error, when)), { code })
+    await t.rejects(lstat(join(path, 'target.raw')), { code: 'ENOENT' }, 'nobody sees it')
+    await work(job)
+    t.equal(await sha256(join(path, 'target.raw')), await sha256(join(path, 'source.raw')))
+    t.strictSame(await readdir(join(path, '.vdsm-tasks/parts')), [])
+  })
+}
+
+t.test('what is larger than a file of the domain may be is refused by the dry run, and leaves nothing', async t => {
+  const path = await temporaryDirectory(t)
+  await prepareArea({ id: 'local', path }, true)
+  await makeDisk(join(path, 'source.raw'), 3 * MiB)
+  const { job } = copyJob([{ id: 'local', path }], request, { clone: false })
+  const limited = ['prlimit', `--fsize=${2 * MiB}`, ...argvOf({ what: 'preview', job })]
+  t.match(JSON.parse(await runFailing(limited, 'flock', 'EIO', '1000')), { code: 'file-too-large', message: /3145728 bytes/ })
+  for (const room of ['parts', 'copies']) t.strictSame(await readdir(join(path, '.vdsm-tasks', room)), [], room)
+})

@@ -29,7 +29,7 @@ export const catalogue = {
   'task-finished': { status: 409, title: 'The task has already finished' },
   'resource-busy': { status: 409, title: 'The image or volume is in use' },
   'generation-mismatch': { status: 409, title: 'The volume is of another generation' },
-  'volume-has-children': { status: 409, title: 'The volume has children' },
+  'has-children': { status: 409, title: 'Other images or volumes are based on this one' },
   'volume-illegal': { status: 409, title: 'The volume is not to be used' },
   'target-exists': { status: 409, title: 'The target image exists' },
   'image-exists': { status: 409, title: 'The image exists' },

@@ -1,5 +1,5 @@
 import type { Allocation, Format } from '../api/format.ts'
-import { imageNode, nodeName, targetOptions, windowNode, type NodeFile } from './node.ts'
+import { imageNode, nodeName, soleReaderNode, targetOptions, windowNode, type NodeFile } from './node.ts'
 
 type Argv = readonly [string, ...string[]]
 type Chain = readonly [NodeFile, ...NodeFile[]]
@@ -23,11 +23,11 @@ export function probeCommand (chain: Chain, virtualSize: number): Argv {
 }
 
 /**
- * Opens a file as it would be read, whatever is in it: refused while a guest has it open. It then always fails, because
- * the target is too small; only the words of the refusal matter.
+ * Opens a file as if nobody else might even read it, whatever is in it: refused while a guest, an export or a running overlay
+ * has it open. It then always fails, because the target is too small; only the words of the refusal matter.
  */
 export function lockProbeCommand (fd: number): Argv {
-  return ['qemu-img', 'convert', '-n', '--target-image-opts', nodeName(imageNode([{ fd, format: 'raw' }])), 'driver=null-co,size=0']
+  return ['qemu-img', 'convert', '-n', '--target-image-opts', nodeName(soleReaderNode(fd)), 'driver=null-co,size=0']
 }
 
 /** Lists which parts of an image hold data and which read as zeros, as JSON. */

@@ -35,6 +35,21 @@ function chainNode ([top, ...backing]: readonly [NodeFile, ...NodeFile[]], optio
   }
 }
 
+/**
+ * A file that is opened for reading, and not shared with other readers. Every qemu that has a file open holds a read lock on
+ * byte 100 of it, the permission `consistent-read`, and asks for the locks of those permissions that it does not share. Of
+ * all drivers only blkdebug can be told not to share this one. The lock is asked for and not taken (F_OFD_GETLK), so that a
+ * descriptor for reading is enough; it is seen from other hosts where the file system forwards locks.
+ */
+export function soleReaderNode (fd: number): BlockNode {
+  return {
+    driver: 'blkdebug',
+    image: fileNode(fd),
+    'take-child-perms': ['consistent-read'],
+    'unshare-child-perms': ['consistent-read', 'write', 'write-unchanged', 'resize']
+  }
+}
+
 /** A part of an image as if it were a raw disk of its own. */
 export function windowNode (node: BlockNode, offset: number, size: number): BlockNode {
   return { driver: 'raw', offset, size, file: node }

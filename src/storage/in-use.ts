@@ -1,19 +1,38 @@
 import { constants } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
 import { lockProbeCommand } from '../qemu/commands.ts'
 import { classifyFailure } from '../qemu/failure.ts'
 import { closeFd, openFile, type Directory } from '../system/directory.ts'
+import { openersOf } from '../system/openers.ts'
 import { run } from '../system/run.ts'
 
-/** Refuses while a guest has an image open. Whether it is a sound image does not matter here. */
+/** Looks at an image take a moment, those of other agents on this host too: who has it open for longer is not one of them. */
+const looks = 3
+const pauseMs = 100
+
+/**
+ * Refuses while another program has an image open, if only to read it: a guest that has it attached, an export, a process
+ * that has it as the base of an overlay. qemu's locks show those of all hosts; /proc shows every program of this one. Whether
+ * it is a sound image does not matter here.
+ */
 export async function assertUnused (directory: Directory, name: string, image: string, consequence: string): Promise<void> {
+  const inUse = (where: string) => new AppError('image-in-use', `Image ${image} is open in ${where}. ${consequence}`)
   const fd = await openFile(directory, name, constants.O_RDONLY)
   try {
     const { exitCode, stderr } = await run(lockProbeCommand(3), { fds: [fd], maxOutput: 0, timeoutMs: 60_000 })
-    if (exitCode !== 0 && classifyFailure(stderr) === 'in-use') {
-      throw new AppError('image-in-use', `Image ${image} is open in another program, most likely a guest. ${consequence}`)
-    }
+    if (exitCode !== 0 && classifyFailure(stderr) === 'in-use') throw inUse('another program, most likely a guest')
+    const openers = await lastingOpeners(fd, name)
+    if (openers.length > 0) throw inUse(openers.slice(0, 3).join(', '))
   } finally {
     await closeFd(fd)
+  }
+}
+
+async function lastingOpeners (fd: number, name: string): Promise<string[]> {
+  for (let look = 1; ; look++) {
+    const openers = await openersOf(fd, name)
+    if (openers.length === 0 || look === looks) return openers
+    await sleep(pauseMs)
   }
 }

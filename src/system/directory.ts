@@ -187,6 +187,17 @@ export async function namesIn (directory: Directory, most: number, passes: (name
   return names
 }
 
+/** The entries of a directory that pass; undefined when they are more than `most`. */
+export async function entriesIn (directory: Directory, most: number, passes: (entry: Dirent) => boolean): Promise<Dirent[] | undefined> {
+  const entries: Dirent[] = []
+  for await (const found of await opendir(entry(directory, '.'), { bufferSize })) {
+    if (!passes(found)) continue
+    if (entries.length === most) return undefined
+    entries.push(found)
+  }
+  return entries
+}
+
 /** The first `count` names in a directory that pass, sorted, however many there are. */
 export async function firstNames (directory: Directory, count: number, passes: (entry: Dirent) => boolean): Promise<string[]> {
   let names: string[] = []

@@ -155,7 +155,7 @@ t.test('a template is copied once, as an image of its own, and linked beside eac
     t.equal((await stat(to(disk.image, base))).ino, ino)
   }
   t.equal((await stat(to(template, base))).mtimeMs, mtimeMs, 'not copied again')
-  t.match(await agent.refused('shared-delete', { kind: 'storage.deleteImage', domain: two, image: template }), { status: 409, body: { code: 'volume-has-children' } })
+  t.match(await agent.refused('shared-delete', { kind: 'storage.deleteImage', domain: two, image: template }), { status: 409, body: { code: 'has-children' } })
   t.match(await agent.done('shared-first-again', keep(first.image)), { state: 'succeeded', result: { alreadyDone: true } }, 'that the template has another link says nothing about its content')
   t.same(await agent.fixes(two), [])
 

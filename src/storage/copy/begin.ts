@@ -3,7 +3,6 @@ import { AppError } from '../../errors.ts'
 import type { Area } from '../area.ts'
 import type { Identity } from '../identity.ts'
 import type { ImageLease } from '../image-lease.ts'
-import { assertUnused } from '../in-use.ts'
 import type { CopyTarget, TargetPlan } from '../layout/copy-target.ts'
 import type { CopyJob, CopyRequest } from '../protocol.ts'
 import { keyOf, removeRecord, wordsOf, writeRecord, type CopyRecord } from '../record.ts'
@@ -38,7 +37,7 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
   const { target } = request
   const source = await takeSource(job, request.source, { alone: membership !== undefined })
   await probeSource(source)
-  if (replaces !== undefined) await assertUnused(area.root, target.image, target.image, 'It was not replaced.')
+  if (replaces !== undefined) await place.assertReplaceable?.()
   const plan = place.plan(source, target)
   const { virtualSize } = plan
   const bytesNeeded = spaceFor(plan, source)

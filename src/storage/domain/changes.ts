@@ -4,8 +4,8 @@ import { firstNames, look } from '../../system/directory.ts'
 import { linkFile, removeFile } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
 import { inodeOf } from '../identity.ts'
-import { assertUnused } from '../in-use.ts'
 import { isLeased } from '../lease.ts'
+import { assertRemovable } from '../layout/directory/removable.ts'
 import { makePart, underLease } from '../layout/make-part.ts'
 import type { CreateRequest, DeleteRequest } from '../protocol.ts'
 import { hasCutOffWrite, readAnyRecord, readRecord, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord, type CopyRecord } from '../record.ts'
@@ -68,7 +68,7 @@ export async function deleteImage (area: Area, request: DeleteRequest, accepted:
     if (stats === undefined && record === undefined && !broken && !await hasCutOffWrite(area.copies, image)) {
       throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
     }
-    if (stats !== undefined && !isForeign) await assertUnused(area.root, image, image, 'Nothing was deleted.')
+    if (stats !== undefined && !isForeign) await assertRemovable(area, image, 'Nothing was deleted.')
     if (!isForeign) await writeIntent(area.copies, sourcelessRecord(area, { image }, 'deleting', request, record ?? { format: 'raw', virtualSize: 0, allocation: 'sparse' }), record)
     if (!isForeign) {
       accepted()

@@ -29,6 +29,8 @@ export type TargetPlan = Pick<CopyRecord, 'format' | 'allocation' | 'virtualSize
 export interface CopyTarget {
   /** What has the name. Throws if that is no image; what the request says of it is compared first. */
   find (request: TargetRequest): Promise<Existing | undefined>
+  /** Refuses to replace an image that `find` has found `replaceable` and that others need. */
+  assertReplaceable? (): Promise<void>
   /** What a copy of this source is going to be. Throws if it cannot be had. */
   plan (source: Source, request: TargetRequest): TargetPlan
   /**

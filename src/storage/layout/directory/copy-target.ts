@@ -5,10 +5,10 @@ import { linkFile, removeFile, replaceByMove } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import type { Source } from '../../copy/source.ts'
 import { identityOf, inodeOf, isSameContent, type Identity } from '../../identity.ts'
-import { assertUnused } from '../../in-use.ts'
 import type { CopyRequest } from '../../protocol.ts'
 import type { CopyRecord } from '../../record.ts'
 import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
+import { assertRemovable } from './removable.ts'
 
 /** A copy that nobody sees before it is complete: a part, which gets the image's name by link. */
 export class DirectoryTarget implements CopyTarget {
@@ -29,6 +29,10 @@ export class DirectoryTarget implements CopyTarget {
       offered: false,
       refusal: new AppError('target-exists', `There is an image ${this.#image} in domain ${this.#area.id}. Delete it first, choose another name, or say "onExisting": "replace".`)
     }
+  }
+
+  async assertReplaceable (): Promise<void> {
+    await assertRemovable(this.#area, this.#image, 'It was not replaced.')
   }
 
   plan (source: Source, { format = source.files[0].format, allocation }: CopyRequest['target']): TargetPlan {
@@ -66,7 +70,7 @@ export class DirectoryTarget implements CopyTarget {
     const { root, parts, id } = this.#area
     const existing = await look(root, this.#image)
     if (existing !== undefined && replaces !== undefined && isSameContent(replaces, identityOf(existing))) {
-      await assertUnused(root, this.#image, this.#image, 'It was not replaced; the copy is whole: mend the image when it is closed.')
+      await assertRemovable(this.#area, this.#image, 'It was not replaced; the copy is whole: mend the image when nothing needs the old one.')
       await replaceByMove(parts, copyId, root, this.#image)
       return undefined
     }

@@ -3,6 +3,7 @@ import { AppError } from '../../../errors.ts'
 import { look, type Directory } from '../../../system/directory.ts'
 import { removeDirectory, removeFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
+import { hasChildren } from '../../has-children.ts'
 import { assertUnused } from '../../in-use.ts'
 import { takeImageLease, type ImageLease } from '../../image-lease.ts'
 import { outlastOthers } from '../../patience.ts'
@@ -51,7 +52,7 @@ async function deleteOne (area: Area, request: DeleteRequest & { volume: string 
       return below + bytes
     }
     const children = [...childrenOf(volumes, volume), ...await usersElsewhere(area, image, files)]
-    if (children.length > 0) throw hasChildren(area, image, volume, children)
+    if (children.length > 0) throw childrenError(area, image, volume, children)
     if (directory === undefined) throw new Error('a volume without a directory')
     await assertRemovable(directory, image, files)
     const intent = sourcelessRecord(area, request, 'deleting', request, record ?? emptyShape)
@@ -113,7 +114,7 @@ async function deleteWhole (area: Area, request: DeleteRequest, directory: Direc
     const isRemoved = image.startsWith(removedPrefix)
     for (const files of volumes) {
       const users = isRemoved ? [] : await usersElsewhere(area, image, files)
-      if (users.length > 0) throw hasChildren(area, image, files.volume, users)
+      if (users.length > 0) throw childrenError(area, image, files.volume, users)
       if (!isRemoved && files.problem !== undefined) throw files.problem
       if (directory !== undefined) await assertRemovable(directory, image, { ...files, problem: undefined })
     }
@@ -191,6 +192,6 @@ async function underLeases<T> (area: Area, image: string, volumes: readonly stri
   }
 }
 
-function hasChildren (area: Area, image: string, volume: string, children: readonly string[]): AppError {
-  return new AppError('volume-has-children', `Volume ${volume} of image ${image} in domain ${area.id} is not deleted: ${children.length} other volumes are based on it (${children.slice(0, 3).join(', ')}).`, { members: { children: children.slice(0, 100) } })
+function childrenError (area: Area, image: string, volume: string, children: readonly string[]): AppError {
+  return hasChildren(`Volume ${volume} of image ${image} in domain ${area.id}`, children, 'Nothing was deleted.')
 }

@@ -4,6 +4,7 @@ import { look, namesIn } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
 import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, readRecord, recordedKeys, type CopyRecord, type Named } from '../../record.ts'
+import { inTurns } from '../../turns.ts'
 import { childrenOf, cycleAmong, cycleDetail, missingParentDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
@@ -22,8 +23,6 @@ export interface FoundImage {
 
 /** Each is looked at, and more than that would be rubbish, made to hurt. */
 const maxImages = 200_000
-/** Looks at a time: a domain may have thousands of images, and each look waits for the storage. */
-const atOnce = 16
 const imageDirectory = new RegExp(`^(${removedPrefix})?${uuidPattern.slice(1, -1)}$`)
 
 /** Whatever else lies among the images, `lost+found` for one, is nothing that vdsm would look at. */
@@ -197,11 +196,4 @@ async function judgeImage (area: Area, image: string, exists: boolean, volumes: 
 /** The open record of a volume, if somebody may still write it. */
 export function openRecordOf ({ record }: FoundVolume): CopyRecord | undefined {
   return record === undefined || record.phase === 'done' ? undefined : record
-}
-
-/** Does something for each, some of them at a time. */
-export async function inTurns<T, R> (items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = []
-  for (let at = 0; at < items.length; at += atOnce) results.push(...await Promise.all(items.slice(at, at + atOnce).map(work)))
-  return results
 }

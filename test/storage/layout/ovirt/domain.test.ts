@@ -62,7 +62,7 @@ t.test('a volume tells everything that its metadata says, and its chain', async 
   for (const name of ['.hidden', '0', '00 a file', 'a file']) await rm(at(name))
   t.same(await fixes(), [])
 
-  t.match(await refusal(remove({ image: disk, volume: middle })), { code: 'volume-has-children', members: { children: [top] } })
+  t.match(await refusal(remove({ image: disk, volume: middle })), { code: 'has-children', members: { children: [top] } })
   await remove({ image: disk, volume: top })
   t.same((await readdir(at(disk))).sort(), [base, middle].flatMap(volume => [volume, `${volume}.lease`, `${volume}.meta`]).sort())
   t.match(await readMeta(at(disk, `${middle}.meta`)), { VOLTYPE: 'LEAF', PUUID: base, GEN: '7', LEGALITY: 'LEGAL' }, 'the parent is a leaf again, and nothing else of it has changed')
@@ -119,7 +119,7 @@ t.test('a cycle of parents is told', async t => {
   t.match(status, { state: 'illegal', detail: /the key PUUID of .* leads round in a cycle/ })
   t.match(status.detail, `${one}.meta`)
   t.match(await fixes(), [{ image: disk, detail: /cycle/, fixes: Empty }])
-  t.match(await refusal(remove({ image: disk, volume: one })), { code: 'volume-has-children' })
+  t.match(await refusal(remove({ image: disk, volume: one })), { code: 'has-children' })
   await remove({ image: disk })
 })
 
@@ -230,7 +230,7 @@ t.test('a template is not deleted while another image is based on it', async t =
     await fillQcow2(file, MiB, { volume: base, format: 'raw' }, [[0, 65536, 9]])
   }, { FORMAT: 'COW', PUUID: base })
   t.match((await image(disk)).volumes, [{ volume: base, info: { image: template, voltype: 'SHARED', children: [leaf] } }, { volume: leaf, info: { image: disk } }])
-  for (const named of [{ image: template }, { image: template, volume: base }]) t.match(await refusal(remove(named)), { code: 'volume-has-children', members: { children: [leaf] } })
+  for (const named of [{ image: template }, { image: template, volume: base }]) t.match(await refusal(remove(named)), { code: 'has-children', members: { children: [leaf] } })
   await remove({ image: disk })
   t.match(await image(template), { state: 'ok', volumes: [{ info: { legality: 'LEGAL', voltype: 'SHARED' } }] }, 'the template is as it was')
   t.same(await readMeta(at(template, `${base}.meta`)), Object.fromEntries(Object.entries(metaValues(domain, template, { VOLTYPE: 'SHARED' })).map(([key, value]) => [key, String(value)])))

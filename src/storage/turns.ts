@@ -1,0 +1,9 @@
+/** Looks at a time: a domain may have thousands of images, and each look waits for the storage. */
+const atOnce = 16
+
+/** Does something for each, some of them at a time. */
+export async function inTurns<T, R> (items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = []
+  for (let at = 0; at < items.length; at += atOnce) results.push(...await Promise.all(items.slice(at, at + atOnce).map(work)))
+  return results
+}

@@ -5,10 +5,10 @@ import { chmodSync } from 'node:fs'
 import type { Server } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
 import type { FastifyBaseLogger } from 'fastify'
-import type { Agent } from './api/agent.ts'
+import type { Agent, ConfigurationStatus } from './api/agent.ts'
 import { kinds } from './api/kinds.ts'
-import { Credentials } from './auth/credentials.ts'
-import { checkListener, isLoopback, type Config, type ListenConfig } from './config.ts'
+import { Credentials, type AuthConfig } from './auth/credentials.ts'
+import { checkListener, isLoopback, type Config, type ListenConfig, type Reread } from './config.ts'
 import { Feed } from './events/feed.ts'
 import { Gluster } from './gluster/cli.ts'
 import { createGlusterKinds } from './gluster/kinds.ts'
@@ -36,6 +36,7 @@ import { Discovery } from './storage/discovery.ts'
 import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
 import { storageKinds } from './storage/tasks.ts'
+import { Reloader } from './reload.ts'
 import { lookForUnanswered } from './system/tcp.ts'
 import { TaskRegistry } from './tasks/registry.ts'
 
@@ -54,18 +55,22 @@ export interface Application {
   /** Resolves when every domain has been looked at and prepared, or cannot be. */
   prepared (): Promise<void>
   /**
-   * Reads tokens and certificates anew, for connections and requests from now on. Streams go on while their callers are
-   * still known. Throws when something is wrong, and those from before stay in force.
+   * Reads the configuration again. Tokens, certificates, allowed clients and domains change with it, for connections and
+   * requests from now on; what else is different takes a restart. Streams and long polls go on while their callers are still
+   * allowed.
    */
-  reloadCredentials (auth: Config['auth']): void
-  /** Attaches and detaches domains as another configuration says. What else is different there takes a restart. */
-  reload (config: Config): Promise<void>
+  reload (): Promise<ConfigurationStatus>
   /** Answers whoever waits, ends streams and connections, and stops. Copies stay as they are on the storage. */
   stop (): Promise<void>
 }
 
-/** Builds every object of the agent once and wires them. Nothing else constructs. Throws when tokens or certificates cannot be read. */
-export function createApp (config: Config, log: FastifyBaseLogger): Application {
+/**
+ * Builds every object of the agent once and wires them. Nothing else constructs. Throws when tokens or certificates cannot be
+ * read.
+ *
+ * @param reread reads the configuration again, for a reload; without it, only the files that it names are read.
+ */
+export function createApp (config: Config, log: FastifyBaseLogger, reread: () => Reread = () => ({ config, auth: config.auth, problems: [] })): Application {
   const credentials = new Credentials(config.auth)
   const instance = randomBytes(6).toString('hex')
   const startedAt = new Date().toISOString()
@@ -76,7 +81,8 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
     tasks: function * () { for (const run of registry.runs()) yield run.wire() },
     lateReads: () => domains.all().map(({ id, late }) => ({ domain: id, late })),
     gluster: () => gluster.counters,
-    events: () => feed
+    events: () => feed,
+    configuration: () => reloader.status
   })
   const domains: Domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }, id => domains.all().find(domain => domain.id === id)), withSanlock(config, config.domains.map(domainOptions)))
   const discovery = new Discovery(log)
@@ -169,6 +175,30 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   }
 
   const standing = new Standing(credentials, log)
+  const applyAuth = (auth: AuthConfig): string[] => {
+    // the listeners stay as they are, whatever the new configuration says of them
+    const problems = config.listen.flatMap(listener => attemptToListen(listener, auth))
+    problems.push(...credentials.reload(auth))
+    for (const server of [http.server, ...others]) {
+      if (!(server instanceof TlsServer) || credentials.certificates === undefined) continue
+      const { options } = credentials.certificates
+      server.setSecureContext(options)
+      // left out there, and looked at with each connection: without it, nobody would be asked for his when "clientCa" is new
+      Object.assign(server, { requestCert: options.requestCert })
+    }
+    void standing.recheck()
+    return problems
+  }
+  const reloader: Reloader = new Reloader({
+    reread,
+    applyAuth,
+    applyDomains: async next => {
+      wanted = next
+      // without waiting for the domains: one may hang
+      await attach()
+    },
+    log
+  })
   const [listener] = config.listen
   const http = createServer({
     log,
@@ -196,7 +226,7 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
   documentRoutes(http, { version })
   http.register(async (app: App) => {
     metricsRoutes(app, { metrics })
-    agentRoutes(app, { agent, config, domains, operations })
+    agentRoutes(app, { agent, config, domains, operations, reloader })
     taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId, standing })
     domainRoutes(app, { domains })
     glusterRoutes(app, { operations })
@@ -233,28 +263,11 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
       recovery.start(attaching.then(async () => { await domains.prepared() }))
       return [http.server, ...others].map(addressOf)
     },
-    reloadCredentials: auth => {
-      // the listeners stay as they are, whatever the new configuration says of them
-      for (const listener of config.listen) checkListener(listener, auth)
-      credentials.reload(auth)
-      for (const server of [http.server, ...others]) {
-        if (!(server instanceof TlsServer) || credentials.certificates === undefined) continue
-        const { options } = credentials.certificates
-        server.setSecureContext(options)
-        // left out there, and looked at with each connection: without it, nobody would be asked for his when "clientCa" is new
-        Object.assign(server, { requestCert: options.requestCert })
-      }
-      void standing.recheck()
-    },
     prepared: async () => {
       await attaching
       await domains.prepared()
     },
-    reload: async next => {
-      wanted = next
-      // without waiting for the domains: one may hang
-      await attach()
-    },
+    reload: async () => await reloader.reload(),
     stop: async () => { await http.close() }
   }
 }
@@ -262,6 +275,16 @@ export function createApp (config: Config, log: FastifyBaseLogger): Application 
 /** A domain as it is attached. */
 function domainOptions ({ mode, ...domain }: Config['domains'][number]): DomainOptions {
   return { ...domain, ...(mode !== undefined && { mode: Number.parseInt(mode, 8) }) }
+}
+
+/** What is wrong with a listener that goes on with another authentication. */
+function attemptToListen (listener: ListenConfig, auth: AuthConfig): string[] {
+  try {
+    checkListener(listener, auth)
+    return []
+  } catch (error) {
+    return [error instanceof Error ? error.message : String(error)]
+  }
 }
 
 /** Domains with what the configuration says of sanlock for all of them. */

@@ -6,6 +6,8 @@ import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Ajv, type ErrorObject } from 'ajv'
 import { domainIdPattern, uuidPattern } from './api/names.ts'
 import { Words } from './api/schema.ts'
+import type { AuthConfig as Auth } from './auth/credentials.ts'
+import { salvageAuth } from './auth/salvage.ts'
 import { scopes } from './auth/scope.ts'
 
 /** Something in the configuration is wrong: the message names the key and says what it may be. */
@@ -185,6 +187,34 @@ export function loadConfig (file: string | undefined, workingDirectory: string):
   return parseConfig(value, dirname(path))
 }
 
+/** What a configuration file says when it is read again. */
+export interface Reread {
+  /** Absent when it cannot be used. */
+  readonly config?: Config
+  /** Also of a configuration that cannot be used, as far as it can be made out. */
+  readonly auth: Auth
+  readonly problems: readonly string[]
+}
+
+/** Reads the configuration of a running agent again. Does not throw: see `salvageAuth`. */
+export function rereadConfig (file: string | undefined, workingDirectory: string): Reread {
+  try {
+    const config = loadConfig(file, workingDirectory)
+    return { config, auth: config.auth, problems: [] }
+  } catch (error) {
+    const path = resolve(workingDirectory, file ?? '')
+    return { auth: salvageAuth(textOf(path), dirname(path)), problems: [error instanceof Error ? error.message : String(error)] }
+  }
+}
+
+function textOf (path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
 // not TypeBox's Value.Default: it merges objects with their default, so that a wrong one or a __proto__ would vanish
 // nor are the schemas checked, which would compile the schema of schemas first: it is our own
 const ajv = new Ajv({ useDefaults: true, allErrors: true, strict: false, validateSchema: false })
@@ -226,7 +256,6 @@ function parseListeners (value: unknown, tls: boolean): ListenConfig[] {
 
 function completeAuth ({ tokensFile, tls, clients }: Parsed['auth'], base: string) {
   if (clients.length > 0 && tls?.clientCa === undefined) throw new ConfigError('The key "auth.clients" in the configuration names clients, but "auth.tls.clientCa" does not say who vouches for their certificates.')
-  if (tls?.clientCa !== undefined && clients.length === 0) throw new ConfigError('The key "auth.tls.clientCa" in the configuration is set, but "auth.clients" allows nobody: add {"name": "engine.example", "scope": "operate"}.')
   return {
     clients,
     ...(tokensFile !== undefined && { tokensFile: resolve(base, tokensFile) }),
@@ -240,7 +269,7 @@ export function isLoopback (host: string): boolean {
 }
 
 /** Throws ConfigError when a listener must not be open to whom it would be, with this authentication. */
-export function checkListener (listener: ListenConfig, { tokensFile, tls }: Config['auth']): void {
+export function checkListener (listener: ListenConfig, { tokensFile, tls }: Auth): void {
   if ('unix' in listener) {
     // longer ones are cut off without a word, and the socket then is somewhere else
     if (Buffer.byteLength(listener.unix) > 107) throw new ConfigError(`The path of the socket ${listener.unix} is too long: a path of a unix socket may have 107 bytes.`)

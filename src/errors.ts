@@ -22,6 +22,7 @@ export const catalogue = {
   'volume-not-found': { status: 404, title: 'No such Gluster volume' },
   'operation-not-found': { status: 404, title: 'No such Gluster operation' },
   'method-not-allowed': { status: 405, title: 'This address does not take this method' },
+  'reload-failed': { status: 422, title: 'The configuration cannot be put in force as it is' },
   'request-timeout': { status: 408, title: 'The request took too long to arrive' },
   'task-id-conflict': { status: 409, title: 'The id is taken by a task with another command' },
   'task-not-cancelable': { status: 409, title: 'The task cannot be canceled' },

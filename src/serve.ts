@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util'
 import closeWithGrace from 'close-with-grace'
 import { pino, type DestinationStream, type Logger } from 'pino'
 import { createApp, version, type Application } from './app.ts'
-import { ConfigError, loadConfig, type Config } from './config.ts'
+import { ConfigError, loadConfig, rereadConfig, type Config, type Reread } from './config.ts'
 import { becomeUser, forbidCoreDumps } from './system/privileges.ts'
 
 const usage = `Usage: vdsm-tasks serve [--config FILE] [--show-config]
@@ -84,34 +84,13 @@ Copy the sample image, then look at the task, then follow what happens:
 }
 
 /** Makes the process that of the user who is to own it, before anything else is done, and builds the agent. */
-function build (config: Config, log: Logger): Application {
+function build (config: Config, log: Logger, reread: () => Reread): Application {
   try {
     if (config.runAs !== undefined) becomeUser(config.runAs.user, config.runAs.group)
-    return createApp(config, log)
+    return createApp(config, log, reread)
   } catch (error) {
     return leave(2, `The agent cannot start: ${error instanceof Error ? error.message : String(error)}\n`)
   }
-}
-
-/**
- * SIGHUP: the configuration is read anew. Tokens, certificates, allowed clients and domains change with it, all else takes a
- * restart. What is wrong is logged, and stays as it was.
- */
-function reloadOnHangup (app: Application, file: string | undefined, log: Logger): void {
-  const reload = async () => {
-    const next = loadConfig(file, process.cwd())
-    try {
-      app.reloadCredentials(next.auth)
-      log.info('tokens and certificates were read anew')
-    } catch (err) {
-      log.error({ err }, `tokens and certificates stay as they were: ${err instanceof Error ? err.message : String(err)}`)
-    }
-    await app.reload(next)
-    log.info('the configuration was read again: domains are attached and detached')
-  }
-  process.on('SIGHUP', () => {
-    reload().catch((err: unknown) => { log.error({ err }, 'the configuration cannot be used; what was in force still is') })
-  })
 }
 
 /** Is the agent's process: configuration, application, signals. These are the arguments of `vdsm-tasks serve`. */
@@ -132,8 +111,8 @@ export async function serve (args: string[]): Promise<void> {
     // before there are any in memory
     await forbidCoreDumps().catch((err: unknown) => { log.warn({ err }, 'core dumps of this process, which would have keys in them, could not be turned off') })
   }
-  const app = build(config, log)
-  reloadOnHangup(app, options.config, log)
+  const app = build(config, log, () => rereadConfig(options.config, process.cwd()))
+  process.on('SIGHUP', () => { void app.reload() })
   closeWithGrace({ delay: 2000, logger: log, skip: ['SIGHUP'] }, async ({ err }) => {
     // not as fatal: pino would flush, and its flush of a pipe that nobody reads never ends (sonic-boom tries again on EPIPE)
     if (err !== undefined) log.error({ err }, 'stopping because of an unexpected error')

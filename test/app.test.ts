@@ -5,15 +5,15 @@ import { connect } from 'node:net'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { createApp, type Application } from '../src/app.ts'
-import { parseConfig } from '../src/config.ts'
+import { parseConfig, type Reread } from '../src/config.ts'
 import { temporaryDirectory } from './helpers/directory.ts'
 import { silent, turn, until } from './helpers/http-agent.ts'
 import { HttpClient, isProblem, type Address, type Reply } from './helpers/http-client.ts'
 import { secure } from './helpers/secured.ts'
 
 /** The whole agent, listening, with a client for each of its addresses. */
-async function start (t: Test, config: object): Promise<{ app: Application, addresses: string[], clients: HttpClient[], places: Address[] }> {
-  const app = createApp(parseConfig({ domains: [], ...config }, await temporaryDirectory(t)), silent)
+async function start (t: Test, config: object, reread?: () => Reread): Promise<{ app: Application, addresses: string[], clients: HttpClient[], places: Address[] }> {
+  const app = createApp(parseConfig({ domains: [], ...config }, await temporaryDirectory(t)), silent, reread)
   t.teardown(async () => { await app.stop() })
   const addresses = await app.start()
   await app.prepared()
@@ -108,10 +108,15 @@ t.test('the authority of clients may come, and go, while the agent runs', async 
   const { tls: { clientCa, ...tls } } = config.auth
   const listen = [{ port: 0, tls: true }, { port: 0, tls: true }]
   const withTokens = { ...config.auth, tls, clients: [] }
-  const { app, places } = await start(t, { listen, auth: withTokens })
+  let now: object = withTokens
+  const { app, places } = await start(t, { listen, auth: withTokens }, () => {
+    const next = parseConfig({ listen, domains: [], auth: now }, directory)
+    return { config: next, auth: next.auth, problems: [] }
+  })
   const pair = { ca: await readFile(clientCa), cert: await readFile(allowed.cert), key: await readFile(allowed.key) }
   for (const auth of [withTokens, config.auth, withTokens]) {
-    app.reloadCredentials(parseConfig({ listen, auth }, directory).auth)
+    now = auth
+    t.match(await app.reload(), { state: 'current' })
     for (const { port } of places) {
       for (const [headers, status] of [[{}, auth === withTokens ? 401 : 200], [{ authorization: `Bearer ${tokens.read}` }, 200]] as const) {
         const request = httpsGet({ host: '127.0.0.1', port, path: '/tasks', agent: false, headers, ...pair })

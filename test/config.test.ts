@@ -128,7 +128,7 @@ t.test('where TLS is set up it is used, unless loopback is to do without', async
   t.throws(() => parseConfig({ listen: { tls: true } }, here), { message: /"auth.tls" is not set/ })
   t.throws(() => parseConfig({ auth: { tls: { cert: 'c' } } }, here), { message: /"auth.tls.key" in the configuration is missing/ })
   t.throws(() => parseConfig({ auth: { tls: pair, clients } }, here), { message: /"auth.tls.clientCa" does not say/ })
-  t.throws(() => parseConfig({ auth: { tls: { ...pair, clientCa: 'ca' } } }, here), { message: /"auth.clients" allows nobody/ })
+  t.same(parseConfig({ auth: { tls: { ...pair, clientCa: 'ca' } } }, here).auth.clients, [], 'the last client can be removed')
   t.throws(() => parseConfig({ auth: { tls: { ...pair, clientCa: 'ca' }, clients: [{ name: 'a', scope: 'root' }] } }, here), { message: /one of read, operate, admin/ })
 })
 

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { DomainId } from './names.ts'
 import { LeaseStatus } from './domain.ts'
-import { Strict, Time, Words } from './schema.ts'
+import { Ref, Strict, Time, Words } from './schema.ts'
 
 export const Agent = Strict({
   name: Type.Literal('vdsm-tasks'),
@@ -29,6 +29,17 @@ export const Caller = Strict({
 }, { $id: 'Caller', description: 'Who sends the request, and what he may do.' })
 export type Caller = Static<typeof Caller>
 
+export const ConfigurationStatus = Strict({
+  state: Words(['current', 'failed'], { description: '`current`: what the file says is in force. `failed`: the last attempt to read it again found something wrong.' }),
+  readAt: Time('When all of it was last read and put in force.'),
+  failedAt: Type.Optional(Time('When the last attempt failed.')),
+  problems: Type.Optional(Type.Array(Type.String(), { description: 'What is wrong, and where.' }))
+}, {
+  $id: 'ConfigurationStatus',
+  description: 'Whether the configuration in force is that of the file. After an attempt that failed, tokens and clients are those that could still be read, and nobody else gets in; everything else is as it was.'
+})
+export type ConfigurationStatus = Static<typeof ConfigurationStatus>
+
 export const Readiness = Strict({
   ready: Type.Boolean({ description: 'Every domain is available, and so are its leases.' }),
   domains: Type.Array(Strict({
@@ -41,6 +52,7 @@ export const Readiness = Strict({
     available: Type.Boolean({ description: 'Its daemon on this host answers.' }),
     code: Type.Optional(Type.String()),
     detail: Type.Optional(Type.String({ description: 'Why it is not available.' }))
-  })
+  }),
+  configuration: Type.Optional(Ref(ConfigurationStatus))
 }, { $id: 'Readiness', description: 'What the agent can work on.' })
 export type Readiness = Static<typeof Readiness>

@@ -1,12 +1,12 @@
 import type { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 import { AppError } from '../errors.ts'
-import { readCertificates, type Certificates, type TlsFiles } from './certificates.ts'
+import { combine, readAuthorities, readCertificates, readOwnPair, type Certificates, type TlsFiles } from './certificates.ts'
 import { judge } from './client-certificate.ts'
 import { readGuarded } from './guarded-file.ts'
 import type { Caller, Scope } from './scope.ts'
 import { Sessions } from './sessions.ts'
-import { findToken, isExpired, parseTokens, type StoredToken } from './token-file.ts'
+import { findToken, isExpired, parseTokens, readTokenLines, type StoredToken } from './token-file.ts'
 
 /** A client whose certificate is accepted, by the name in it. */
 export interface AllowedClient {
@@ -43,29 +43,51 @@ const overLoopback: Caller = { who: 'local', via: 'loopback', scope: 'admin' }
 
 /** Knows who may talk to the agent. What it knows comes from files, and can be read anew while requests are served. */
 export class Credentials {
+  /** Whether callers must say who they are; if not, the agent listens where only this host can reach it. */
+  readonly required: boolean
   readonly #sessions = new Sessions()
   #known: Known
 
   /** Throws an Error that names the file when something cannot be read. */
   constructor (config: AuthConfig) {
     this.#known = read(config)
+    this.required = isRequired(config)
   }
 
   /** The certificate and key to listen with. */
   get certificates (): Certificates | undefined { return this.#known.certificates }
 
-  /** Whether callers must say who they are; if not, the agent listens where only this host can reach it. */
-  get required (): boolean { return isRequired(this.#known) }
-
   /** Whether a browser can log in: with a token. */
   get takesTokens (): boolean { return this.#known.tokens !== undefined }
 
-  /** Reads everything anew. When something is wrong it throws, and what was known stays in force. */
-  reload (config: AuthConfig): void {
-    const next = read(config)
+  /**
+   * Reads everything again, and returns what is wrong with it. Whoever is not clearly allowed by what was read is not allowed
+   * any more: tokens of lines that are broken or of a file that is gone, clients of an authority that cannot be read. Only the
+   * agent's own certificate stays as it was, for it lets nobody in.
+   */
+  reload (config: AuthConfig): string[] {
     // what is bound by it, as the rate of requests, is set up at the start
-    if (isRequired(next) !== this.required) throw new Error(`authentication is ${this.required ? 'in force, and ends' : 'not in force, and begins'} only with a restart`)
-    this.#known = next
+    if (!this.required && isRequired(config)) return ['authentication is not in force, and begins only with a restart']
+    const problems: string[] = []
+    const attempt = <T>(read: () => T, otherwise: T): T => {
+      try {
+        return read()
+      } catch (error) {
+        problems.push(error instanceof Error ? error.message : String(error))
+        return otherwise
+      }
+    }
+    if (this.required && !isRequired(config)) problems.push('authentication ends only with a restart: until then nobody is accepted')
+    const { tokensFile, tls, clients } = config
+    const before = this.#known.certificates
+    const own = tls === undefined ? before : attempt(() => readOwnPair(tls), before)
+    const authorities = attempt(() => readAuthorities(tls?.clientCa), { clientAuthorities: [] })
+    this.#known = {
+      tokens: tokensFile === undefined ? undefined : attempt(() => rereadTokens(tokensFile, problems), []),
+      certificates: own === undefined ? undefined : combine(own, authorities),
+      clients
+    }
+    return problems
   }
 
   /** Finds out who a caller is. Throws `unauthenticated`, `credentials-invalid` or `certificate-not-allowed`. */
@@ -113,8 +135,8 @@ export class Credentials {
   }
 }
 
-function isRequired ({ tokens, certificates }: Known): boolean {
-  return tokens !== undefined || (certificates !== undefined && certificates.clientAuthorities.length > 0)
+function isRequired ({ tokensFile, tls }: AuthConfig): boolean {
+  return tokensFile !== undefined || tls?.clientCa !== undefined
 }
 
 function callerOf ({ name, scope, expiresAt }: StoredToken, via: 'token' | 'session'): Caller {
@@ -133,6 +155,21 @@ function readTokens (file: string): StoredToken[] {
   try {
     return parseTokens(readGuarded(file).toString())
   } catch (error) {
-    throw new Error(`the tokens in ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+    throw cannotRead(file, error)
   }
+}
+
+/** The tokens on the lines that can be read; what is wrong with the others is added to the problems. */
+function rereadTokens (file: string, problems: string[]): StoredToken[] {
+  try {
+    const read = readTokenLines(readGuarded(file).toString())
+    problems.push(...read.problems.map(problem => `the tokens in ${file}: ${problem}`))
+    return read.tokens
+  } catch (error) {
+    throw cannotRead(file, error)
+  }
+}
+
+function cannotRead (file: string, error: unknown): Error {
+  return new Error(`the tokens in ${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
 }

@@ -26,16 +26,32 @@ export function lineOf (token: string, { name, scope, createdAt, expiresAt }: { 
 
 /**
  * Reads a tokens file: a JSON object in each line; empty lines and such that begin with # are skipped. A line is added
- * by appending it and taken back by removing it. Throws an Error that names the line.
+ * by appending it and taken back by removing it. Throws an Error that names the first line that is wrong.
  */
 export function parseTokens (text: string): StoredToken[] {
-  const tokens = text.split('\n').flatMap((line, index) => line.trim() === '' || line.startsWith('#') ? [] : [parseLine(line, index + 1)])
-  const names = new Set<string>()
-  for (const { name } of tokens) {
-    if (names.has(name)) throw new Error(`two tokens are called "${name}"`)
-    names.add(name)
-  }
+  const { tokens, problems: [problem] } = readTokenLines(text)
+  if (problem !== undefined) throw new Error(problem)
   return tokens
+}
+
+/**
+ * Like `parseTokens`, but reads what can be read and says what is wrong with the rest. Of tokens with the same name none
+ * is accepted: which of them was taken back is not known.
+ */
+export function readTokenLines (text: string): { tokens: StoredToken[], problems: string[] } {
+  const problems: string[] = []
+  const byName = new Map<string, StoredToken[]>()
+  for (const [index, line] of text.split('\n').entries()) {
+    if (line.trim() === '' || line.startsWith('#')) continue
+    try {
+      const token = parseLine(line, index + 1)
+      byName.set(token.name, [...byName.get(token.name) ?? [], token])
+    } catch (error) {
+      problems.push(error instanceof Error ? error.message : String(error))
+    }
+  }
+  for (const [name, { length }] of byName) if (length > 1) problems.push(`two tokens are called "${name}"`)
+  return { tokens: [...byName.values()].filter(({ length }) => length === 1).flat(), problems }
 }
 
 function parseLine (line: string, number: number): StoredToken {

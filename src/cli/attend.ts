@@ -76,7 +76,7 @@ function whenInterrupted (session: Session, display: Display, { open, over, onCa
 
 async function ask (session: Session, tasks: readonly Task[], signal: AbortSignal): Promise<'cancel' | 'leave' | 'watch'> {
   const which = tasks.length === 1 ? `task ${tasks[0]?.id}` : `${tasks.length} tasks`
-  const answer = await session.ask(`\nCancel ${which}, or leave ${tasks.length === 1 ? 'it' : 'them'} to the agent? [c]ancel, [l]eave, Enter to go on watching: `, signal)
+  const answer = await session.ask(`Cancel ${which}, or leave ${tasks.length === 1 ? 'it' : 'them'} to the agent? [c]ancel, [l]eave, Enter to go on watching: `, signal)
   if (answer === undefined || /^l/i.test(answer)) return 'leave'
   if (!/^c/i.test(answer)) return 'watch'
   for (const { id, runId } of tasks) {
@@ -90,23 +90,24 @@ async function ask (session: Session, tasks: readonly Task[], signal: AbortSigna
 /** Ends the command, not the tasks. */
 function leave (session: Session, ids: readonly string[]): never {
   const list = ids.join(' ')
-  session.say(`\n${list}: the agent goes on.
-  look:    ${session.hint(ids.length === 1 ? `task ${list}` : 'tasks --state active')}
-  follow:  ${session.hint(`wait ${list}`)}
-  cancel:  ${session.hint(`cancel ${list}`)}`)
+  session.say()
+  session.say(`${list}: the agent goes on.`)
+  session.say(`  look:    ${session.hint(ids.length === 1 ? `task ${list}` : 'tasks --state active')}`)
+  session.say(`  follow:  ${session.hint(`wait ${list}`)}`)
+  session.say(`  cancel:  ${session.hint(`cancel ${list}`)}`)
   return session.exit(exit.interrupted)
 }
 
 function report (session: Session, ending: Ending): void {
-  const { out, stderr } = session
+  const { out } = session
   const { task, forgotten } = ending
   // a refusal looks the same whether it came with the reply or a moment later
   const refusal = ending.refusal ?? (task.state === 'rejected' ? task.error : undefined)
   const words = refusal !== undefined ? inCommands(refusal.detail) : forgotten === undefined ? outcomeOf(task) : remainsOf(task, forgotten.copy)
   if (session.json) out.record(forgotten === undefined ? refusal ?? task : { code: 'task-forgotten', detail: words, task, ...forgotten })
   if (refusal !== undefined) session.say(words)
-  else if (statusOf(ending) !== exit.done) session.say(`${paint(stderr, 'red', task.state === 'canceled' ? 'canceled' : 'failed')}  ${task.id}  ${words}`)
-  else if (!session.json) out.line(`${paint(out.sink, 'green', 'done')}  ${task.id}  ${words}`)
+  else if (statusOf(ending) !== exit.done) session.say(paint('red', task.state === 'canceled' ? 'canceled' : 'failed'), `  ${task.id}  ${words}`)
+  else if (!session.json) out.line(paint('green', 'done'), `  ${task.id}  ${words}`)
 }
 
 function statusOf ({ task: { state, result, error }, refusal, forgotten }: Ending): ExitStatus {

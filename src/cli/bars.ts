@@ -1,6 +1,6 @@
-import { stripVTControlCharacters } from 'node:util'
 import type { Task } from '../client/types.ts'
-import { paint, type Sink } from './output.ts'
+import { escapeUnprintable } from '../unprintable.ts'
+import { paint, render, type Piece, type Sink } from './output.ts'
 import { formatBytes, formatSeconds } from './units.ts'
 import { percentOf, subjectOf } from './words.ts'
 
@@ -8,20 +8,29 @@ import { percentOf, subjectOf } from './words.ts'
 const leastRoom = 8
 
 /** Lines of `width` columns or less, below each other: what each is about, the bar, and the numbers. */
-export function drawBars (sink: Sink, tasks: readonly Task[], width: number): string[] {
-  const labels = tasks.map(({ id, spec }) => `${id}  ${subjectOf(spec)}`)
+export function drawBars (tasks: readonly Task[], width: number): Piece[][] {
+  // escaped before they are measured
+  const ids = tasks.map(({ id }) => escapeUnprintable(id))
+  const labels = tasks.map(({ id, spec }) => escapeUnprintable(`${id}  ${subjectOf(spec)}`))
   const longest = Math.max(0, ...labels.map(({ length }) => length))
   return tasks.map((task, index) => {
+    const [id = '', text = ''] = [ids[index], labels[index]]
     const words = wordsInsteadOfBar(task)
-    if (words !== undefined) return shorten(`${shorten(labels[index] ?? '', Math.max(width - words.length - 2, 12))}  ${words}`, width)
+    if (words !== undefined) return [shorten(`${shorten(text, Math.max(width - words.length - 2, 12))}  ${words}`, width)]
     // what is least missed goes first where there is little room
-    for (const [labelWidth, withRate, withEstimate] of [[Math.min(longest, Math.floor(width * 0.45)), true, true], [Math.min(longest, Math.floor(width * 0.35)), true, true], [Math.min(task.id.length, 16), true, true], [Math.min(task.id.length, 16), true, false], [Math.min(task.id.length, 12), false, false]] as const) {
-      const label = shorten(labelWidth > task.id.length ? labels[index] ?? '' : task.id, labelWidth).padEnd(labelWidth)
+    for (const [labelWidth, withRate, withEstimate] of [
+      [Math.min(longest, Math.floor(width * 0.45)), true, true],
+      [Math.min(longest, Math.floor(width * 0.35)), true, true],
+      [Math.min(id.length, 16), true, true],
+      [Math.min(id.length, 16), true, false],
+      [Math.min(id.length, 12), false, false]
+    ] as const) {
+      const label = shorten(labelWidth > id.length ? text : id, labelWidth).padEnd(labelWidth)
       const numbers = numbersOf(task, withRate, withEstimate)
       const room = width - label.length - numbers.length - 4
-      if (room >= leastRoom) return `${label}  ${barOf(sink, task, room)}  ${numbers}`
+      if (room >= leastRoom) return [`${label}  `, ...barOf(task, room), `  ${numbers}`]
     }
-    return shorten(`${task.id}  ${numbersOf(task, false, false).trim()}`, width)
+    return [shorten(`${id}  ${numbersOf(task, false, false).trim()}`, width)]
   })
 }
 
@@ -29,7 +38,7 @@ function wordsInsteadOfBar ({ state, progress }: Task): string | undefined {
   if (state === 'canceling') return 'stopping'
   if (progress?.phase === 'queued') return `waits for its turn${progress.queuePosition === undefined ? '' : `, number ${progress.queuePosition}`}`
   if (progress?.stalledSince !== undefined) return 'the storage does not answer'
-  return progress?.bytesTotal === undefined ? state : undefined
+  return progress?.bytesTotal === undefined ? escapeUnprintable(state) : undefined
 }
 
 /** In columns that do not jump. */
@@ -43,15 +52,18 @@ function numbersOf ({ progress }: Task, withRate: boolean, withEstimate: boolean
   ].join('  ')
 }
 
-function barOf (sink: Sink, { progress }: Task, room: number): string {
+function barOf ({ progress }: Task, room: number): Piece[] {
   const { phase, bytesTotal = 0, bytesDone = 0 } = progress ?? {}
   const full = Math.floor(room * (bytesTotal === 0 ? 1 : bytesDone / bytesTotal))
-  return `${paint(sink, phase === 'verifying' ? 'green' : 'cyan', '█'.repeat(full))}${paint(sink, 'dim', '░'.repeat(room - full))}`
+  return [paint(phase === 'verifying' ? 'green' : 'cyan', '█'.repeat(full)), paint('dim', '░'.repeat(room - full))]
 }
 
 function shorten (text: string, width: number): string {
   return text.length <= width ? text : `${text.slice(0, Math.max(width - 1, 0))}…`
 }
+
+/** For measuring: colours take no room. */
+const colourless: Sink = { write: () => {} }
 
 /** The last lines of a terminal, which are drawn again and again. */
 export class LiveLines {
@@ -63,10 +75,10 @@ export class LiveLines {
     this.#sink = sink
   }
 
-  draw (lines: readonly string[]): void {
+  draw (lines: ReadonlyArray<readonly Piece[]>): void {
     // in one write, or it flickers; without a line break at the end, or the last line of the terminal scrolls
-    this.#sink.write(this.#erasure() + lines.join('\n'))
-    this.#drawn = lines.map(line => stripVTControlCharacters(line).length)
+    this.#sink.write(this.#erasure() + lines.map(line => render(this.#sink, line)).join('\n'))
+    this.#drawn = lines.map(line => render(colourless, line).length)
   }
 
   clear (): void {

@@ -1,6 +1,6 @@
 import type { Task } from '../client/types.ts'
 import { drawBars, LiveLines } from './bars.ts'
-import type { Sink } from './output.ts'
+import { render, type Sink } from './output.ts'
 import { percentOf, progressOf, subjectOf } from './words.ts'
 
 /** Shows on standard error how far tasks are. Standard output is for what comes of them. */
@@ -63,9 +63,9 @@ class Bars implements Display {
     const columns = this.#sink.columns || 80
     const rows = this.#sink.rows || 24
     // room for the ^C that a terminal shows behind the last one, or it would break that line; and some break one that is full
-    const bars = drawBars(this.#sink, [...this.#tasks.values()], columns - 3)
+    const bars = drawBars([...this.#tasks.values()], columns - 3)
     const more = bars.length - (rows - 1)
-    this.#live.draw(more > 0 ? [...bars.slice(0, rows - 2), `and ${more + 1} more`] : bars)
+    this.#live.draw(more > 0 ? [...bars.slice(0, rows - 2), [`and ${more + 1} more`]] : bars)
   }
 }
 
@@ -84,7 +84,8 @@ class Lines implements Display {
     const now = `${runId} ${state} ${phase} ${tenth} ${stalledSince}`
     if (this.#last.get(id) === now) return
     this.#last.set(id, now)
-    this.#sink.write(`${id}  ${subjectOf(spec)}  ${state}${progress === undefined ? '' : `, ${progressOf(progress)}`}\n`)
+    const line = `${id}  ${subjectOf(spec)}  ${state}${progress === undefined ? '' : `, ${progressOf(progress)}`}`
+    this.#sink.write(`${render(this.#sink, [line])}\n`)
   }
 
   remove (id: string): void {

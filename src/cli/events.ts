@@ -1,7 +1,7 @@
 import { Option, type Command } from 'commander'
 import type { AgentEvent, EventQuery } from '../client/types.ts'
 import { formatBytes } from './units.ts'
-import { paintState } from './output.ts'
+import { paintState, type Piece } from './output.ts'
 import type { Session } from './session.ts'
 import { Patience } from './follow.ts'
 import { outcomeOf, progressOf, subjectOf } from './words.ts'
@@ -34,26 +34,31 @@ Examples:
       for await (const event of client.events({ ...query, ...cursor, signal: patience.signal, onLost: error => { patience.lose(error) } })) {
         patience.regain()
         if (json) out.record(event)
-        else out.line(`${new Date().toTimeString().slice(0, 8)}  ${event.event.padEnd(9)}  ${wordsOf(session, event)}`)
+        else out.line(`${new Date().toTimeString().slice(0, 8)}  ${event.event.padEnd(9)}  `, ...wordsOf(event))
       }
       patience.check()
     })
 }
 
-function wordsOf ({ out: { sink } }: Session, { event, data }: AgentEvent): string {
+function wordsOf ({ event, data }: AgentEvent): Piece[] {
   switch (event) {
     case 'task': {
       const { id, spec, state, endedAt } = data
-      return `${id}  ${paintState(sink, state)}  ${endedAt === undefined ? subjectOf(spec) : outcomeOf(data)}`
+      return [`${id}  `, paintState(state), `  ${endedAt === undefined ? subjectOf(spec) : outcomeOf(data)}`]
     }
-    case 'progress': return `${data.id}  ${progressOf(data.progress)}`
-    case 'image': return `${data.domain}/${data.image}  ${paintState(sink, data.state)}`
+    case 'progress': return [`${data.id}  ${progressOf(data.progress)}`]
+    case 'image': return [`${data.domain}/${data.image}  `, paintState(data.state)]
     case 'operation':
-    case 'operationProgress': return `${data.operationId}  ${data.kind} of ${data.volume}  ${paintState(sink, data.state)}  ${data.totals.files} files, ${formatBytes(data.totals.bytes)}`
-    case 'forgotten': return data.id
-    case 'synced': return `instance ${data.instance}`
+    case 'operationProgress': {
+      const { operationId, kind, volume, state, totals: { files, bytes } } = data
+      return [`${operationId}  ${kind} of ${volume}  `, paintState(state), `  ${files} files, ${formatBytes(bytes)}`]
+    }
+    case 'forgotten': return [data.id]
+    case 'synced': return [`instance ${data.instance}`]
     case 'reset':
-    case 'bye': return data.reason
-    case 'busy': return data.limit === 'requestsPerSecond' ? `more than ${data.maximum} requests in a second` : `${data.maximum} streams are open`
+    case 'bye': return [data.reason]
+    case 'busy': return [data.limit === 'requestsPerSecond' ? `more than ${data.maximum} requests in a second` : `${data.maximum} streams are open`]
+    // of an agent that is newer
+    default: return []
   }
 }

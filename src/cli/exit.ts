@@ -38,7 +38,7 @@ export interface Failure {
   problem?: object
 }
 
-/** Explains an error; those that nobody foresaw are thrown on. */
+/** Explains an error, in one line. */
 export function explain (error: unknown): Failure {
   if (error instanceof ProblemError) return { status: statusOfProblem(error), message: inCommands(error.message), problem: error.problem }
   if (error instanceof UnreachableError) {
@@ -51,7 +51,10 @@ export function explain (error: unknown): Failure {
     if (error.exitCode === 0) return { status: exit.done }
     return { status: exit.usage, problem: ownProblem('usage', usageTitle, error.code === 'commander.help' ? 'Give a command; --help lists them.' : error.message.replace(/^error: /, '')) }
   }
-  throw error
+  // a bug, or a server that answers in JSON and is no agent
+  const { name = 'Error', message = String(error) } = error instanceof Error ? error : {}
+  const detail = `The command failed in a way that was not foreseen. Is that an agent that answers? ${name}: ${message}`
+  return { status: exit.failed, message: detail, problem: ownProblem('unexpected', 'The command failed unexpectedly', detail) }
 }
 
 const usageTitle = 'The command line is wrong'

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { debuglog } from 'node:util'
 import { Command } from 'commander'
 import { addCopy } from './copy.ts'
 import { addDomains } from './domains.ts'
@@ -10,13 +11,17 @@ import { addInfo } from './info.ts'
 import { addMend } from './mend.ts'
 import { addOperations } from './operations.ts'
 import { addRebalance } from './rebalance.ts'
+import { addReload } from './reload.ts'
 import { addRemoveBrick } from './remove-brick.ts'
 import { addServe } from './serve.ts'
+import { escapeUnprintableLines } from '../unprintable.ts'
 import type { GlobalOptions, Session } from './session.ts'
 import { addTasks } from './tasks.ts'
 import { addToken } from './token.ts'
 import { parseSeconds } from './units.ts'
 import { addVerify } from './verify.ts'
+
+const debug = debuglog('vdsm-tasks')
 
 /** Runs one command line and tells with which status to end. */
 export async function run (args: readonly string[], session: Session): Promise<ExitStatus> {
@@ -25,6 +30,8 @@ export async function run (args: readonly string[], session: Session): Promise<E
     return session.status
   } catch (error) {
     const { status, message, problem } = explain(error)
+    // with NODE_DEBUG=vdsm-tasks
+    if (error instanceof Error) debug('%s', escapeUnprintableLines(error.stack ?? ''))
     // a command line that is wrong has perhaps not been read as far as --json
     if ((session.json || args.includes('--json')) && problem !== undefined) session.out.document(problem)
     if (message !== undefined) session.say(message)
@@ -58,11 +65,14 @@ Examples:
   vdsm-tasks tasks --json | jq -r '.items[].id'
   vdsm-tasks --url unix:/run/vdsm-tasks.sock info`)
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ writeOut: text => { session.out.sink.write(text) }, writeErr: text => { session.stderr.write(text) } })
+    .configureOutput({
+      writeOut: text => { session.out.sink.write(escapeUnprintableLines(text)) },
+      writeErr: text => { session.stderr.write(escapeUnprintableLines(text)) }
+    })
     .showHelpAfterError('(add --help to see how it is used)')
     .exitOverride()
     .hook('preAction', (_, command) => { session.configure(command.optsWithGlobals<GlobalOptions>()) })
-  for (const add of [addServe, addCopy, addMend, addVerify, addImages, addFixes, addTasks, addEvents, addRebalance, addRemoveBrick, addOperations, addDomains, addInfo, addToken]) add(program, session)
+  for (const add of [addServe, addCopy, addMend, addVerify, addImages, addFixes, addTasks, addEvents, addRebalance, addRemoveBrick, addOperations, addDomains, addInfo, addReload, addToken]) add(program, session)
   return program
 }
 

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline'
 import { Client } from '../client/client.ts'
 import { quoted } from './address.ts'
 import { exit, UsageError, type ExitStatus } from './exit.ts'
-import { Output, type Sink } from './output.ts'
+import { Output, render, type Piece, type Sink } from './output.ts'
 
 /** What a command gets of its process. */
 export interface Surroundings {
@@ -68,9 +68,9 @@ export class Session {
     return this.#client
   }
 
-  /** Says something that is not the result. */
-  say (text: string): void {
-    this.stderr.write(`${text}\n`)
+  /** Says one line that is not the result. */
+  say (...pieces: readonly Piece[]): void {
+    this.stderr.write(`${render(this.stderr, pieces)}\n`)
   }
 
   /** How to call another command of the same agent. */
@@ -105,7 +105,8 @@ export class Session {
   async ask (question: string, signal: AbortSignal): Promise<string | undefined> {
     // not as a terminal: line editing would swallow Ctrl-C
     const lines = createInterface({ input: this.#surroundings.stdin, terminal: false, signal })
-    this.stderr.write(question)
+    // below what is typed and drawn
+    this.stderr.write(`\n${render(this.stderr, [question])}`)
     const answer = await new Promise<string | undefined>(resolve => {
       lines.once('line', line => { resolve(line.trim()) }).once('close', () => { resolve(undefined) })
     })

@@ -37,7 +37,8 @@ export async function submit (session: Session, spec: TaskSpec, { id = newId(spe
 /** Sends the command, again if its reply is lost: it is executed once. */
 export async function put (session: Session, id: string, spec: TaskSpec, options: { waitSeconds?: number } = {}): Promise<Task> {
   session.onInterrupt(() => {
-    session.say(`\nIf the agent has accepted it, it goes on: ${session.hint(`task ${id}`)}`)
+    session.say()
+    session.say(`If the agent has accepted it, it goes on: ${session.hint(`task ${id}`)}`)
     session.exit(exit.interrupted)
   })
   const send = async () => await session.client.putTask(id, spec, options)

@@ -109,7 +109,7 @@ async function cancel (session: Session, ids: readonly string[]): Promise<void> 
     if (one.status === 'fulfilled') {
       const task = await client.waitForTask(one.value.id)
       if (json) out.record(task)
-      else out.line(`${paintState(out.sink, task.state)}  ${task.id}  ${outcomeOf(task)}`)
+      else out.line(paintState(task.state), `  ${task.id}  ${outcomeOf(task)}`)
     } else {
       // the others are canceled whatever happens to this one
       const { status, message = '', problem } = explain(one.reason)

@@ -59,9 +59,10 @@ function create (session: Session, { scope, name: wanted, days, ...place }: Plac
   if (file !== undefined) append(file, line)
   if (session.json) session.out.document({ name, scope, token, ...(file === undefined && { line: JSON.parse(line) }) })
   else session.out.line(token)
-  session.say(file === undefined
-    ? `This is the line for the agent's tokens file ("auth.tokensFile" in its configuration):\n${line}`
-    : `Token "${name}" (${scope}) is in ${file}. The agent knows it after SIGHUP, or when it is started. The token is not shown again.`)
+  if (file === undefined) {
+    session.say('This is the line for the agent\'s tokens file ("auth.tokensFile" in its configuration):')
+    session.say(line)
+  } else session.say(`Token "${name}" (${scope}) is in ${file}. The agent knows it after SIGHUP, or when it is started. The token is not shown again.`)
 }
 
 /** In one write, which others who append cannot come between. */

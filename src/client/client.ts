@@ -1,7 +1,7 @@
 import { followEvents, type FollowOptions } from './events.ts'
 import { ProblemError } from './errors.ts'
-import { Transport, type Reply, type TransportOptions } from './transport.ts'
-import type { Agent, AgentEvent, BrokenImage, Caller, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, OperationList, Preview, Task, TaskList, TaskSpec } from './types.ts'
+import { Transport, type Reply, type Shape, type TransportOptions } from './transport.ts'
+import type { Agent, AgentEvent, BrokenImage, Caller, ConfigurationStatus, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, OperationList, Preview, Task, TaskList, TaskSpec } from './types.ts'
 
 export interface PutOptions {
   /** The ETag of a finished task whose id is to be used again; `*` takes whatever finished task has it. */
@@ -25,6 +25,9 @@ export interface TaggedTask {
 
 const longPollSeconds = 30
 
+const aTask: Shape = { id: 'string', runId: 'string', state: 'string', spec: 'object' }
+const aList: Shape = { items: 'array' }
+
 /**
  * A client of one agent. Every method throws ProblemError for what the agent refuses, and UnreachableError when it
  * cannot be reached for as long as the client tries.
@@ -46,7 +49,7 @@ export class Client {
       ...(waitSeconds !== undefined && { prefer: `wait=${waitSeconds}` })
     }
     try {
-      return tagged(await this.#transport.send<Task>(taskPath(id), { method: 'PUT', body: spec, headers, signal, patienceMs: (waitSeconds ?? 2) * 1000 }))
+      return tagged(await this.#transport.send<Task>(taskPath(id), { method: 'PUT', body: spec, headers, signal, patienceMs: (waitSeconds ?? 2) * 1000, expected: aTask }))
     } catch (error) {
       const own = tag === undefined ? undefined : ownRun(error, tag)
       if (own === undefined) throw error
@@ -70,7 +73,7 @@ export class Client {
   }
 
   async getTask (id: string, { signal }: { signal?: AbortSignal } = {}): Promise<TaggedTask> {
-    return tagged(await this.#transport.send<Task>(taskPath(id), { signal }))
+    return tagged(await this.#transport.send<Task>(taskPath(id), { signal, expected: aTask }))
   }
 
   /**
@@ -79,44 +82,49 @@ export class Client {
    */
   async waitForTask (id: string, { signal }: { signal?: AbortSignal } = {}): Promise<Task> {
     for (;;) {
-      const { body } = await this.#transport.send<Task>(taskPath(id), { signal, headers: { prefer: `wait=${longPollSeconds}` }, patienceMs: longPollSeconds * 1000 })
+      const { body } = await this.#transport.send<Task>(taskPath(id), { signal, headers: { prefer: `wait=${longPollSeconds}` }, patienceMs: longPollSeconds * 1000, expected: aTask })
       if (body.endedAt !== undefined) return body
     }
   }
 
   /** Asks a task to stop; of a finished one, nothing happens. With `runId`, another run is left alone. */
   async cancelTask (id: string, { runId, signal }: { runId?: string, signal?: AbortSignal } = {}): Promise<Task> {
-    return (await this.#transport.send<Task>(taskPath(id), { method: 'DELETE', query: { runId }, signal })).body
+    return (await this.#transport.send<Task>(taskPath(id), { method: 'DELETE', query: { runId }, signal, expected: aTask })).body
   }
 
   /** Changes the bandwidth of a running copy, in bytes per second; null lifts the limit. */
   async tuneTask (id: string, bandwidth: number | null, { runId, signal }: { runId?: string, signal?: AbortSignal } = {}): Promise<Task> {
-    return (await this.#transport.send<Task>(taskPath(id), { method: 'PATCH', query: { runId }, body: { bandwidth }, signal })).body
+    return (await this.#transport.send<Task>(taskPath(id), { method: 'PATCH', query: { runId }, body: { bandwidth }, signal, expected: aTask })).body
   }
 
   /** One page of tasks. `lastEventId` of the first page is where `events()` continues without a gap. */
   async listTasks (query: ListQuery = {}, { signal }: { signal?: AbortSignal } = {}): Promise<TaskList> {
-    return (await this.#transport.send<TaskList>('/tasks', { query, signal })).body
+    return (await this.#transport.send<TaskList>('/tasks', { query, signal, expected: aList })).body
   }
 
   async agent (): Promise<Agent> {
-    return (await this.#transport.send<Agent>('/agent')).body
+    return (await this.#transport.send<Agent>('/agent', { expected: { hostId: 'string', instance: 'string', kinds: 'array', limits: 'object' } })).body
+  }
+
+  /** Has the agent read its configuration again. Throws ProblemError `reload-failed` when something is wrong with it. */
+  async reload (): Promise<ConfigurationStatus> {
+    return (await this.#transport.send<ConfigurationStatus>('/agent/reload', { method: 'POST', expected: { state: 'string' } })).body
   }
 
   /** Who one is to the agent, and what one may do. */
   async caller (): Promise<Caller> {
-    return (await this.#transport.send<Caller>('/agent/caller')).body
+    return (await this.#transport.send<Caller>('/agent/caller', { expected: { who: 'string', scope: 'string' } })).body
   }
 
   async domains (): Promise<DomainStatus[]> {
-    return (await this.#transport.send<{ items: DomainStatus[] }>('/domains')).body.items
+    return (await this.#transport.send<{ items: DomainStatus[] }>('/domains', { expected: aList })).body.items
   }
 
   /** Every image of a domain, page by page. */
   async * images (domain: string): AsyncGenerator<ImageEntry> {
     let cursor: string | undefined
     do {
-      const { body }: Reply<{ items: ImageEntry[], next?: string }> = await this.#transport.send(`${domainPath(domain)}/images`, { query: { cursor, limit: 1000 } })
+      const { body }: Reply<{ items: ImageEntry[], next?: string }> = await this.#transport.send(`${domainPath(domain)}/images`, { query: { cursor, limit: 1000 }, expected: aList })
       yield * body.items
       cursor = body.next
     } while (cursor !== undefined)
@@ -124,22 +132,22 @@ export class Client {
 
   /** The status of an image, from the storage alone. */
   async imageStatus (domain: string, image: string, { format }: { format?: 'raw' | 'qcow2' } = {}): Promise<ImageStatus> {
-    return (await this.#transport.send<ImageStatus>(`${domainPath(domain)}/images/${encodeURIComponent(image)}`, { query: { format } })).body
+    return (await this.#transport.send<ImageStatus>(`${domainPath(domain)}/images/${encodeURIComponent(image)}`, { query: { format }, expected: { state: 'string', fixes: 'array' } })).body
   }
 
   /** The copy records of a domain; with a task id, the durable answer to "did it finish?". */
   async copies (domain: string, { taskId }: { taskId?: string } = {}): Promise<Copy[]> {
-    return (await this.#transport.send<{ items: Copy[] }>(`${domainPath(domain)}/copies`, { query: { taskId } })).body.items
+    return (await this.#transport.send<{ items: Copy[] }>(`${domainPath(domain)}/copies`, { query: { taskId }, expected: aList })).body.items
   }
 
   /** What is broken in a domain, and the task that helps. */
   async fixes (domain: string): Promise<BrokenImage[]> {
-    return (await this.#transport.send<{ items: BrokenImage[] }>(`${domainPath(domain)}/fixes`)).body.items
+    return (await this.#transport.send<{ items: BrokenImage[] }>(`${domainPath(domain)}/fixes`, { expected: aList })).body.items
   }
 
   /** The rebalances and brick removals of the cluster that this host belongs to. */
   async operations (): Promise<OperationList> {
-    return (await this.#transport.send<OperationList>('/gluster/operations')).body
+    return (await this.#transport.send<OperationList>('/gluster/operations', { expected: aList })).body
   }
 
   /**

@@ -1,24 +1,29 @@
+import { escapeUnprintable } from '../unprintable.ts'
 import type { Problem } from './types.ts'
 
-/** The agent refused, or failed: decide by `code`, which is stable. */
+/**
+ * The agent refused, or failed: decide by `code`, which is stable. `foreign-answer` says that something else answered. In
+ * title and detail, what a terminal would obey is escaped, whoever wrote it.
+ */
 export class ProblemError extends Error {
   readonly status: number
   readonly code: string
   readonly problem: Problem
 
   constructor (problem: Problem) {
-    super(problem.detail)
+    const [title, detail] = [escapeUnprintable(problem.title), escapeUnprintable(problem.detail)]
+    super(detail)
     this.name = 'ProblemError'
     this.status = problem.status
     this.code = problem.code
-    this.problem = problem
+    this.problem = { ...problem, title, detail }
   }
 }
 
 /** The agent could not be reached for as long as the client tries. Whether it got the request is not known. */
 export class UnreachableError extends Error {
   constructor (url: string, cause: unknown) {
-    super(`The agent at ${url} cannot be reached: ${wordsOf(cause)}`, { cause })
+    super(`The agent at ${url} cannot be reached: ${escapeUnprintable(wordsOf(cause))}`, { cause })
     this.name = 'UnreachableError'
   }
 }

@@ -95,6 +95,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/agent/reload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Read the configuration again, as SIGHUP does, and tell the outcome
+         * @description Tokens, certificates, clients and domains change with it; everything else takes a restart. Whatever is wrong with the rest, tokens and clients that the files do not list any more are not accepted from then on. It may be sent again.
+         */
+        post: operations["reloadConfig"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -124,7 +144,7 @@ export interface paths {
         };
         /**
          * Ask what the agent can work on
-         * @description 200 while every domain is available, with its leases, 503 otherwise. Gluster is told of, but a host without it is ready for copies.
+         * @description 200 while every domain is available, with its leases, 503 otherwise. Gluster and a configuration that could not be read again are told of, but keep no host from copying.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -468,6 +488,26 @@ export interface components {
              */
             scope: "read" | "operate" | "admin";
         };
+        /** @description Whether the configuration in force is that of the file. After an attempt that failed, tokens and clients are those that could still be read, and nobody else gets in; everything else is as it was. */
+        ConfigurationStatus: {
+            /**
+             * @description `current`: what the file says is in force. `failed`: the last attempt to read it again found something wrong.
+             * @enum {string}
+             */
+            state: "current" | "failed";
+            /**
+             * Format: date-time
+             * @description When all of it was last read and put in force.
+             */
+            readAt: string;
+            /**
+             * Format: date-time
+             * @description When the last attempt failed.
+             */
+            failedAt?: string;
+            /** @description What is wrong, and where. */
+            problems?: string[];
+        };
         /** @description What the agent can work on. */
         Readiness: {
             /** @description Every domain is available, and so are its leases. */
@@ -503,6 +543,7 @@ export interface components {
                 /** @description Why it is not available. */
                 detail?: string;
             };
+            configuration?: components["schemas"]["ConfigurationStatus"];
         };
         /** @description A storage domain as this host sees it. */
         DomainStatus: {
@@ -2092,6 +2133,71 @@ export interface operations {
             };
             /** @description The caller may not do this, or the Host or Origin header is not allowed. */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent has more to do than it can. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reloadConfig: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of it is in force. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConfigurationStatus"];
+                };
+            };
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Something is wrong: tokens and clients are those that could still be read, and everything else stays as it was. `configuration` has the details. */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -25,14 +25,19 @@ export interface Reply<T> {
 }
 
 export interface RequestOptions {
-  method?: 'GET' | 'PUT' | 'PATCH' | 'DELETE'
+  method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
   query?: Readonly<Record<string, unknown>>
   headers?: Readonly<Record<string, string | undefined>>
   body?: unknown
   signal?: AbortSignal | undefined
   /** Milliseconds that the answer may take, beyond the usual. */
   patienceMs?: number
+  /** Members without which it is not the agent that has answered. */
+  expected?: Shape
 }
+
+/** Some members of an answer, and what they are. */
+export type Shape = Readonly<Record<string, 'string' | 'object' | 'array'>>
 
 const answerWithinMs = 30_000
 /** Two missed heartbeats: the connection is dead, whatever TCP believes. */
@@ -68,7 +73,7 @@ export class Transport {
       try {
         const response = await this.#request(path, options)
         const text = await response.body.text()
-        if (!(response.statusCode === 503 || response.statusCode === 429) || performance.now() >= giveUpAt) return { ...unpack<T>(response, text), attempts }
+        if (!(response.statusCode === 503 || response.statusCode === 429) || performance.now() >= giveUpAt) return { ...unpack<T>(response, text, options.expected), attempts }
         const told = Number(response.headers['retry-after'] ?? 1) * 1000
         // a proxy in between may name a time of day, or say 0: neither is to become as fast as can be
         if (told > 0) wait = told
@@ -85,7 +90,8 @@ export class Transport {
   /** Opens a stream; the caller reads its body. Throws what the agent answers instead of one. */
   async open (path: string, options: RequestOptions): Promise<Dispatcher.ResponseData> {
     const response = await this.#request(path, { ...options, headers: { ...options.headers, accept: 'text/event-stream' } }, silenceMs)
-    if (response.statusCode >= 400) unpack(response, await response.body.text())
+    const isStream = response.statusCode === 200 && mediaTypeOf(response) === 'text/event-stream'
+    if (!isStream) throw problemIn(response, await response.body.text())
     return response
   }
 
@@ -114,13 +120,56 @@ export class Transport {
   }
 }
 
-function unpack<T> ({ statusCode, headers }: Dispatcher.ResponseData, text: string): Omit<Reply<T>, 'attempts'> {
-  const contentType = String(headers['content-type'] ?? '')
-  if (statusCode >= 400) throw new ProblemError(contentType.startsWith('application/problem+json') ? JSON.parse(text) as Problem : foreign(statusCode, text))
-  return { status: statusCode, headers, body: (text === '' ? undefined : JSON.parse(text)) as T }
+function unpack<T> (response: Dispatcher.ResponseData, text: string, expected: Shape = {}): Omit<Reply<T>, 'attempts'> {
+  const { statusCode: status, headers } = response
+  const body = status >= 200 && status < 300 && mediaTypeOf(response) === 'application/json' ? parseObject(text) : undefined
+  if (body === undefined || !fits(body, expected)) throw problemIn(response, text)
+  return { status, headers, body: body as T }
+}
+
+/** Whatever came instead of what was asked for, as an error: the agent's own, or that something else answered. */
+function problemIn (response: Dispatcher.ResponseData, text: string): ProblemError {
+  const problem = response.statusCode >= 400 && mediaTypeOf(response) === 'application/problem+json' ? parseObject(text) : undefined
+  return new ProblemError(problem !== undefined && isProblem(problem) ? problem : foreign(response, text))
+}
+
+function mediaTypeOf ({ headers }: Dispatcher.ResponseData): string {
+  return String(headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? ''
+}
+
+/** All that the agent answers is a JSON object; undefined for anything else, also for half of one. */
+function parseObject (text: string): object | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function fits (value: object, expected: Shape): boolean {
+  const members = new Map<string, unknown>(Object.entries(value))
+  return Object.entries(expected).every(([name, type]) => {
+    const member = members.get(name)
+    if (type === 'string') return typeof member === 'string'
+    return type === 'array' ? Array.isArray(member) : typeof member === 'object' && member !== null
+  })
+}
+
+function isProblem (value: object): value is Problem {
+  return fits(value, { type: 'string', title: 'string', code: 'string', detail: 'string' }) && 'status' in value && typeof value.status === 'number'
 }
 
 /** What a proxy in between, or another program, has answered. */
-function foreign (status: number, text: string): Problem {
-  return { type: 'about:blank', title: 'Not an answer of the agent', status, code: 'foreign-answer', detail: `Something that is not the agent answered ${status}: ${text.slice(0, 200)}` }
+function foreign ({ statusCode, headers }: Dispatcher.ResponseData, text: string): Problem {
+  const { location } = headers
+  const type = String(headers['content-type'] ?? 'no media type')
+  const said = location === undefined ? `${type}: ${text.trim().slice(0, 200)}` : `a redirect to ${String(location).slice(0, 200)}`
+  return {
+    type: 'about:blank',
+    title: 'Not an answer of the agent',
+    status: statusCode,
+    code: 'foreign-answer',
+    detail: `Something that is not the agent, or only a part of its answer, came with status ${statusCode} and ${said}`
+  }
 }

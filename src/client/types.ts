@@ -9,6 +9,7 @@ export type Preview = Schemas['Preview']
 export type Problem = Schemas['Problem'] & Record<string, unknown>
 export type Agent = Schemas['Agent']
 export type Caller = Schemas['Caller']
+export type ConfigurationStatus = Schemas['ConfigurationStatus']
 export type DomainStatus = Schemas['DomainStatus']
 export type ImageStatus = Schemas['ImageStatus']
 export type ImageEntry = Schemas['ImageEntry']

@@ -1,15 +1,25 @@
-import { Agent, Caller, Readiness } from '../api/agent.ts'
+import { Agent, Caller, ConfigurationStatus, Readiness } from '../api/agent.ts'
 import { Type } from '@sinclair/typebox'
 import { Problem } from '../api/problem.ts'
 import { Ref, Strict } from '../api/schema.ts'
 import type { Config } from '../config.ts'
+import { AppError } from '../errors.ts'
 import type { Operations } from '../gluster/operations.ts'
 import type { Domains } from '../storage/domains.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
+/** What these routes tell of, and what they change. */
+export interface AgentParts {
+  agent: Agent
+  config: Config
+  domains: Pick<Domains, 'all'>
+  operations: Pick<Operations, 'availability'>
+  reloader: { readonly status: ConfigurationStatus, reload (): Promise<ConfigurationStatus> }
+}
+
 /** Who the agent is, and that it lives. */
-export function agentRoutes (app: App, { agent, config, domains, operations }: { agent: Agent, config: Config, domains: Pick<Domains, 'all'>, operations: Pick<Operations, 'availability'> }): void {
+export function agentRoutes (app: App, { agent, config, domains, operations, reloader }: AgentParts): void {
   app.get('/agent', {
     config: { scope: 'read' },
     schema: {
@@ -46,6 +56,24 @@ export function agentRoutes (app: App, { agent, config, domains, operations }: {
     }
   }, async () => ({ ...config }))
 
+  app.post('/agent/reload', {
+    config: { scope: 'admin' },
+    schema: {
+      operationId: 'reloadConfig',
+      tags: ['agent'],
+      summary: 'Read the configuration again, as SIGHUP does, and tell the outcome',
+      description: 'Tokens, certificates, clients and domains change with it; everything else takes a restart. Whatever is wrong with the rest, tokens and clients that the files do not list any more are not accepted from then on. It may be sent again.',
+      response: {
+        200: json('All of it is in force.', Ref(ConfigurationStatus)),
+        ...problems({ 422: 'Something is wrong: tokens and clients are those that could still be read, and everything else stays as it was. `configuration` has the details.' })
+      }
+    }
+  }, async () => {
+    const status = await reloader.reload()
+    if (status.state === 'current') return status
+    throw new AppError('reload-failed', `${status.problems?.join(' ')} Tokens and clients are in force as far as they could be read; everything else stays as it was.`, { members: { configuration: status } })
+  })
+
   app.get('/healthz', {
     config: { scope: 'open', vital: true },
     schema: {
@@ -63,7 +91,7 @@ export function agentRoutes (app: App, { agent, config, domains, operations }: {
       operationId: 'getReadiness',
       tags: ['agent'],
       summary: 'Ask what the agent can work on',
-      description: '200 while every domain is available, with its leases, 503 otherwise. Gluster is told of, but a host without it is ready for copies.',
+      description: '200 while every domain is available, with its leases, 503 otherwise. Gluster and a configuration that could not be read again are told of, but keep no host from copying.',
       response: {
         200: json('Every domain is available.', Ref(Readiness)),
         ...problems({}),
@@ -80,7 +108,8 @@ export function agentRoutes (app: App, { agent, config, domains, operations }: {
     return {
       ready,
       domains: statuses.map(({ domain, state, detail, leases }) => ({ domain, state, ...(detail !== undefined && { detail }), ...(leases !== undefined && { leases }) })),
-      gluster: { available: gluster.available, ...(!gluster.available && { code: gluster.code, detail: gluster.detail }) }
+      gluster: { available: gluster.available, ...(!gluster.available && { code: gluster.code, detail: gluster.detail }) },
+      configuration: reloader.status
     }
   })
 }

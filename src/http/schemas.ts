@@ -1,4 +1,4 @@
-import { Agent, Caller, Readiness } from '../api/agent.ts'
+import { Agent, Caller, ConfigurationStatus, Readiness } from '../api/agent.ts'
 import { DomainStatus } from '../api/domain.ts'
 import { eventSchemas } from '../api/event.ts'
 import { CommitRemoveBrick, FinalNumbers, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../api/gluster-kinds.ts'
@@ -12,7 +12,7 @@ import type { App } from './types.ts'
 /** Every schema that others refer to by its name. */
 export function addSchemas (app: App): void {
   const schemas = [
-    Problem, Agent, Caller, Readiness, DomainStatus, CopyProgress, Copy, CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, TaskSpec,
+    Problem, Agent, Caller, ConfigurationStatus, Readiness, DomainStatus, CopyProgress, Copy, CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, TaskSpec,
     Fix, BrokenImage, ImageEntry, VolumeInfo, Volume, ImageStatus, Progress, Task, TaskList, Preview,
     StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick, FinalNumbers,
     GlusterBrick, GlusterVolume, GlusterVolumeList, OperationList, Operation, OperationEstimate, OperationNode, OperationRate, OperationTotals, ...resultSchemas, ...eventSchemas

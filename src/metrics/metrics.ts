@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { ConfigurationStatus } from '../api/agent.ts'
 import type { Task } from '../api/task.ts'
 import type { CopyMeasure } from '../storage/protocol.ts'
 
@@ -11,6 +12,8 @@ export interface MetricsSources {
   /** Reads that a domain has not answered in time and still has not. */
   lateReads: () => Iterable<{ domain: string, late: number }>
   gluster: () => { retries: number, timeouts: number, failures: number }
+  /** What came of the last attempt to read the configuration. */
+  configuration: () => ConfigurationStatus
   events: () => { subscribers: number, opened: number, refused: number, dropped: Readonly<Record<string, number>>, events: number }
 }
 
@@ -57,6 +60,9 @@ export class Metrics {
     for (const name of misnamed) this.#registry.removeSingleMetric(name)
 
     read(Gauge, 'vdsm_tasks_build_info', 'Which version of the agent runs, and on which host; always 1.', ['version', 'host'], () => [[{ version: sources.version, host: sources.hostId }, 1]])
+
+    read(Gauge, 'vdsm_tasks_config_reload_failed', 'Whether the last attempt to read the configuration again failed: 1 or 0. /readyz tells why.', [], () => [[{}, sources.configuration().state === 'failed' ? 1 : 0]])
+    read(Gauge, 'vdsm_tasks_config_last_success_timestamp_seconds', 'When all of the configuration was last read and put in force.', [], () => [[{}, Date.parse(sources.configuration().readAt) / 1000]])
 
     read(Gauge, 'vdsm_tasks_tasks', 'Tasks that are retained now, by kind and state.', ['kind', 'state'], function * () { for (const { kind, state } of sources.tasks()) yield [{ kind, state }, 1] })
     this.#finished = counter('vdsm_tasks_tasks_finished_total', 'Tasks that have finished, by kind and the state they ended in.', 'kind', 'state')

@@ -31,13 +31,13 @@ t.test('a session is worth what its token is worth, and not what another one of 
   const { key } = credentials.logIn(old)
   t.equal(who(credentials, key), 'ops')
   await put(line('ops', makeToken()), line('other', other))
-  credentials.reload(config)
+  t.strictSame(credentials.reload(config), [])
   t.equal(who(credentials, key), 'unauthenticated', 'the token was taken back, and its name given to another')
   await put(line('renamed', old))
-  credentials.reload(config)
+  t.strictSame(credentials.reload(config), [])
   t.equal(who(credentials, key), 'renamed', 'the same token is the same token')
   await put(line('ops', old, { expiresAt: new Date('2020-01-01') }))
-  credentials.reload(config)
+  t.strictSame(credentials.reload(config), [])
   t.equal(who(credentials, key), 'unauthenticated', 'its time is over')
 })
 
@@ -57,8 +57,12 @@ t.test('who logs in without end ends only sessions of his own', async t => {
 
 t.test('authentication begins and ends with a restart only', async t => {
   await put(line('a', makeToken()))
-  t.throws(() => { new Credentials(config).reload({ clients: [] }) }, /ends only with a restart/)
-  t.throws(() => { new Credentials({ clients: [] }).reload(config) }, /begins only with a restart/)
+  const [inForce, notInForce] = [new Credentials(config), new Credentials({ clients: [] })]
+  t.match(inForce.reload({ clients: [] }), [/ends only with a restart/])
+  t.equal(inForce.required, true)
+  t.equal(inForce.takesTokens, false, 'nobody is accepted meanwhile')
+  t.match(notInForce.reload(config), [/begins only with a restart/])
+  t.equal(notInForce.required, false)
 })
 
 t.test('a tokens file that everybody may write, or that is no file, is not read', async t => {

@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util'
 import t from 'tap'
 import { drawBars, LiveLines } from '../../src/cli/bars.ts'
-import type { Sink } from '../../src/cli/output.ts'
+import { render, type Sink } from '../../src/cli/output.ts'
 import type { Progress, Task } from '../../src/client/types.ts'
 
 function taskWith (progress?: Progress, more: Partial<Task> = {}): Task {
@@ -23,7 +23,8 @@ function taskWith (progress?: Progress, more: Partial<Task> = {}): Task {
 }
 
 const plain: Sink = { write: () => {} }
-const drawBar = (sink: Sink, task: Task, width: number) => drawBars(sink, [task], width)[0] ?? ''
+const drawAll = (sink: Sink, tasks: Task[], width: number) => drawBars(tasks, width).map(line => render(sink, line))
+const drawBar = (sink: Sink, task: Task, width: number) => drawAll(sink, [task], width)[0] ?? ''
 const half: Progress = { phase: 'copying', bytesTotal: 2 ** 30, bytesDone: 2 ** 29, bytesPerSecond: 2 ** 20, etaSeconds: 512 }
 
 t.test('a bar shows how much is done, the rate and the estimate, and fits', async t => {
@@ -45,7 +46,7 @@ t.test('with little room the bar stays, and what is least missed goes first', as
 })
 
 t.test('bars below each other begin and end in the same columns', async t => {
-  const [first = '', second = ''] = drawBars(plain, [taskWith({ ...half, etaSeconds: 5 }), taskWith(half, { id: 'a' })], 110)
+  const [first = '', second = ''] = drawAll(plain, [taskWith({ ...half, etaSeconds: 5 }), taskWith(half, { id: 'a' })], 110)
   t.equal(first.search(/[█░]/), second.search(/[█░]/))
   t.equal(first.search(/ \d+ %/), second.search(/ \d+ %/))
 })
@@ -69,8 +70,8 @@ t.test('colours appear on a terminal that has them, and change no width', async 
 t.test('lines that are drawn again take the place of the last ones', async t => {
   const written: string[] = []
   const live = new LiveLines({ write: text => { written.push(text) } })
-  live.draw(['a', 'b', 'c'])
-  live.draw(['d'])
+  live.draw([['a'], ['b'], ['c']])
+  live.draw([['d']])
   live.clear()
   live.draw([])
   t.same(written, ['a\nb\nc', '\r\x1b[2K\x1b[1A\x1b[2K\x1b[1A\x1b[2Kd', '\r\x1b[2K', ''])
@@ -78,9 +79,9 @@ t.test('lines that are drawn again take the place of the last ones', async t => 
 
 t.test('lines that a narrower terminal has broken are taken away whole', async t => {
   const written: string[] = []
-  const sink = { columns: 100, write: (text: string) => { written.push(text) } }
+  const sink = { columns: 100, isTTY: true, hasColors: () => true, write: (text: string) => { written.push(text) } }
   const live = new LiveLines(sink)
-  live.draw(['a'.repeat(97), '\x1b[36mb\x1b[39m'])
+  live.draw([['a'.repeat(97)], [{ style: 'cyan', text: 'b' }]])
   sink.columns = 40
   live.clear()
   t.equal(written.at(-1), `\r\x1b[2K${'\x1b[1A\x1b[2K'.repeat(3)}`, 'three rows of the first, one of the second')

@@ -61,7 +61,7 @@ t.test('a stream ends with the session it was opened with, or when the time of i
   const soon = makeToken()
   const expiresAt = new Date(Date.now() + 3000)
   await appendFile(join(directory, 'tokens'), `\n${lineOf(soon, { name: 'soon', scope: 'read', createdAt: new Date(), expiresAt })}`)
-  app.reloadCredentials(config.auth)
+  t.match(await app.reload(), { state: 'current' })
   const bySoon = await follow({ authorization: `Bearer ${soon}` })
   await post('/logout', {}, { cookie: one })
   await byOne.ended

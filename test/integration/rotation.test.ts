@@ -63,7 +63,7 @@ t.test('tokens and certificates are changed while streams are open, and only tho
   await copyFile(next.key, server.key)
   t.equal(await ask(fresh), 401, 'not before the signal')
   t.equal(await ask(tokens.read), 200)
-  await hangUp(/read anew/)
+  await hangUp(/was read again/)
   t.equal(await ask(fresh), 200)
   t.equal(await ask(tokens.read), 401, 'a token that was taken back opens nothing any more')
   t.equal(await ask(tokens.admin), 200, 'the others are as good as before')
@@ -80,10 +80,10 @@ t.test('tokens and certificates are changed while streams are open, and only tho
   }
 })
 
-t.test('what is wrong with new files is told, and the old ones stay in force', async t => {
+t.test('a line that is broken keeps no other token in or out, and a key that does not fit leaves the old pair in force', async t => {
   const good = await readFile(tokensFile, 'utf8')
   await appendFile(tokensFile, 'rubbish\n')
-  await hangUp(/tokens and certificates stay as they were.*line \d+: is not JSON/)
+  await hangUp(/cannot be put in force as it is: the tokens in .*line \d+: is not JSON/)
   t.equal(await ask(tokens.admin), 200)
   await writeFile(tokensFile, good)
   const key = await readFile(server.key)
@@ -104,7 +104,7 @@ t.test('an authority that is not trusted any more ends old connections, too', as
   const trusted = await readFile(authority.cert)
   const other = await Authority.make(join(directory, 'new-authority'))
   await copyFile(other.cert, authority.cert)
-  await hangUp(/read anew/)
+  await hangUp(/was read again/)
   await until(() => stream.ended(), 'the stream of a client of the old one to end')
   t.equal((await answered)[0].statusCode, 401, 'nor does he wait any longer')
   poll.destroy()
@@ -131,7 +131,9 @@ t.test('files that every user may write, or keys that every user may read, are n
     const { mode: before } = await stat(file)
     await chmod(file, mode)
     await hangUp(says)
+    t.equal(await ask(tokens.admin), file === tokensFile ? 401 : 200, 'whoever can write it could have added the token')
     await chmod(file, before)
+    await hangUp(/was read again/)
   }
   t.equal(await ask(tokens.admin), 200)
 })
@@ -141,10 +143,11 @@ t.test('a configuration that would open the listeners there are is not taken', a
   const { auth: _, ...config } = JSON.parse(good) as Record<string, unknown>
   // what is said of listeners takes a restart; without this, everybody who reaches the old ones would be an administrator
   await writeFile(agent.config, JSON.stringify({ ...config, listen: { host: '127.0.0.1', port: 0 } }))
-  await hangUp(/tokens and certificates stay as they were/)
+  await hangUp(/authentication ends only with a restart/)
   t.equal(await ask('nonsense'), 401)
+  t.equal(await ask(tokens.admin), 401, 'a token that nothing lists')
   await writeFile(agent.config, good)
-  await hangUp(/read anew/)
+  await hangUp(/was read again/)
 })
 
 t.test('no core dump is made, in which keys could be', async t => {
@@ -170,7 +173,7 @@ t.test('vdsm-tasks makes tokens that the agent takes, and reaches it over TLS', 
   t.match(await runCommand(t, ['token', 'create', '--scope', 'admin', '--name', 'a', '--days', '1', '--json', '--file', fresh]), { status: 0, stdout: /"token":"vdsmt_/ })
   t.equal((await stat(fresh)).mode & 0o777, 0o600)
   t.match(await runCommand(t, ['token', 'create', '--scope', 'admin', '--name', 'a', '--file', fresh]), { status: 2, stderr: /called a already/ })
-  await hangUp(/read anew/)
+  await hangUp(/was read again/)
   // its certificate is still that of the first authority
   const old = join(directory, 'old-ca.pem')
   await writeFile(old, ca)

@@ -1,3 +1,4 @@
+import type { ConfigurationStatus } from '../../src/api/agent.ts'
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
@@ -43,12 +44,15 @@ t.test('every measure is there and moves with what it measures, and with nothing
   const gluster = { retries: 0, timeouts: 0, failures: 0 }
   const events = { subscribers: 0, opened: 0, refused: 0, dropped: { backlog: 0, silent: 0 }, events: 0 }
   const late = [{ domain: 'd', late: 0 }]
+  let configuration: ConfigurationStatus = { state: 'current', readAt: '1970-01-01T00:00:10.000Z' }
   const retained: ReturnType<MetricsSources['tasks']> & unknown[] = []
-  const metrics = new Metrics({ version: '1', hostId: 'h', tasks: () => retained, lateReads: () => late, gluster: () => gluster, events: () => events })
+  const metrics = new Metrics({ version: '1', hostId: 'h', tasks: () => retained, lateReads: () => late, gluster: () => gluster, configuration: () => configuration, events: () => events })
   const copy = taskOf({ id: 'a', state: 'failed', endedAt: '2026-01-01T00:00:10.000Z', createdAt: '2026-01-01T00:00:00.000Z' })
   const problem = (code: string) => ({ type: '', title: '', status: 409, code, detail: '' })
   const of = { kind: copy.kind }
   const table: Array<[what: string, act: () => void, moves: Array<[name: string, labels: Record<string, string>, by: number]>]> = [
+    ['a reload fails', () => { configuration = { ...configuration, state: 'failed' } }, [['vdsm_tasks_config_reload_failed', {}, 1]]],
+    ['another one does not', () => { configuration = { state: 'current', readAt: '1970-01-01T00:00:15.000Z' } }, [['vdsm_tasks_config_reload_failed', {}, -1], ['vdsm_tasks_config_last_success_timestamp_seconds', {}, 5]]],
     ['a task is retained', () => { retained.push(copy) }, [['vdsm_tasks_tasks', { ...of, state: 'failed' }, 1]]],
     ['a task ends', () => { metrics.transition(copy) }, [['vdsm_tasks_tasks_finished_total', { ...of, state: 'failed' }, 1], ['vdsm_tasks_task_duration_seconds_count', of, 1], ['vdsm_tasks_task_duration_seconds_sum', of, 10]]],
     ['a lease is held by another host', () => { metrics.transition({ ...copy, error: problem('resource-busy') }) }, [['vdsm_tasks_lease_conflicts_total', { code: 'resource-busy' }, 1], ['vdsm_tasks_tasks_finished_total', {}, 1], ['vdsm_tasks_task_duration_seconds_count', {}, 1], ['vdsm_tasks_task_duration_seconds_sum', {}, 10]]],

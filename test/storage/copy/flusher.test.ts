@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { constants } from 'node:os'
 import { open } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 import { join } from 'node:path'
@@ -20,7 +21,7 @@ syncBuiltinESMExports()
 const { Flusher } = await import('../../../src/storage/copy/flusher.ts')
 
 const window = (start: number, copyBytes = MiB): CopyWindow => ({ start, end: start + copyBytes, copyBytes, dataBytes: copyBytes, fresh: true, layers: [0], writes: [[start, start + copyBytes]] })
-const failed = (code: string) => Object.assign(new Error(code), { code })
+const failed = (code: 'EIO' | 'ENOSPC' | 'EDQUOT') => Object.assign(new Error(code), { code, errno: -constants.errno[code] })
 
 /** Until everything that can happen by itself has happened. */
 async function settled (): Promise<void> {

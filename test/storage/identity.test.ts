@@ -2,7 +2,7 @@ import { appendFile, chmod, mkdtemp, open, rename, rm, stat, utimes, writeFile }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { differences, identityOf, inodeOf, type Identity } from '../../src/storage/identity.ts'
+import { differences, identityOf, inodeOf, isSameContent, type Identity } from '../../src/storage/identity.ts'
 
 const directory = await mkdtemp(join(tmpdir(), 'vdsm-tasks-test-'))
 t.teardown(async () => { await rm(directory, { recursive: true }) })
@@ -43,6 +43,12 @@ t.test('a birth that one side cannot see is no difference', async t => {
   t.same(differences(without, with_), [])
   t.same(differences(with_, { ...with_, born: '3' }), ['born'])
   t.same(differences(with_, { inode: '2', size: 2, modified: '2', changed: '3', born: '2' }), ['inode', 'size', 'modified', 'changed', 'born'])
+})
+
+t.test('a file that was only linked, or given to another owner, has the same content; one that was written has not', async t => {
+  const was = { inode: '1', size: 1, modified: '1', changed: '2', born: '1' }
+  t.ok(isSameContent(was, { ...was, changed: '3' }))
+  for (const now of [{ modified: '2' }, { size: 2 }, { inode: '2' }, { born: '2' }]) t.notOk(isSameContent(was, { ...was, ...now }), JSON.stringify(now))
 })
 
 t.test('nanoseconds and inode numbers beyond 2^53 keep every digit', async t => {

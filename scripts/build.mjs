@@ -11,7 +11,7 @@ const next = join(root, 'dist.next')
 const last = join(root, 'dist.last')
 const sources = ['src', 'scripts/build.mjs', 'package.json', 'tsconfig.json', 'tsconfig.build.json']
 const executables = ['main.js', 'cli/main.js']
-const bundles = ['serve.js', 'storage/domain/main.js', 'storage/copy/main.js', 'storage/discover/main.js']
+const bundles = ['serve.js', 'storage/domain/main.js', 'storage/copy/main.js', 'storage/discover/main.js', 'gluster/brick/main.js']
 /** Not needed for every start. */
 const external = ['pino-pretty', '@fastify/swagger-ui']
 /** CommonJS packages call this, and modules have none of their own. */

@@ -30,7 +30,9 @@ const rooms = {
   storage: { may: ['api', 'errors', 'location', 'system', 'qemu', 'sanlock'], types: ['tasks', 'config', 'storage/domain', 'storage/copy'] },
   'storage/domain': { may: ['api', 'errors', 'system', 'qemu', 'sanlock', 'storage'] },
   'storage/copy': { may: ['api', 'errors', 'system', 'qemu', 'sanlock', 'storage'] },
-  gluster: { may: ['api', 'errors', 'system'], types: ['tasks', 'config'] },
+  gluster: { may: ['api', 'errors', 'location', 'system'], types: ['tasks', 'config', 'gluster/brick'] },
+  // A process of its own, which does the file I/O on a brick.
+  'gluster/brick': { may: ['system'] },
   metrics: { may: ['api'], types: ['storage'] },
   qemu: { may: ['api', 'errors', 'system'] },
   sanlock: { may: ['system'] },

@@ -3,7 +3,18 @@ import { Ref, Strict, Words } from './schema.ts'
 import { BrickName, OperationId, OperationNode, OperationState, OperationTotals, VolumeName } from './operation.ts'
 
 const Bricks = Type.Array(BrickName, { minItems: 1, maxItems: 1000, uniqueItems: true, description: 'The bricks to remove; of a replicated or dispersed volume whole sets.' })
-const Replica = Type.Integer({ minimum: 1, maximum: 100, description: 'The new number of replicas, when that is to be reduced. Nothing is moved then, so it needs `commitRemoveBrick` with `force`.' })
+const Replica = Type.Integer({
+  minimum: 1,
+  maximum: 100,
+  description: 'The new number of replicas, when that is to be reduced. Nothing is moved then: send `commitRemoveBrick` ' +
+    'without a start.'
+})
+const Restart = Type.Boolean({
+  default: false,
+  description: 'When an operation is there in which nothing runs any more: stop it and start again. One that runs is ' +
+    'claimed all the same. Before a brick removal is restarted, `cluster.lookup-optimize` is set to off: with it, ' +
+    'GlusterFS 10 would not find some of the moved files by name. It may be set again after a rebalance.'
+})
 
 export const StartVolumeRebalance = Strict({
   kind: Type.Literal('gluster.startVolumeRebalance'),
@@ -31,10 +42,13 @@ export const StartRemoveBrick = Strict({
   kind: Type.Literal('gluster.startRemoveBrick'),
   volume: VolumeName,
   bricks: Bricks,
-  replica: Type.Optional(Replica)
+  replica: Type.Optional(Replica),
+  restart: Type.Optional(Restart)
 }, {
   $id: 'StartRemoveBrick',
-  description: 'Starts moving the data off bricks. Succeeds when Gluster has registered it. When it is completed, `commitRemoveBrick` takes the bricks out.',
+  description: 'Starts moving the data off bricks. Succeeds when Gluster has registered it. When it is completed, ' +
+    '`commitRemoveBrick` takes the bricks out. A removal of the same bricks that runs already is claimed; one in which ' +
+    'nothing runs is refused with `operation-ended`, unless `restart` is set.',
   examples: [{ kind: 'gluster.startRemoveBrick', volume: 'images', bricks: ['node3:/bricks/1/images'] }]
 })
 export type StartRemoveBrick = Static<typeof StartRemoveBrick>
@@ -45,7 +59,7 @@ export const StopRemoveBrick = Strict({
   bricks: Bricks
 }, {
   $id: 'StopRemoveBrick',
-  description: 'Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them. Rebalance the volume before the next removal: without that GlusterFS 10 no longer finds some of the moved files by name, although they are there.',
+  description: 'Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them. Set `cluster.lookup-optimize` of the volume to off: with it, GlusterFS 10 no longer finds some of the moved files by name, although they are there.',
   examples: [{ kind: 'gluster.stopRemoveBrick', volume: 'images', bricks: ['node3:/bricks/1/images'] }]
 })
 export type StopRemoveBrick = Static<typeof StopRemoveBrick>
@@ -55,10 +69,18 @@ export const CommitRemoveBrick = Strict({
   volume: VolumeName,
   bricks: Bricks,
   replica: Type.Optional(Replica),
-  force: Type.Optional(Type.Boolean({ default: false, description: 'Remove the bricks whatever is still on them: **files that were not moved are lost to the volume**.' }))
+  force: Type.Optional(Type.Boolean({
+    default: false,
+    description: 'Remove the bricks whatever is still on them, and without a look: **files that were not moved are lost ' +
+      'to the volume**.'
+  }))
 }, {
   $id: 'CommitRemoveBrick',
-  description: 'Takes bricks out of the volume after their data has been moved. Refused while files are left on them. Sent again after that it succeeds with `alreadyDone`.',
+  description: 'Takes bricks out of the volume after their data has been moved. Every brick is looked into first, ' +
+    'whatever Gluster says of the removal: while a file is left on one (`bricks-not-empty`), or one cannot be looked ' +
+    'into (`bricks-unchecked`), or files wait to be healed (`heals-pending`), it is refused. With a smaller `replica`, ' +
+    'and without a start before, it takes copies out: then no file may wait to be healed. Sent again after that it ' +
+    'succeeds with `alreadyDone`.',
   examples: [{ kind: 'gluster.commitRemoveBrick', volume: 'images', bricks: ['node3:/bricks/1/images'] }]
 })
 export type CommitRemoveBrick = Static<typeof CommitRemoveBrick>

@@ -1268,7 +1268,7 @@ export interface components {
             volume: string;
         };
         /**
-         * @description Starts moving the data off bricks. Succeeds when Gluster has registered it. When it is completed, `commitRemoveBrick` takes the bricks out.
+         * @description Starts moving the data off bricks. Succeeds when Gluster has registered it. When it is completed, `commitRemoveBrick` takes the bricks out. A removal of the same bricks that runs already is claimed; one in which nothing runs is refused with `operation-ended`, unless `restart` is set.
          * @example {
          *       "kind": "gluster.startRemoveBrick",
          *       "volume": "images",
@@ -1290,11 +1290,13 @@ export interface components {
             volume: string;
             /** @description The bricks to remove; of a replicated or dispersed volume whole sets. */
             bricks: string[];
-            /** @description The new number of replicas, when that is to be reduced. Nothing is moved then, so it needs `commitRemoveBrick` with `force`. */
+            /** @description The new number of replicas, when that is to be reduced. Nothing is moved then: send `commitRemoveBrick` without a start. */
             replica?: number;
+            /** @description When an operation is there in which nothing runs any more: stop it and start again. One that runs is claimed all the same. Before a brick removal is restarted, `cluster.lookup-optimize` is set to off: with it, GlusterFS 10 would not find some of the moved files by name. It may be set again after a rebalance. Default: false. */
+            restart?: boolean;
         };
         /**
-         * @description Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them. Rebalance the volume before the next removal: without that GlusterFS 10 no longer finds some of the moved files by name, although they are there.
+         * @description Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them. Set `cluster.lookup-optimize` of the volume to off: with it, GlusterFS 10 no longer finds some of the moved files by name, although they are there.
          * @example {
          *       "kind": "gluster.stopRemoveBrick",
          *       "volume": "images",
@@ -1318,7 +1320,7 @@ export interface components {
             bricks: string[];
         };
         /**
-         * @description Takes bricks out of the volume after their data has been moved. Refused while files are left on them. Sent again after that it succeeds with `alreadyDone`.
+         * @description Takes bricks out of the volume after their data has been moved. Every brick is looked into first, whatever Gluster says of the removal: while a file is left on one (`bricks-not-empty`), or one cannot be looked into (`bricks-unchecked`), or files wait to be healed (`heals-pending`), it is refused. With a smaller `replica`, and without a start before, it takes copies out: then no file may wait to be healed. Sent again after that it succeeds with `alreadyDone`.
          * @example {
          *       "kind": "gluster.commitRemoveBrick",
          *       "volume": "images",
@@ -1340,9 +1342,9 @@ export interface components {
             volume: string;
             /** @description The bricks to remove; of a replicated or dispersed volume whole sets. */
             bricks: string[];
-            /** @description The new number of replicas, when that is to be reduced. Nothing is moved then, so it needs `commitRemoveBrick` with `force`. */
+            /** @description The new number of replicas, when that is to be reduced. Nothing is moved then: send `commitRemoveBrick` without a start. */
             replica?: number;
-            /** @description Remove the bricks whatever is still on them: **files that were not moved are lost to the volume**. Default: false. */
+            /** @description Remove the bricks whatever is still on them, and without a look: **files that were not moved are lost to the volume**. Default: false. */
             force?: boolean;
         };
         /** @description The last that Gluster told of the operation. */

@@ -78,6 +78,16 @@ export interface BrickSpace {
   device: string
 }
 
+/** What waits to be healed, as one brick knows it. */
+export interface BrickHeals {
+  /** `host:/path`. */
+  brick: string
+  /** Entries that other bricks of its set may still lack; undefined when the brick could not be asked. */
+  entries?: number
+  /** Gluster's word for it: `Connected` when the brick was asked. */
+  status: string
+}
+
 /** The frame that is common to all answers. */
 export function parseAnswer (stdout: string): Answer {
   const output = parseXml(stdout)
@@ -139,6 +149,18 @@ export function readPool ({ output }: Answer): PoolHost[] {
 export function readDetail ({ output }: Answer): Map<string, BrickDetail[]> {
   return new Map(all(only(only(output, 'volStatus'), 'volumes'), 'volume').map(volume =>
     [text(volume, 'volName'), all(volume, 'node').filter(isBrick).map(readBrickDetail)]))
+}
+
+/** `volume heal V info summary`. */
+export function readHeals ({ output }: Answer): BrickHeals[] {
+  return all(only(only(output, 'healInfo'), 'bricks'), 'brick').map(brick => {
+    const status = text(brick, 'status')
+    return {
+      brick: text(brick, 'name'),
+      status,
+      ...(status === 'Connected' && { entries: count(brick, 'totalNumberOfEntries') })
+    }
+  })
 }
 
 const volumeStates: ReadonlyMap<string, VolumeInfo['state']> = new Map([['0', 'created'], ['1', 'started'], ['2', 'stopped']] as const)

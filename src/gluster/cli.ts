@@ -1,5 +1,5 @@
 import { AppError } from '../errors.ts'
-import { CommandError, run } from '../system/run.ts'
+import { CommandError, run, type RunResult } from '../system/run.ts'
 import { parseAnswer, type Answer } from './answers.ts'
 import { pause } from './pause.ts'
 import { isUnavailable, refusalOf } from './refusal.ts'
@@ -93,13 +93,21 @@ export class Gluster {
         return await (lockFree ? work() : this.#turns.take(volume, this.#waiting(end, signal), work))
       } catch (error) {
         signal?.throwIfAborted()
-        if (isTimeout(error)) throw new AppError('gluster-busy', `${this.#describe(args)} was not run: another command on the volume has not ended for ${patienceMs} ms. Try again later.`, { cause: error })
+        if (isTimeout(error)) throw new AppError('gluster-busy', `${describe(args)} was not run: another command on the volume has not ended for ${patienceMs} ms. Try again later.`, { cause: error })
         if (!(error instanceof AppError) || error.code !== 'gluster-busy' || performance.now() + pauseMs > end) throw error
       }
       this.#counters.retries++
       // Hosts that were refused at the same instant must not come back at the same instant.
       await pause(pauseMs * (0.5 + Math.random()), signal)
     }
+  }
+
+  /** Runs `gluster ARGS` and returns what it printed: for the commands that know no XML and need no lock. */
+  async print (args: readonly string[]): Promise<string> {
+    const { stdout, stderr, exitCode } = await this.#measured(args, false, async () => await this.#run(['--mode=script', ...args], this.#readTimeoutMs))
+    if (isUnavailable(stdout)) throw unavailable(stdout, false)
+    if (exitCode === 0) return stdout
+    throw new AppError('gluster-refused', `${describe(args)}: Gluster says: ${(stderr.trim() || stdout.trim()).slice(0, 1000)}`)
   }
 
   #waiting (end: number, signal: AbortSignal | undefined): AbortSignal {
@@ -109,17 +117,25 @@ export class Gluster {
 
   async #call<T> (args: readonly string[], read: (answer: Answer) => T, options: AskOptions): Promise<T> {
     const { changes = false, remoteHost } = options
-    const argv: [string, ...string[]] = [this.#command, '--mode=script', '--xml', ...(remoteHost === undefined ? [] : [`--remote-host=${remoteHost}`]), ...args]
+    const elsewhere = remoteHost === undefined ? [] : [`--remote-host=${remoteHost}`]
+    return await this.#measured(args, changes, async () => {
+      const timeoutMs = options.timeoutMs ?? (changes ? this.#changeTimeoutMs : this.#readTimeoutMs)
+      const { stdout, stderr } = await this.#run(['--mode=script', '--xml', ...elsewhere, ...args], timeoutMs)
+      return read(this.#understand(args, stdout, stderr, changes))
+    })
+  }
+
+  // The caller's signal does not kill a running command: glusterd would go on with it, and nobody would see the end.
+  #run (args: readonly string[], timeoutMs: number): Promise<RunResult> {
+    return run([this.#command, ...args], { timeoutMs, maxOutput: 16 * 1024 * 1024, env: this.#env })
+  }
+
+  /** Counts a run of the program, and explains its failure. */
+  async #measured<T> (args: readonly string[], changes: boolean, work: () => Promise<T>): Promise<T> {
     const start = performance.now()
     this.#counters.calls++
     try {
-      // The caller's signal does not kill a running command: glusterd would go on with it, and nobody would see the end.
-      const { stdout, stderr } = await run(argv, {
-        timeoutMs: options.timeoutMs ?? (changes ? this.#changeTimeoutMs : this.#readTimeoutMs),
-        maxOutput: 16 * 1024 * 1024,
-        env: this.#env
-      })
-      return read(this.#understand(args, stdout, stderr, changes))
+      return await work()
     } catch (error) {
       this.#counters.failures++
       if (error instanceof CommandError && error.timedOut) this.#counters.timeouts++
@@ -135,12 +151,12 @@ export class Gluster {
   // Never by the exit status: a start that was refused ends with 0, a status that was refused with 1, both with XML.
   #understand (args: readonly string[], stdout: string, stderr: string, changes: boolean): Answer {
     if (isUnavailable(stdout)) {
-      throw new AppError('gluster-unavailable', `glusterd on this host does not answer (${stdout.trim()}). Start glusterd and try again.`, { changed: changes })
+      throw unavailable(stdout, changes)
     }
     try {
       const answer = parseAnswer(stdout)
       if (answer.ok) return answer
-      throw refusalOf(answer, this.#describe(args), changes)
+      throw refusalOf(answer, describe(args), changes)
     } catch (error) {
       // a syntax error goes to standard error, with nothing on standard output
       if (error instanceof UnexpectedOutput && stdout.trim() === '') throw new UnexpectedOutput('it printed nothing', stderr, error)
@@ -149,19 +165,23 @@ export class Gluster {
   }
 
   #explain (args: readonly string[], error: unknown, changes: boolean): unknown {
-    if (error instanceof UnexpectedOutput) return unexpectedAnswer(this.#describe(args), error, changes)
+    if (error instanceof UnexpectedOutput) return unexpectedAnswer(describe(args), error, changes)
     if (!(error instanceof CommandError)) return error
     if (error.notFound) return new AppError('gluster-unavailable', 'The gluster command is not installed on this host, or not in the PATH of the agent.', { cause: error })
     if (error.timedOut) {
       const advice = changes ? 'Gluster may still do it: look at the operations before you try again.' : 'Try again later.'
-      return new AppError('gluster-unresponsive', `${this.#describe(args)}: ${error.message}. ${advice}`, { changed: changes, cause: error })
+      return new AppError('gluster-unresponsive', `${describe(args)}: ${error.message}. ${advice}`, { changed: changes, cause: error })
     }
-    return new AppError('gluster-unavailable', `${this.#describe(args)}: ${error.message}`, { changed: changes, cause: error })
+    return new AppError('gluster-unavailable', `${describe(args)}: ${error.message}`, { changed: changes, cause: error })
   }
+}
 
-  #describe (args: readonly string[]): string {
-    return `gluster ${args.join(' ')}`
-  }
+function describe (args: readonly string[]): string {
+  return `gluster ${args.join(' ')}`
+}
+
+function unavailable (stdout: string, changed: boolean): AppError {
+  return new AppError('gluster-unavailable', `glusterd on this host does not answer (${stdout.trim()}). Start glusterd and try again.`, { changed })
 }
 
 // With the excerpt that shows why.

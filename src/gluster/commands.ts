@@ -1,4 +1,4 @@
-import { readDetail, readOperationId, readPool, readRebalance, readRemoveBrick, readTasks, readVolumes, type BrickDetail, type PoolHost, type StatusReport, type VolumeInfo, type VolumeTask } from './answers.ts'
+import { readDetail, readHeals, readOperationId, readPool, readRebalance, readRemoveBrick, readTasks, readVolumes, type BrickDetail, type BrickHeals, type PoolHost, type StatusReport, type VolumeInfo, type VolumeTask } from './answers.ts'
 import type { AskOptions, Gluster } from './cli.ts'
 import { AppError } from '../errors.ts'
 
@@ -53,6 +53,19 @@ export async function findBricks (gluster: Gluster, volume: string): Promise<Bri
   return (await gluster.ask(['volume', 'status', volume, 'detail'], readDetail, { volume })).get(volume) ?? []
 }
 
+// Gluster lists every entry to count it.
+const healsMs = 120_000
+
+/** What waits to be healed on a replicated or dispersed volume. Gluster refuses the question for others. */
+export function readPendingHeals (gluster: Gluster, volume: string, signal: AbortSignal): Promise<BrickHeals[]> {
+  return gluster.ask(['volume', 'heal', volume, 'info', 'summary'], readHeals, { volume, lockFree: true, timeoutMs: healsMs, signal })
+}
+
+/** The graph with which a client mounts the volume. It holds a password. */
+export function readVolfile (gluster: Gluster, volume: string): Promise<string> {
+  return gluster.print(['system::', 'getspec', volume])
+}
+
 /** How far it is. Throws `operation-not-running` when Gluster knows of none. */
 export function readStatus (gluster: Gluster, target: Target): Promise<StatusReport> {
   return gluster.ask([...commandOf(target), 'status'], readerOf(target), { volume: target.volume })
@@ -74,8 +87,8 @@ export async function removeBricks (gluster: Gluster, volume: string, replica: n
   await gluster.ask(['volume', 'remove-brick', volume, ...reduced, ...bricks, word], () => undefined, { volume, changes: true, signal })
 }
 
-/** Sets an option in the name space that Gluster leaves to its users; every host of the cluster can read it. */
-export async function setUserOption (gluster: Gluster, volume: string, option: string, value: string, signal?: AbortSignal): Promise<void> {
+/** Sets an option of a volume. Every host of the cluster can read it, also those that Gluster leaves to its users (`user.`). */
+export async function setOption (gluster: Gluster, volume: string, option: string, value: string, signal?: AbortSignal): Promise<void> {
   await gluster.ask(['volume', 'set', volume, option, value], () => undefined, { volume, changes: true, ...(signal !== undefined && { signal }) })
 }
 

@@ -3,7 +3,8 @@ import type { Operation } from '../api/operation.ts'
 import { AppError } from '../errors.ts'
 import type { VolumeInfo, VolumeTask } from './answers.ts'
 import { findRemoval, missingBricks, noRemoval, type Removal } from './brick-removal.ts'
-import { findBricks, findVolume, readStatus, removeBricks, setUserOption } from './commands.ts'
+import { refuseUnlessEmpty, refuseUnlessHealed } from './bricks-empty.ts'
+import { findBricks, findVolume, readStatus, removeBricks, setOption } from './commands.ts'
 import { fillsOf } from './estimate.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
 import { conclude, finalNumbers, lookAtCluster, verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
@@ -11,7 +12,8 @@ import { conclude, finalNumbers, lookAtCluster, verb, type Verb, type VerbContex
 /**
  * `gluster.commitRemoveBrick`: takes the bricks out of the volume.
  *
- * Gluster itself commits a removal that skipped files, and they are lost to the volume then: here it takes `force`.
+ * Gluster itself commits a removal that skipped files or has moved none, and they are lost to the volume then: here the
+ * bricks are looked into, and it takes `force` to lose what is on them.
  */
 export function commitRemoveBrick (workshop: Workshop): Verb<CommitRemoveBrick, CommitRemoveBrickResult> {
   return verb(workshop, async (spec, context) => {
@@ -19,15 +21,36 @@ export function commitRemoveBrick (workshop: Workshop): Verb<CommitRemoveBrick, 
     const info = await findVolume(workshop.gluster, volume, context.signal)
     if (missingBricks(info, bricks).length === bricks.length) return alreadyDone(info, spec, context)
     const { task } = await findRemoval(workshop, volume, bricks, context.signal)
-    if (task === undefined && !force) throw noRemoval(volume, bricks)
+    const replicasReduced = replica !== undefined && replica < info.replicaCount
+    if (task === undefined && !force && !replicasReduced) throw noRemoval(volume, bricks)
     const last = task === undefined ? undefined : await lastNumbers(workshop, info, task)
-    if (last !== undefined && !force) await refuseUnfinished(workshop, { info }, last)
+    if (!force) await refuseUnsafe({ workshop, info, bricks, context, last })
     if (task !== undefined) await sign(workshop, spec, context, task.operationId)
-    await removeBricks(workshop.gluster, volume, replica, bricks, force ? 'force' : 'commit', context.signal)
+    // Gluster has no commit for fewer replicas: nothing is moved then, and it wants `force`
+    await removeBricks(workshop.gluster, volume, replica, bricks, force || task === undefined ? 'force' : 'commit', context.signal)
     context.accepted()
     workshop.changed(last)
     return { ...(last !== undefined && { operationId: last.operationId, final: finalNumbers(last) }) }
   })
+}
+
+interface Commit {
+  workshop: Workshop
+  info: VolumeInfo
+  bricks: readonly string[]
+  context: VerbContext
+  /** Of the removal that is committed; there is none when replicas are reduced. */
+  last: Operation | undefined
+}
+
+// What leaves with fewer replicas still holds its files, rightly: there it is the bricks that stay which must have them all.
+async function refuseUnsafe ({ workshop, info, bricks, context, last }: Commit): Promise<void> {
+  const replicasReduced = last === undefined
+  if (!replicasReduced) {
+    await refuseUnfinished(workshop, { info }, last)
+    await refuseUnlessEmpty(workshop, info, bricks, context)
+  }
+  await refuseUnlessHealed(workshop, info, bricks, { replicasReduced, signal: context.signal })
 }
 
 // Bricks that are gone and bricks that never were look the same; the mark tells them apart.
@@ -54,7 +77,7 @@ async function refuseUnfinished (workshop: Workshop, { info }: Removal, last: Op
     ? `${missing.join(', ')} did not tell how far it is`
     : state === 'completed' ? `${left} files could not be moved` : `it is ${state}`
   const rest = atMost === undefined ? '' : ` The bricks hold at most ${atMost} files.`
-  throw new AppError('remove-brick-unfinished', `The removal of ${(last.bricks ?? []).join(', ')} from ${info.volume} cannot be committed: ${reason}. ${totals.files} files were moved, ${totals.failures} failed, ${totals.skipped} were skipped.${rest} Wait, or start it again, or commit with force and lose what is left.`, {
+  throw new AppError('remove-brick-unfinished', `The removal of ${(last.bricks ?? []).join(', ')} from ${info.volume} cannot be committed: ${reason}. ${totals.files} files were moved, ${totals.failures} failed, ${totals.skipped} were skipped.${rest} Wait for its end; when nothing runs any more, send startRemoveBrick with "restart": true, which moves what is left. With force the bricks are taken out all the same, and what is left on them is lost.`, {
     members: { operationId, filesMoved: totals.files, filesFailed: totals.failures, filesSkipped: totals.skipped, ...(atMost !== undefined && { filesLeftAtMost: atMost }) }
   })
 }
@@ -81,5 +104,5 @@ async function sign ({ gluster, hostId }: Workshop, { volume, bricks }: CommitRe
   const { started } = readMarks(info, 'remove-brick')
   if (started?.operationId === operationId && started.what === digestOf(bricks)) return
   const mark = { taskId: id, hostId, at: new Date().toISOString(), what: digestOf(bricks), operationId }
-  await setUserOption(gluster, volume, optionOf('remove-brick', 'started'), formatMark(mark), signal)
+  await setOption(gluster, volume, optionOf('remove-brick', 'started'), formatMark(mark), signal)
 }

@@ -1,43 +1,82 @@
 import type { StartOperationResult, StartRemoveBrick } from '../api/gluster-kinds.ts'
 import { AppError } from '../errors.ts'
+import type { VolumeInfo, VolumeTask } from './answers.ts'
 import { findRemoval, missingBricks } from './brick-removal.ts'
 import { earlierRun, recentAt } from './claim.ts'
-import { findTasks, findVolume, setUserOption, start } from './commands.ts'
+import { findTasks, findVolume, setOption, start, stop } from './commands.ts'
+import { refuseEnded, whetherItRuns } from './life.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
 import { pause } from './pause.ts'
 import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
 
 const pauseMs = 500
+const lookupOptimize = 'cluster.lookup-optimize'
 
-/** `gluster.startRemoveBrick`: succeeds as soon as Gluster has registered the removal, or with the one that is there. */
+interface Request {
+  workshop: Workshop
+  spec: StartRemoveBrick
+  context: VerbContext
+}
+
+/** `gluster.startRemoveBrick`: succeeds as soon as Gluster has registered the removal, or with the one that runs. */
 export function startRemoveBrick (workshop: Workshop): Verb<StartRemoveBrick, StartOperationResult> {
   return verb(workshop, async (spec, context) => {
-    const there = await committedBefore(workshop, spec, context) ?? await current(workshop, spec, context)
-    const started = there === undefined ? await begin(workshop, spec, context) : undefined
-    const operationId = there ?? started ?? await current(workshop, spec, context)
+    const request = { workshop, spec, context }
+    const there = await earlier(request) ?? await running(request)
+    const started = there === undefined ? await begin(request) : undefined
+    const operationId = there ?? started ?? (await current(request)).task?.operationId
     if (operationId === undefined) throw new AppError('gluster-busy', `The removal of ${spec.bricks.join(', ')} that another host has started on ${spec.volume} is gone again. Look at the operations and try again.`)
     context.accepted()
-    if (started !== undefined) await sign(workshop, spec, context, started)
+    if (started !== undefined) await sign(request, started)
     workshop.changed()
     return { operationId, ...(started === undefined && { alreadyStarted: true }) }
   })
 }
 
-/** The operation of this very task, when its bricks have been taken out since. */
-async function committedBefore ({ gluster, retentionSeconds }: Workshop, { volume, bricks }: StartRemoveBrick, { id, signal, reused = false }: VerbContext): Promise<string | undefined> {
-  const info = await findVolume(gluster, volume, signal)
-  const gone = missingBricks(info, bricks).length === bricks.length
-  if (!gone || reused) return undefined
-  return earlierRun(readMarks(info, 'remove-brick'), { taskId: id, what: digestOf(bricks) }, recentAt(Date.now(), retentionSeconds))
+/** The operation that this very task has started before, whatever has become of it since. */
+async function earlier ({ workshop, spec, context }: Request): Promise<string | undefined> {
+  const { volume, bricks } = spec
+  if (context.reused === true) return undefined
+  const info = await findVolume(workshop.gluster, volume, context.signal)
+  const operationId = earlierRun(readMarks(info, 'remove-brick'), { taskId: context.id, what: digestOf(bricks) }, recentAt(Date.now(), workshop.retentionSeconds))
+  if (operationId === undefined || missingBricks(info, bricks).length === bricks.length) return operationId
+  // it was stopped since when Gluster knows it no more: then the bricks are to be emptied again
+  return (await current({ workshop, spec, context })).task?.operationId === operationId ? operationId : undefined
 }
 
-// Unlike a rebalance, a removal is there until it is committed or stopped: whoever asks for the same one gets it.
-async function current (workshop: Workshop, { volume, bricks }: StartRemoveBrick, { signal }: VerbContext): Promise<string | undefined> {
-  return (await findRemoval(workshop, volume, bricks, signal)).task?.operationId
+/**
+ * The removal of these bricks in which something runs, if there is one. Unlike a rebalance, a removal is there until it
+ * is committed or stopped: one that has ended is refused, or stopped to make room for the next.
+ */
+async function running (request: Request): Promise<string | undefined> {
+  const { workshop, spec: { volume, restart = false }, context } = request
+  const { info, task } = await current(request)
+  if (task === undefined) return undefined
+  const target = { type: 'remove-brick', volume, bricks: task.bricks } as const
+  const life = await whetherItRuns(workshop, info, task, context.signal)
+  if (life.runs) return task.operationId
+  if (!restart) refuseEnded(info, task, life)
+  await findMovedFiles(request, info)
+  await stop(workshop.gluster, target, context.signal)
+  return undefined
+}
+
+/**
+ * After a removal that has not come to its end, GlusterFS 10 no longer finds some of the moved files by name, although
+ * they are there: `cluster.lookup-optimize` takes the layout of the last removal for that of all files. Without it they
+ * are looked for everywhere.
+ */
+async function findMovedFiles ({ workshop, spec: { volume }, context }: Request, { options }: VolumeInfo): Promise<void> {
+  if (options.get(lookupOptimize) === 'off') return
+  await setOption(workshop.gluster, volume, lookupOptimize, 'off', context.signal)
+}
+
+async function current ({ workshop, spec: { volume, bricks }, context }: Request): Promise<{ info: VolumeInfo, task?: VolumeTask }> {
+  return await findRemoval(workshop, volume, bricks, context.signal)
 }
 
 /** The id of the new operation; undefined when another host was first. */
-async function begin ({ gluster }: Workshop, { volume, bricks, replica }: StartRemoveBrick, { signal }: VerbContext): Promise<string | undefined> {
+async function begin ({ workshop: { gluster }, spec: { volume, bricks, replica }, context: { signal } }: Request): Promise<string | undefined> {
   const words = [...(replica === undefined ? [] : ['replica', String(replica)]), ...bricks, 'start']
   const end = performance.now() + gluster.patienceMs
   while (true) {
@@ -55,10 +94,10 @@ async function begin ({ gluster }: Workshop, { volume, bricks, replica }: StartR
 }
 
 // The removal is there, whether or not its name tag is: that must not fail the task.
-async function sign ({ gluster, hostId }: Workshop, { volume, bricks }: StartRemoveBrick, { id, log }: VerbContext, operationId: string): Promise<void> {
+async function sign ({ workshop: { gluster, hostId }, spec: { volume, bricks }, context: { id, log } }: Request, operationId: string): Promise<void> {
   try {
     const mark = { taskId: id, hostId, at: new Date().toISOString(), what: digestOf(bricks), operationId }
-    await setUserOption(gluster, volume, optionOf('remove-brick', 'started'), formatMark(mark))
+    await setOption(gluster, volume, optionOf('remove-brick', 'started'), formatMark(mark))
   } catch (error) {
     log.warn({ err: error, operationId }, 'the brick removal could not be marked with its task id')
   }

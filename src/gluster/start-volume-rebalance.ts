@@ -3,7 +3,7 @@ import type { StartOperationResult, StartVolumeRebalance } from '../api/gluster-
 import { AppError } from '../errors.ts'
 import type { StatusReport, VolumeInfo } from './answers.ts'
 import { decide, earlierRun, recentAt, unsigned } from './claim.ts'
-import { findTasks, findVolume, readStatus, setUserOption, start, type Target } from './commands.ts'
+import { findTasks, findVolume, readStatus, setOption, start, type Target } from './commands.ts'
 import { formatMark, optionOf, readMarks, type Mark, type Marks } from './marks.ts'
 import { isFixLayout, nodeState } from './observe.ts'
 import { pause } from './pause.ts'
@@ -68,7 +68,7 @@ async function tryStart (request: Request, previous: string | undefined): Promis
   const { workshop: { gluster, changed }, spec: { volume, mode, force }, context } = request
   const startId = randomUUID()
   const announcement = { ...markOf(request), startId, ...(previous !== undefined && { previous }) }
-  await setUserOption(gluster, volume, optionOf('rebalance', 'starting'), formatMark(announcement), context.signal)
+  await setOption(gluster, volume, optionOf('rebalance', 'starting'), formatMark(announcement), context.signal)
   let operationId: string
   try {
     operationId = await start(gluster, targetOf(request), mode === 'fix-layout' ? ['fix-layout', 'start'] : force ? ['start', 'force'] : ['start'], context.signal)
@@ -145,7 +145,7 @@ async function withdraw (request: Request): Promise<void> {
 
 async function leave ({ workshop, spec, context }: Request, step: keyof Marks, value: string): Promise<void> {
   try {
-    await setUserOption(workshop.gluster, spec.volume, optionOf('rebalance', step), value)
+    await setOption(workshop.gluster, spec.volume, optionOf('rebalance', step), value)
   } catch (error) {
     context.log.warn({ err: error, volume: spec.volume, step }, 'the volume could not be marked with the task id')
   }

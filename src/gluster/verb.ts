@@ -11,6 +11,8 @@ export interface VerbContext {
   /** The caller's task id. */
   id: string
   signal: AbortSignal
+  /** One of many steps is done: the deadline for accepting begins again. */
+  accepting (): void
   accepted (): void
   /** The caller has deliberately used the id of a finished task again: what that one did does not count. */
   reused?: boolean
@@ -34,6 +36,10 @@ export interface Workshop {
   hostId: string
   /** For how long a task id stands for the operation that it started. */
   retentionSeconds: number
+  /** Since when an operation that Gluster calls running has got no further; undefined while it does. */
+  stalledSince? (operationId: string): string | undefined
+  /** Milliseconds without an answer after which a brick that is looked into counts as hanging. Default 30,000. */
+  brickSilenceMs?: number
   /** Verbs on one volume take turns on this host, so that none acts on what another is about to change. */
   turns: Turns
   /** Something was started or stopped: whoever asks for the operations must see it. */

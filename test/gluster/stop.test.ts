@@ -25,7 +25,9 @@ esac
   const changed: Array<Operation | undefined> = []
   let accepted = 0
   const { run } = stopVolumeRebalance({ gluster: new Gluster({ command }), hostId: 'node1', retentionSeconds: 900, turns: new Turns(), changed: operation => { changed.push(operation) } })
-  const { operationId, final } = await run({ kind: 'gluster.stopVolumeRebalance', volume: 'v0' }, { id: 'stop', signal: AbortSignal.timeout(60_000), accepted: () => { accepted++ }, log: { warn: () => {} } })
+  const { operationId, final } = await run({ kind: 'gluster.stopVolumeRebalance', volume: 'v0' }, {
+    id: 'stop', signal: AbortSignal.timeout(60_000), accepting: () => {}, accepted: () => { accepted++ }, log: { warn: () => {} }
+  })
   t.equal(accepted, 1)
   t.match(changed, [{ operationId, state: final.state }], 'whoever asks for the operations will see it')
   t.match(final, { complete: false, missing: [String] }, 'and who did not tell is named')

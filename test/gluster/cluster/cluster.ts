@@ -33,6 +33,10 @@ export interface Cluster {
   /** Limits what a host can send, so that moving data takes a while. */
   slow (megabits: number): Promise<void>
   fast (): Promise<void>
+  /** Cuts the power of a host. */
+  cut (host: number): Promise<void>
+  /** Switches it on again. */
+  boot (host: number): Promise<void>
 }
 
 export async function startCluster (t: Test): Promise<Cluster> {
@@ -53,6 +57,10 @@ export async function startCluster (t: Test): Promise<Cluster> {
   const onAll = async (...command: string[]): Promise<void> => {
     await Promise.all([1, 2, 3].map(host => exec(host, ...command)))
   }
+  const power = async (what: 'cut' | 'boot', host: number): Promise<void> => {
+    const { code, stderr } = await finish(spawn(script, [what, String(host)], { env, stdio: ['ignore', 'pipe', 'pipe'] }))
+    if (code !== 0) throw new Error(stderr)
+  }
   return {
     exec,
     async gluster (host, ...args) {
@@ -62,6 +70,8 @@ export async function startCluster (t: Test): Promise<Cluster> {
       return stdout
     },
     slow: megabits => onAll('tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', 'tbf', 'rate', `${megabits}mbit`, 'burst', '64k', 'latency', '50ms'),
+    cut: host => power('cut', host),
+    boot: host => power('boot', host),
     fast: () => onAll('tc', 'qdisc', 'del', 'dev', 'eth0', 'root'),
     agent: async (host, { hostId = `host${host}`, domains = [], copy = {}, environment = {} } = {}) => await startClusterAgent(t, {
       hostId,

@@ -1,0 +1,69 @@
+import t from 'tap'
+import { startCluster, until, type Cluster } from '../gluster/cluster/cluster.ts'
+
+t.setTimeout(600_000)
+
+const rounds = Number(process.env['VDSM_TASKS_ROUNDS'] ?? 5)
+const files = 800
+const cluster = await startCluster(t)
+const one = await cluster.agent(1)
+
+async function run (cluster: Cluster, host: number, script: string): Promise<string> {
+  const { code, stdout, stderr } = await cluster.exec(host, 'sh', '-ec', script)
+  if (code !== 0) throw new Error(stderr)
+  return stdout
+}
+
+/** Whether every file is there under its name and holds what it held. */
+async function allThere (volume: string): Promise<string> {
+  return await run(cluster, 1, `mkdir -p /srv/check; mount -t glusterfs node1:/${volume} /srv/check; cd /srv/check
+    sha256sum --quiet -c /run/${volume}.sums 2>&1 | tail -3 || true
+    test $(find . -type f | wc -l) = ${files} || echo "$(find . -type f | wc -l) files"
+    cd /; umount /srv/check`)
+}
+
+for (let round = 1; round <= rounds; round++) {
+  t.test(`a host that was without power during a removal loses no file, round ${round}`, async t => {
+    const volume = `v${round}`
+    const brick = `node2:/srv/1/${volume}`
+    const bricks = [brick]
+    const removal = { kind: 'gluster.startRemoveBrick', volume, bricks }
+    const commit = { kind: 'gluster.commitRemoveBrick', volume, bricks }
+    await cluster.gluster(1, 'volume', 'create', volume, ...[1, 2, 3].map(host => `node${host}:/srv/1/${volume}`))
+    await cluster.gluster(1, 'volume', 'start', volume)
+    await run(cluster, 1, `mkdir -p /srv/${volume}; mount -t glusterfs node1:/${volume} /srv/${volume}; cd /srv/${volume}
+      for d in $(seq 8); do mkdir $d; for f in $(seq ${files / 8}); do head -c 20000 /dev/urandom > $d/$f; done; done
+      find . -type f | sort | xargs sha256sum > /run/${volume}.sums; cd /; umount /srv/${volume}`)
+
+    await cluster.slow(8)
+    t.match(await one.run(`start-${round}`, removal), { result: { operationId: String } })
+    await until(() => one.list(), ({ items }) => items.some(item => item.volume === volume && item.totals.files > 0))
+    await cluster.cut(2)
+    await until(() => cluster.gluster(1, 'pool', 'list'), list => list.includes('Disconnected'), 60)
+    await cluster.gluster(1, 'volume', 'set', volume, 'performance.cache-size', '16MB')
+    t.comment('booting')
+    await cluster.boot(2)
+    t.comment('booted')
+    await cluster.fast()
+    await until(() => cluster.gluster(1, 'pool', 'list'), list => !list.includes('Disconnected'), 60)
+    await until(() => cluster.gluster(1, 'volume', 'status', volume), status => new RegExp(`${brick} .*Y`).test(status.replace(/\n/g, ' ')), 60)
+
+    t.comment('online')
+    let attempts = 0
+    while (true) {
+      const { items } = await until(() => one.list(), ({ items }) => items.some(item => item.volume === volume && item.state !== 'running' && item.complete), 120)
+      t.comment(JSON.stringify(items.find(item => item.volume === volume)))
+      const { result, error } = await one.run(`commit-${round}`, commit, { reused: attempts > 0 })
+      if (result !== undefined) break
+      t.match(error, { code: /^(bricks-not-empty|remove-brick-unfinished)$/, changed: false, detail: /"restart": true/ })
+      t.comment(error?.detail)
+      if (++attempts > 3) throw new Error('no way forward')
+      t.match(await one.run(`again-${round}-${attempts}`, { ...removal, restart: true }), { result: { operationId: String } })
+    }
+    t.ok(attempts > 0, 'Gluster itself would have lost files')
+    t.notMatch(await cluster.gluster(1, 'volume', 'info', volume), brick)
+    t.equal(await allThere(volume), '')
+    await cluster.gluster(1, 'volume', 'stop', volume)
+    await cluster.gluster(1, 'volume', 'delete', volume)
+  })
+}

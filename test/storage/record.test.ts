@@ -27,6 +27,17 @@ t.test('a record that was written is read back whole', async t => {
   t.equal(await readRecord(copies, 'local', 'copy.raw'), undefined)
 })
 
+t.test('with a record goes what a write that was cut off has left of it, also if that is all there is', async t => {
+  const directory = await temporaryDirectory(t)
+  const copies = await openDirectory(directory)
+  t.teardown(async () => { await closeFd(copies.fd) })
+  for (const names of [['copy.raw.json.new'], ['copy.raw.json'], ['copy.raw.json', 'copy.raw.json.new']]) {
+    for (const name of names) await writeFile(join(directory, name), '{')
+    t.ok(await removeRecord(copies, 'copy.raw'), names.join())
+    t.strictSame(await readdir(directory), [], names.join())
+  }
+})
+
 t.test('what this product would not have written is refused', async t => {
   t.same(parse(recordOf()), recordOf())
   const { phase: _, ...withoutPhase } = recordOf()

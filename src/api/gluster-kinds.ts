@@ -80,7 +80,8 @@ export const CommitRemoveBrick = Strict({
     'whatever Gluster says of the removal: while a file is left on one (`bricks-not-empty`), or one cannot be looked ' +
     'into (`bricks-unchecked`), or files wait to be healed (`heals-pending`), it is refused. With a smaller `replica`, ' +
     'and without a start before, it takes copies out: then no file may wait to be healed. Sent again after that it ' +
-    'succeeds with `alreadyDone`.',
+    'succeeds with `alreadyDone`. `cluster.lookup-optimize` of the volume is set to off: with it, GlusterFS 10 does not ' +
+    'find some of the moved files by name.',
   examples: [{ kind: 'gluster.commitRemoveBrick', volume: 'images', bricks: ['node3:/bricks/1/images'] }]
 })
 export type CommitRemoveBrick = Static<typeof CommitRemoveBrick>
@@ -90,9 +91,12 @@ export const glusterKinds = [
 ] as const
 export type GlusterKind = (typeof glusterKinds)[number]
 
+const warnings = Type.Optional(Type.Array(Type.String(), { description: 'What whoever looks after the volume should know.' }))
+
 export const StartOperationResult = Strict({
   operationId: OperationId,
-  alreadyStarted: Type.Optional(Type.Boolean({ description: 'It was there before: this task started nothing.' }))
+  alreadyStarted: Type.Optional(Type.Boolean({ description: 'It was there before: this task started nothing.' })),
+  warnings
 }, { $id: 'StartOperationResult', description: 'The operation that Gluster has registered.' })
 export type StartOperationResult = Static<typeof StartOperationResult>
 
@@ -105,13 +109,14 @@ export const FinalNumbers = Strict({
 }, { $id: 'FinalNumbers', description: 'The last that Gluster told of the operation.' })
 export type FinalNumbers = Static<typeof FinalNumbers>
 
-export const StopOperationResult = Strict({ operationId: OperationId, final: Ref(FinalNumbers) }, { $id: 'StopOperationResult', description: 'The operation that was stopped, with its last numbers.' })
+export const StopOperationResult = Strict({ operationId: OperationId, final: Ref(FinalNumbers), warnings }, { $id: 'StopOperationResult', description: 'The operation that was stopped, with its last numbers.' })
 export type StopOperationResult = Static<typeof StopOperationResult>
 
 export const CommitRemoveBrickResult = Strict({
   operationId: Type.Optional(OperationId),
   final: Type.Optional(Ref(FinalNumbers)),
-  alreadyDone: Type.Optional(Type.Boolean({ description: 'The bricks had been removed before.' }))
+  alreadyDone: Type.Optional(Type.Boolean({ description: 'The bricks had been removed before.' })),
+  warnings
 }, { $id: 'CommitRemoveBrickResult', description: 'The removal that was committed, with its last numbers.' })
 export type CommitRemoveBrickResult = Static<typeof CommitRemoveBrickResult>
 

@@ -1320,7 +1320,7 @@ export interface components {
             bricks: string[];
         };
         /**
-         * @description Takes bricks out of the volume after their data has been moved. Every brick is looked into first, whatever Gluster says of the removal: while a file is left on one (`bricks-not-empty`), or one cannot be looked into (`bricks-unchecked`), or files wait to be healed (`heals-pending`), it is refused. With a smaller `replica`, and without a start before, it takes copies out: then no file may wait to be healed. Sent again after that it succeeds with `alreadyDone`.
+         * @description Takes bricks out of the volume after their data has been moved. Every brick is looked into first, whatever Gluster says of the removal: while a file is left on one (`bricks-not-empty`), or one cannot be looked into (`bricks-unchecked`), or files wait to be healed (`heals-pending`), it is refused. With a smaller `replica`, and without a start before, it takes copies out: then no file may wait to be healed. Sent again after that it succeeds with `alreadyDone`. `cluster.lookup-optimize` of the volume is set to off: with it, GlusterFS 10 does not find some of the moved files by name.
          * @example {
          *       "kind": "gluster.commitRemoveBrick",
          *       "volume": "images",
@@ -1656,6 +1656,8 @@ export interface components {
             operationId: string;
             /** @description It was there before: this task started nothing. */
             alreadyStarted?: boolean;
+            /** @description What whoever looks after the volume should know. */
+            warnings?: string[];
         };
         /** @description The operation that was stopped, with its last numbers. */
         StopOperationResult: {
@@ -1665,6 +1667,8 @@ export interface components {
              */
             operationId: string;
             final: components["schemas"]["FinalNumbers"];
+            /** @description What whoever looks after the volume should know. */
+            warnings?: string[];
         };
         /** @description The removal that was committed, with its last numbers. */
         CommitRemoveBrickResult: {
@@ -1676,6 +1680,8 @@ export interface components {
             final?: components["schemas"]["FinalNumbers"];
             /** @description The bricks had been removed before. */
             alreadyDone?: boolean;
+            /** @description What whoever looks after the volume should know. */
+            warnings?: string[];
         };
         /** @description The task as it is after a transition, or as the snapshot at the beginning of a stream shows it (then without `id`). */
         TaskEvent: {

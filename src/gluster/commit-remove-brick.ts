@@ -7,6 +7,7 @@ import { refuseUnlessEmpty, refuseUnlessHealed } from './bricks-empty.ts'
 import { findBricks, findVolume, readStatus, removeBricks, setOption } from './commands.ts'
 import { fillsOf } from './estimate.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
+import { findMovedFiles, optionWasSet } from './moved-files.ts'
 import { conclude, finalNumbers, lookAtCluster, verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
 
 /**
@@ -26,11 +27,16 @@ export function commitRemoveBrick (workshop: Workshop): Verb<CommitRemoveBrick, 
     const last = task === undefined ? undefined : await lastNumbers(workshop, info, task)
     if (!force) await refuseUnsafe({ workshop, info, bricks, context, last })
     if (task !== undefined) await sign(workshop, spec, context, task.operationId)
+    // whoever started it, and whatever became of that in between: no look at the bricks shows which names are found
+    const optionIsNew = task !== undefined && await findMovedFiles(workshop, info, context.signal)
     // Gluster has no commit for fewer replicas: nothing is moved then, and it wants `force`
     await removeBricks(workshop.gluster, volume, replica, bricks, force || task === undefined ? 'force' : 'commit', context.signal)
     context.accepted()
     workshop.changed(last)
-    return { ...(last !== undefined && { operationId: last.operationId, final: finalNumbers(last) }) }
+    return {
+      ...(last !== undefined && { operationId: last.operationId, final: finalNumbers(last) }),
+      ...(optionIsNew && { warnings: [optionWasSet] })
+    }
   })
 }
 

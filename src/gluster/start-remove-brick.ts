@@ -6,11 +6,11 @@ import { earlierRun, recentAt } from './claim.ts'
 import { findTasks, findVolume, setOption, start, stop } from './commands.ts'
 import { refuseEnded, whetherItRuns } from './life.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
+import { findMovedFiles } from './moved-files.ts'
 import { pause } from './pause.ts'
 import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
 
 const pauseMs = 500
-const lookupOptimize = 'cluster.lookup-optimize'
 
 interface Request {
   workshop: Workshop
@@ -56,19 +56,9 @@ async function running (request: Request): Promise<string | undefined> {
   const life = await whetherItRuns(workshop, info, task, context.signal)
   if (life.runs) return task.operationId
   if (!restart) refuseEnded(info, task, life)
-  await findMovedFiles(request, info)
+  await findMovedFiles(workshop, info, context.signal)
   await stop(workshop.gluster, target, context.signal)
   return undefined
-}
-
-/**
- * After a removal that has not come to its end, GlusterFS 10 no longer finds some of the moved files by name, although
- * they are there: `cluster.lookup-optimize` takes the layout of the last removal for that of all files. Without it they
- * are looked for everywhere.
- */
-async function findMovedFiles ({ workshop, spec: { volume }, context }: Request, { options }: VolumeInfo): Promise<void> {
-  if (options.get(lookupOptimize) === 'off') return
-  await setOption(workshop.gluster, volume, lookupOptimize, 'off', context.signal)
 }
 
 async function current ({ workshop, spec: { volume, bricks }, context }: Request): Promise<{ info: VolumeInfo, task?: VolumeTask }> {

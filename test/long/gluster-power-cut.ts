@@ -60,7 +60,7 @@ for (let round = 1; round <= rounds; round++) {
       if (++attempts > 3) throw new Error('no way forward')
       t.match(await one.run(`again-${round}-${attempts}`, { ...removal, restart: true }), { result: { operationId: String } })
     }
-    t.ok(attempts > 0, 'Gluster itself would have lost files')
+    t.comment(`committed after ${attempts} refusals`)
     t.notMatch(await cluster.gluster(1, 'volume', 'info', volume), brick)
     t.equal(await allThere(volume), '')
     await cluster.gluster(1, 'volume', 'stop', volume)

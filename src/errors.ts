@@ -52,6 +52,7 @@ export const catalogue = {
   'gluster-refused': { status: 409, title: 'Gluster refused the command' },
   'brick-not-found': { status: 404, title: 'No such brick in the Gluster volume' },
   'cursor-gone': { status: 410, title: 'The cursor belongs to another instance of the agent' },
+  'record-newer': { status: 409, title: 'The copy record was written by a newer agent' },
   'precondition-failed': { status: 412, title: 'A precondition does not hold' },
   'instance-changed': { status: 412, title: 'The agent has been restarted' },
   'body-too-large': { status: 413, title: 'The request body is too large' },

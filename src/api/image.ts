@@ -42,7 +42,7 @@ export type Copy = Static<typeof Copy>
 
 /** A way out of a broken state: what it means, and the body of the task that does it. */
 export const Fix = Strict({
-  action: Words(['mend', 'clean'], { description: '`mend` finishes what was begun, `clean` removes it.' }),
+  action: Words(['mend', 'clean'], { description: '`mend` makes good what was left: it finishes what was begun, or forgets a record that says nothing about the image. `clean` removes what was left.' }),
   description: Type.String(),
   task: Ref(TaskSpec)
 }, { $id: 'Fix', description: 'A way out of a broken state: what it means, and the task body to send with PUT /tasks/{id}.' })

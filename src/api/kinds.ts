@@ -73,13 +73,29 @@ export const DeleteImage = Strict({
   kind: Type.Literal('storage.deleteImage'),
   domain: DomainId,
   image: ImageName,
-  volume: Volume
+  volume: Volume,
+  copyId: Type.Optional(Type.String({
+    pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+    description: 'Only the unfinished copy of this `copyId`. If it was completed meanwhile, the answer is `already-complete`; if it is gone, or another one has its name, `copy-not-found`.'
+  }))
 }, {
   $id: 'DeleteImage',
   description: 'Deletes an image, also an unfinished copy. In domains of the layout `ovirt`, one volume of it if that is given, and no volume that has children. Accepted when the intent is durable: from then on any host can finish it. Where a foreign file took the name of an unfinished copy, only the copy is removed.',
   examples: [{ kind: 'storage.deleteImage', domain: 'local', image: 'copy.qcow2' }]
 })
 export type DeleteImage = Static<typeof DeleteImage>
+
+export const ForgetCopy = Strict({
+  kind: Type.Literal('storage.forgetCopy'),
+  domain: DomainId,
+  image: ImageName,
+  volume: Volume
+}, {
+  $id: 'ForgetCopy',
+  description: 'Removes the copy record of an image and leaves the image as it is: for a record that cannot be read, or that means another file. Succeeds when there is no record. The record of an unfinished copy is kept (`image-interrupted`), and so is that of a newer agent (`record-newer`).',
+  examples: [{ kind: 'storage.forgetCopy', domain: 'local', image: 'copy.qcow2' }]
+})
+export type ForgetCopy = Static<typeof ForgetCopy>
 
 const Readable = { domain: DomainId, image: ImageName, volume: Volume, format: Type.Optional(Format) }
 
@@ -94,14 +110,14 @@ export const VerifyImage = Strict({
 })
 export type VerifyImage = Static<typeof VerifyImage>
 
-export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick], {
+export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage, ForgetCopy, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick], {
   $id: 'TaskSpec',
   description: 'What a task is to do: the kind, and its parameters.'
 })
 export type TaskSpec = Static<typeof TaskSpec>
 export type Kind = TaskSpec['kind']
 
-export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage', 'storage.verifyImage', ...glusterKinds] as const satisfies readonly Kind[]
+export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage', 'storage.forgetCopy', 'storage.verifyImage', ...glusterKinds] as const satisfies readonly Kind[]
 
 export const CopyResult = Strict({
   domain: DomainId,
@@ -124,12 +140,20 @@ export type CreateResult = Static<typeof CreateResult>
 export const DeleteResult = Strict({ domain: DomainId, image: ImageName, volume: Volume, bytesFreed: Bytes('Bytes that the storage got back.') }, { $id: 'DeleteResult', description: 'What was deleted.' })
 export type DeleteResult = Static<typeof DeleteResult>
 
+export const ForgetResult = Strict({
+  domain: DomainId,
+  image: ImageName,
+  volume: Volume,
+  forgotten: Type.Boolean({ description: 'There was a record, and it is gone.' })
+}, { $id: 'ForgetResult', description: 'Whether a copy record was removed.' })
+export type ForgetResult = Static<typeof ForgetResult>
+
 export const VerifyResult = Strict({
   identical: Type.Boolean(),
   firstDifference: Type.Optional(Bytes('Where the first difference is, from the start of the disk.'))
 }, { $id: 'VerifyResult', description: 'How two images compare.' })
 export type VerifyResult = Static<typeof VerifyResult>
 
-export const resultSchemas = [CopyResult, CreateResult, DeleteResult, VerifyResult, StartOperationResult, StopOperationResult, CommitRemoveBrickResult] as const
+export const resultSchemas = [CopyResult, CreateResult, DeleteResult, ForgetResult, VerifyResult, StartOperationResult, StopOperationResult, CommitRemoveBrickResult] as const
 export const TaskResult = Type.Union(resultSchemas.map(schema => Ref(schema)), { description: 'What came of it; which one depends on the kind.' })
 export type TaskResult = Static<(typeof resultSchemas)[number]>

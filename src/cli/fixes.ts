@@ -36,12 +36,13 @@ function tell (session: Session, found: Found<Broken>): void {
   if (json) return out.document(found)
   if (found.items.length === 0) return session.say(found.unknown === undefined ? 'Nothing is broken.' : 'Nothing is broken in the other domains.')
   out.table(['image', 'state', 'what helps', 'why'], found.items.map(image =>
-    [nameOf(image), image.state, image.fixes.map(({ action }) => action === 'mend' ? 'mend' : 'delete').join(' or ') || '-', image.detail]))
+    [nameOf(image), image.state, image.fixes.map(({ action, task }) => task.kind === 'storage.forgetCopy' ? 'forget' : action === 'mend' ? 'mend' : 'delete').join(' or ') || '-', image.detail]))
 }
 
 /** The command that does what a fix says. One that creates again has more in it than a command line says. */
 export function commandOf ({ task }: BrokenImage['fixes'][number]): string {
   if (task.kind === 'storage.mendImage') return `mend ${quoted(nameOf(task))}`
+  if (task.kind === 'storage.forgetCopy') return `forget ${quoted(nameOf(task))}`
   return task.kind === 'storage.deleteImage' ? `delete ${quoted(nameOf(task))}` : 'fixes --apply'
 }
 

@@ -32,6 +32,7 @@ const phrases: ReadonlyArray<readonly [RegExp, string | ((...found: string[]) =>
   [/GET \/domains (?=lists|tells)/g, '"vdsm-tasks domains" '],
   [/GET \/openapi\.json tells/g, '--help tells'],
   [/Send (create|delete)Image again/g, (_, verb = '') => `Give "vdsm-tasks ${verb}" again`],
+  [/(?<![.\w])forgetCopy\b/g, '"vdsm-tasks forget"'],
   [/(?<![.\w])(create|delete|mend)Image\b/g, (_, verb = '') => `"vdsm-tasks ${verb}"`]
 ]
 

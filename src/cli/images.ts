@@ -43,6 +43,16 @@ Example:
       await submit(session, { kind: 'storage.deleteImage', ...await findImage(session, image) }, task)
     })
 
+  withTaskOptions(program.command('forget')
+    .description('remove the copy record of an image, and leave the image as it is')
+    .argument('<image>', 'the image'))
+    .addHelpText('after', `
+Example:
+  vdsm-tasks forget local/copy.qcow2`)
+    .action(async (image: string, task: SubmitOptions) => {
+      await submit(session, { kind: 'storage.forgetCopy', ...await findImage(session, image) }, task)
+    })
+
   program.command('images')
     .description('list the images of a domain, or of all')
     .argument('[domain]', 'the domain')

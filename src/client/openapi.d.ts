@@ -898,6 +898,38 @@ export interface components {
              * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
              */
             volume?: string;
+            /** @description Only the unfinished copy of this `copyId`. If it was completed meanwhile, the answer is `already-complete`; if it is gone, or another one has its name, `copy-not-found`. */
+            copyId?: string;
+        };
+        /**
+         * @description Removes the copy record of an image and leaves the image as it is: for a record that cannot be read, or that means another file. Succeeds when there is no record. The record of an unfinished copy is kept (`image-interrupted`), and so is that of a newer agent (`record-newer`).
+         * @example {
+         *       "kind": "storage.forgetCopy",
+         *       "domain": "local",
+         *       "image": "copy.qcow2"
+         *     }
+         */
+        ForgetCopy: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "storage.forgetCopy";
+            /**
+             * @description The id of a storage domain.
+             * @example local
+             */
+            domain: string;
+            /**
+             * @description The name of an image in its domain.
+             * @example sample.raw
+             */
+            image: string;
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
         };
         /**
          * @description Compares what a guest would see in two images. Succeeds whether they are identical or not: the result tells.
@@ -961,11 +993,11 @@ export interface components {
             };
         };
         /** @description What a task is to do: the kind, and its parameters. */
-        TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["VerifyImage"] | components["schemas"]["StartVolumeRebalance"] | components["schemas"]["StopVolumeRebalance"] | components["schemas"]["StartRemoveBrick"] | components["schemas"]["StopRemoveBrick"] | components["schemas"]["CommitRemoveBrick"];
+        TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["ForgetCopy"] | components["schemas"]["VerifyImage"] | components["schemas"]["StartVolumeRebalance"] | components["schemas"]["StopVolumeRebalance"] | components["schemas"]["StartRemoveBrick"] | components["schemas"]["StopRemoveBrick"] | components["schemas"]["CommitRemoveBrick"];
         /** @description A way out of a broken state: what it means, and the task body to send with PUT /tasks/{id}. */
         Fix: {
             /**
-             * @description `mend` finishes what was begun, `clean` removes it.
+             * @description `mend` makes good what was left: it finishes what was begun, or forgets a record that says nothing about the image. `clean` removes what was left.
              * @enum {string}
              */
             action: "mend" | "clean";
@@ -1167,7 +1199,7 @@ export interface components {
             cancelable: boolean;
             progress?: components["schemas"]["Progress"];
             /** @description What came of it; which one depends on the kind. */
-            result?: components["schemas"]["CopyResult"] | components["schemas"]["CreateResult"] | components["schemas"]["DeleteResult"] | components["schemas"]["VerifyResult"] | components["schemas"]["StartOperationResult"] | components["schemas"]["StopOperationResult"] | components["schemas"]["CommitRemoveBrickResult"];
+            result?: components["schemas"]["CopyResult"] | components["schemas"]["CreateResult"] | components["schemas"]["DeleteResult"] | components["schemas"]["ForgetResult"] | components["schemas"]["VerifyResult"] | components["schemas"]["StartOperationResult"] | components["schemas"]["StopOperationResult"] | components["schemas"]["CommitRemoveBrickResult"];
             error?: components["schemas"]["Problem"];
             /**
              * Format: date-time
@@ -1640,6 +1672,26 @@ export interface components {
             volume?: string;
             /** @description Bytes that the storage got back. */
             bytesFreed: number;
+        };
+        /** @description Whether a copy record was removed. */
+        ForgetResult: {
+            /**
+             * @description The id of a storage domain.
+             * @example local
+             */
+            domain: string;
+            /**
+             * @description The name of an image in its domain.
+             * @example sample.raw
+             */
+            image: string;
+            /**
+             * @description A volume of the image, in domains of the layout `ovirt`: a UUID.
+             * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
+             */
+            volume?: string;
+            /** @description There was a record, and it is gone. */
+            forgotten: boolean;
         };
         /** @description How two images compare. */
         VerifyResult: {
@@ -2890,7 +2942,7 @@ export interface operations {
             query?: {
                 /** @description States, also separated by commas: pending, running, canceling, succeeded, failed, canceled, rejected, or `active`, `finished`. */
                 state?: string[];
-                /** @description Kinds, also separated by commas: storage.copyImage, storage.mendImage, storage.createImage, storage.deleteImage, storage.verifyImage, gluster.startVolumeRebalance, gluster.stopVolumeRebalance, gluster.startRemoveBrick, gluster.stopRemoveBrick, gluster.commitRemoveBrick. */
+                /** @description Kinds, also separated by commas: storage.copyImage, storage.mendImage, storage.createImage, storage.deleteImage, storage.forgetCopy, storage.verifyImage, gluster.startVolumeRebalance, gluster.stopVolumeRebalance, gluster.startRemoveBrick, gluster.stopRemoveBrick, gluster.commitRemoveBrick. */
                 kind?: string[];
                 idPrefix?: string;
                 limit?: number;

@@ -3,7 +3,7 @@ import { Ajv, type ValidateFunction } from 'ajv'
 import { LeaseStatus } from '../api/domain.ts'
 import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../api/gluster-kinds.ts'
 import { BrokenImage, Copy, CopyProgress, Fix, ImageEntry, ImageStatus, Volume, VolumeInfo } from '../api/image.ts'
-import { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage, TaskSpec, VerifyImage, VerifyResult } from '../api/kinds.ts'
+import { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, ForgetCopy, ForgetResult, MendImage, TaskSpec, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import { uuidPattern } from '../api/names.ts'
 import { Bytes, Ref, Strict, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
@@ -34,6 +34,7 @@ export const answers = {
   swept: answer(Type.Array(Type.String())),
   created: answer(Ref(CreateResult)),
   deleted: answer(Ref(DeleteResult)),
+  forgotten: answer(Ref(ForgetResult)),
   copied: answer(endOf(CopyResult)),
   verified: answer(endOf(VerifyResult)),
   preview: answer(Strict({
@@ -79,7 +80,7 @@ function makeAjv (): Ajv {
   ajv.addFormat('date-time', timePattern)
   ajv.addSchema([
     ImageEntry, ImageStatus, Volume, VolumeInfo, Copy, CopyProgress, BrokenImage, Fix, CreateResult, DeleteResult, CopyResult, VerifyResult, TaskSpec, CopyImage, MendImage, CreateImage,
-    DeleteImage, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick
+    DeleteImage, ForgetCopy, ForgetResult, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick
   ])
   return ajv
 }

@@ -3,14 +3,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { DomainStatus, Layout } from '../api/domain.ts'
 import type { Format } from '../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../api/image.ts'
-import type { CreateResult, DeleteResult } from '../api/kinds.ts'
+import type { CreateResult, DeleteResult, ForgetResult } from '../api/kinds.ts'
 import { AppError } from '../errors.ts'
 import { programFolder } from '../location.ts'
 import { answers, type Answer } from './answers.ts'
 import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
-import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, NeededSource, SourceState } from './protocol.ts'
+import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, ForgetRequest, NeededSource, SourceState } from './protocol.ts'
 import type { Named, SourceFile } from './record.ts'
 import { Snapshots } from './snapshot.ts'
 import { judgeBroken, judgeStatus, type FindDomain } from './sources.ts'
@@ -184,6 +184,15 @@ export class Domain {
   async create (request: CreateRequest): Promise<CreateResult> {
     try {
       return await this.#change(answers.created, remote => remote.create(request))
+    } finally {
+      this.changed()
+    }
+  }
+
+  /** Removes a copy record and leaves the image. */
+  async forget (request: ForgetRequest): Promise<ForgetResult> {
+    try {
+      return await this.#change(answers.forgotten, remote => remote.forget(request))
     } finally {
       this.changed()
     }

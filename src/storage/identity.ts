@@ -1,6 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { BigIntStats } from 'node:fs'
-import { Strict } from '../api/schema.ts'
 
 /** As many digits as the seconds of an inode have, which are 64 bits, and nine. */
 const Nanoseconds = Type.String({ pattern: '^-?[0-9]{1,28}$' })
@@ -9,7 +8,7 @@ const Nanoseconds = Type.String({ pattern: '^-?[0-9]{1,28}$' })
  * What tells one content of a file from another without reading it. No device number: it differs from host to host.
  * Nanoseconds are strings, they do not fit a JSON number.
  */
-export const Identity = Strict({
+export const Identity = Type.Object({
   inode: Type.String({ pattern: '^[0-9]{1,20}$' }),
   size: Type.Integer({ minimum: 0 }),
   modified: Nanoseconds,

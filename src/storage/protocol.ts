@@ -1,7 +1,7 @@
 import type { Allocation, Format } from '../api/format.ts'
 import type { LeaseStatus } from '../api/domain.ts'
 import type { Copy, BrokenImage, ImageEntry, ImageStatus } from '../api/image.ts'
-import type { CopyResult, CreateResult, DeleteResult, VerifyResult } from '../api/kinds.ts'
+import type { CopyResult, CreateResult, DeleteResult, ForgetResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import type { DomainPlace } from './area.ts'
 import type { Outcome } from './outcome.ts'
@@ -146,9 +146,13 @@ export interface CreateRequest {
   taskId: string
 }
 
+export type ForgetRequest = Named
+
 export interface DeleteRequest {
   image: string
   volume?: string | undefined
+  /** Only what is there of this unfinished copy. */
+  copyId?: string | undefined
   host: Host
   taskId: string
 }
@@ -182,6 +186,7 @@ export interface DomainFunctions {
   sourceStates (sources: ReadonlyArray<readonly SourceFile[]>): Promise<Outcome<SourceState[]>>
   sweep (): Promise<Outcome<string[]>>
   create (request: CreateRequest): Promise<Outcome<CreateResult>>
+  forget (request: ForgetRequest): Promise<Outcome<ForgetResult>>
   /** `accept` is called on the agent when the intent is durable. */
   delete (request: DeleteRequest & { call: string }): Promise<Outcome<DeleteResult>>
 }

@@ -1,11 +1,11 @@
-import { Type, type Static } from '@sinclair/typebox'
+import { Type, type Static, type TProperties } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
 import { Bandwidth, CreateImage } from '../api/kinds.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
-import { Bytes, Strict, timePattern, Words } from '../api/schema.ts'
+import { Bytes, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
 import { closeFd, look, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
 import { hasErrno } from '../system/errno.ts'
@@ -18,12 +18,15 @@ const Line = (maxLength: number) => Type.String({ maxLength, pattern: '^[^\\u000
 /** The same as callers are told, or what is told would be no answer that the agent may give. */
 const Time = Type.String({ maxLength: 40, pattern: timePattern.source })
 
+/** Members that a later version has added are kept, and ignored: who reads a record may write it again. */
+const Open = <T extends TProperties>(properties: T) => Type.Object(properties)
+
 const RangeList = Type.Array(Type.Tuple([Type.Integer({ minimum: 0 }), Type.Integer({ minimum: 0 })]))
 
 const Generation = Type.Integer({ minimum: 0, maximum: 999 })
 
 /** One file of the source: the image itself, then its backing files down to the base. */
-export const SourceFile = Strict({
+export const SourceFile = Open({
   image: ImageName,
   volume: Type.Optional(VolumeId),
   format: Format,
@@ -39,7 +42,7 @@ export function sourceDifferences (was: Pick<SourceFile, 'identity' | 'generatio
 }
 
 /** What a volume is in its chain, where its file is copied as it is. */
-export const Layer = Strict({
+export const Layer = Open({
   format: Format,
   /** Bytes of the disk that a guest sees. */
   capacity: Bytes(''),
@@ -52,23 +55,26 @@ export type Layer = Static<typeof Layer>
 const ChainId = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' })
 
 /** The volumes below the top of a chain that is kept, base first. */
-export const KeptChain = Strict({
+export const KeptChain = Open({
   id: ChainId,
   /** With the length of each file; 0 of one that was there. */
-  volumes: Type.Array(Strict({ image: ImageName, volume: VolumeId, bytes: Bytes('') }), { maxItems: 200 })
+  volumes: Type.Array(Open({ image: ImageName, volume: VolumeId, bytes: Bytes('') }), { maxItems: 200 })
 })
 export type KeptChain = Static<typeof KeptChain>
 
 /** The copy of a chain that the copy of this volume belongs to: that of its top. */
-export const PartOf = Strict({ image: ImageName, volume: VolumeId, id: ChainId })
+export const PartOf = Open({ image: ImageName, volume: VolumeId, id: ChainId })
 export type PartOf = Static<typeof PartOf>
+
+/** A record of a later one is not read. It stays as long as what is added can be ignored. */
+const version = 1
 
 /**
  * The copy record: `.vdsm-tasks/copies/<target>.json` in the target's domain. It is the truth about a copy; every
  * host reads it, and the one that holds the target's lease writes it.
  */
-export const CopyRecord = Strict({
-  version: Type.Literal(1),
+export const CopyRecord = Open({
+  version: Type.Literal(version),
   /** Random; also the name of the part file. */
   copyId: Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' }),
   phase: Words(['creating', 'copying', 'finishing', 'done', 'deleting']),
@@ -94,7 +100,7 @@ export const CopyRecord = Strict({
   partOf: Type.Optional(PartOf),
   verify: Type.Boolean(),
   /** Absent when an empty image is being created. */
-  source: Type.Optional(Strict({
+  source: Type.Optional(Open({
     domain: DomainId,
     /** Exact, where the target's virtual size may be rounded up to 512. */
     virtualSize: Bytes(''),
@@ -113,7 +119,7 @@ export const CopyRecord = Strict({
   bytesMoved: Bytes(''),
   bytesPerSecond: Type.Optional(Bytes('')),
   epoch: Type.Integer({ minimum: 1 }),
-  host: Strict({ id: Line(255), url: Type.Optional(Line(2000)) }),
+  host: Open({ id: Line(255), url: Type.Optional(Line(2000)) }),
   taskId: Type.Optional(TaskId),
   createdAt: Time,
   checkpointAt: Time,
@@ -176,11 +182,15 @@ export async function recordedKeys ({ id, copies }: { id: string, copies: Direct
  * would not have written: on a shared storage, other hosts can put there what they like.
  */
 export async function readRecord (copies: Directory, domain: string, key: string): Promise<CopyRecord | undefined> {
-  let bytes
+  const bytes = await readText(copies, key)
+  return bytes === undefined ? undefined : parseRecord(bytes.toString(), domain, key)
+}
+
+async function readText (copies: Directory, key: string): Promise<Buffer | undefined> {
   try {
     const fd = await openFile(copies, fileName(key), constants.O_RDONLY)
     try {
-      bytes = await readBytes(fd, maxRecordBytes)
+      return await readBytes(fd, maxRecordBytes)
     } finally {
       await closeFd(fd)
     }
@@ -189,16 +199,23 @@ export async function readRecord (copies: Directory, domain: string, key: string
     if (error instanceof NotAFileError) throw invalid(key, 'it is not a regular file')
     throw error
   }
-  return parseRecord(bytes.toString(), domain, key)
 }
 
-/** Checks the text of a record. Throws `record-invalid` with the first thing that is wrong. */
+/** When a record was last written, by the storage's clock, in nanoseconds. */
+export async function recordWrittenAt (copies: Directory, key: string): Promise<bigint | undefined> {
+  return (await look(copies, fileName(key)))?.mtimeNs
+}
+
+/** Checks the text of a record. Throws `record-newer` or `record-invalid`, with the first thing that is wrong. */
 export function parseRecord (text: string, domain: string, key: string): CopyRecord {
   let value: unknown
   try {
     value = JSON.parse(text)
   } catch (error) {
     throw invalid(key, 'it is not JSON', error)
+  }
+  if (isNewer(value)) {
+    throw new AppError('record-newer', `The copy record of ${key} was written by a newer agent (version ${value.version} of the record). Nothing was changed. Update this agent, or use one of that version.`)
   }
   if (!validator.Check(value)) throw invalid(key, firstFlaw(value))
   if (value.domain !== domain || keyOf(value) !== key) throw invalid(key, 'it names another image')
@@ -207,13 +224,17 @@ export function parseRecord (text: string, domain: string, key: string): CopyRec
   return value
 }
 
+function isNewer (value: unknown): value is { version: number } {
+  return typeof value === 'object' && value !== null && 'version' in value && Number.isInteger(value.version) && Number(value.version) > version
+}
+
 function firstFlaw (value: unknown): string {
   const first = validator.Errors(value).First()
   return `${first?.path ?? '/'}: ${first?.message ?? 'wrong'}`
 }
 
 function invalid (key: string, what: string, cause?: unknown): AppError {
-  return new AppError('record-invalid', `The copy record of ${key} cannot be used: ${what}. deleteImage removes the image together with its record.`, { cause })
+  return new AppError('record-invalid', `The copy record of ${key} cannot be used: ${what}. forgetCopy removes the record and leaves the image; deleteImage removes both.`, { cause })
 }
 
 /**
@@ -226,14 +247,21 @@ export async function writeRecord (copies: Directory, record: CopyRecord): Promi
   await replaceFile(copies, fileName(key), temporaryName(key), JSON.stringify(record) + '\n')
 }
 
-/** Reads a record, and tells one that cannot be read from one that is not there. */
-export async function readAnyRecord (copies: Directory, domain: string, key: string): Promise<{ record: CopyRecord | undefined, broken: boolean }> {
+/** Reads a record, and tells one that cannot be used from one that is not there. */
+export async function readAnyRecord (copies: Directory, domain: string, key: string): Promise<{ record: CopyRecord | undefined, problem?: AppError }> {
   try {
-    return { record: await readRecord(copies, domain, key), broken: false }
+    return { record: await readRecord(copies, domain, key) }
   } catch (error) {
-    if (!(error instanceof AppError) || error.code !== 'record-invalid') throw error
-    return { record: undefined, broken: true }
+    if (!(error instanceof AppError) || (error.code !== 'record-invalid' && error.code !== 'record-newer')) throw error
+    return { record: undefined, problem: error }
   }
+}
+
+/** Reads a record whose image is to be removed, which no rubbish in it may prevent. Throws `record-newer`. */
+export async function readToDelete (copies: Directory, domain: string, key: string): Promise<{ record: CopyRecord | undefined, broken: boolean }> {
+  const { record, problem } = await readAnyRecord(copies, domain, key)
+  if (problem?.code === 'record-newer') throw problem
+  return { record, broken: problem !== undefined }
 }
 
 /** Whether a write of the record was cut off. With no record beside it, it was the first one. */
@@ -241,15 +269,31 @@ export async function hasCutOffWrite (copies: Directory, key: string): Promise<b
   return await look(copies, temporaryName(key)) !== undefined
 }
 
-/** Writes an intent to delete; with no space left for it, the deletion goes on without, or nobody could ever make space. */
-export async function writeIntent (copies: Directory, intent: CopyRecord, record: CopyRecord | undefined): Promise<void> {
+/**
+ * Writes an intent to delete; with no space left for it, the deletion goes on without, or nobody could ever make space.
+ * Returns what puts back the record that was there before, whatever it was.
+ */
+export async function writeIntent (copies: Directory, intent: CopyRecord, record: CopyRecord | undefined): Promise<() => Promise<void>> {
+  const key = keyOf(intent)
+  const before = await readText(copies, key).catch(() => undefined)
   try {
     // the part keeps the name that it has
     await writeRecord(copies, record === undefined ? intent : { ...intent, copyId: record.copyId })
   } catch (error) {
     if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error
-    await removeRecord(copies, keyOf(intent))
+    await removeRecord(copies, key)
   }
+  return async () => {
+    if (before === undefined) await removeRecord(copies, key)
+    else await replaceFile(copies, fileName(key), temporaryName(key), before)
+  }
+}
+
+/** Makes sure that a deletion that is meant for one unfinished copy does not hit what has become of it, or another one. */
+export function assertCopy ({ id }: { id: string }, { copyId, ...named }: Named & { copyId?: string | undefined }, record: CopyRecord | undefined): void {
+  if (copyId === undefined) return
+  if (record?.copyId !== copyId) throw new AppError('copy-not-found', `The copy ${copyId} of ${wordsOf(named)} in domain ${id} is gone, or another one has its name. Nothing was deleted.`)
+  if (record.phase === 'done') throw new AppError('already-complete', `The copy ${wordsOf(named)} in domain ${id} was completed meanwhile. Nothing was deleted.`)
 }
 
 /** Removes the record and what an interrupted write may have left. Returns whether anything was there. */

@@ -98,7 +98,7 @@ export class Recovery {
   async #mend (domain: Pick<Domain, 'id' | 'fixes'>, ours: ReadonlySet<string>): Promise<void> {
     for (const { image, volume, fixes } of await domain.fixes()) {
       const key = keyOf({ domain: domain.id, image, volume })
-      const mend = fixes.find(({ action }) => action === 'mend')
+      const mend = fixes.find(({ task }) => task.kind === 'storage.mendImage' || task.kind === 'storage.createImage')
       const { count, notBefore } = this.#attempts.get(key) ?? { count: 0, notBefore: 0 }
       if (!ours.has(key) || mend === undefined || performance.now() < notBefore || this.#stopped) continue
       this.#attempts.set(key, { count: count + 1, notBefore: performance.now() + Math.min(firstPauseMs * 2 ** count, longestPauseMs) })

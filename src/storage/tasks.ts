@@ -1,6 +1,6 @@
 import type { Format } from '../api/format.ts'
 import type { ImageState, ImageStatus } from '../api/image.ts'
-import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, MendImage, VerifyImage, VerifyResult } from '../api/kinds.ts'
+import type { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, ForgetCopy, ForgetResult, MendImage, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import { AppError, Canceled } from '../errors.ts'
 import { checkAddress, checkChain, readableFormat, writableFormat } from './addresses.ts'
@@ -39,6 +39,7 @@ export interface StorageKinds {
   'storage.mendImage': StorageKind<MendImage, CopyResult>
   'storage.createImage': StorageKind<CreateImage, CreateResult>
   'storage.deleteImage': StorageKind<DeleteImage, DeleteResult>
+  'storage.forgetCopy': StorageKind<ForgetCopy, ForgetResult>
   'storage.verifyImage': StorageKind<VerifyImage, VerifyResult>
 }
 
@@ -203,9 +204,9 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       tunable: false,
       check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image, volume }, { id, accepted }) => {
+      run: async ({ domain, image, volume, copyId }, { id, accepted }) => {
         await domains.assertAnswer([domain])
-        const result = await domains.get(domain).delete({ image, volume, host, taskId: id }, accepted)
+        const result = await domains.get(domain).delete({ image, volume, copyId, host, taskId: id }, accepted)
         void announce(domain, image, id)
         return result
       },
@@ -215,6 +216,22 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         if (state === 'absent') throw new AppError('image-not-found', `There is no volume ${volume} in image ${image} of domain ${domain}.`)
         const bytesToFree = volume === undefined ? status.actualSize : status.volumes?.find(found => found.volume === volume)?.info?.truesize ?? 0
         return { outcome: 'delete', state, bytesToFree }
+      }
+    },
+    'storage.forgetCopy': {
+      cancelable: false,
+      tunable: false,
+      check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
+      uses: spec => ({ shared: [], exclusive: [name(spec)] }),
+      run: async ({ domain, image, volume }, { id }) => {
+        await domains.assertAnswer([domain])
+        const result = await domains.get(domain).forget({ image, volume })
+        void announce(domain, image, id)
+        return result
+      },
+      preview: async ({ domain, image, volume }) => {
+        const state = await domains.get(domain).image(image, undefined).then(status => stateOf(status, volume), absent)
+        return { outcome: 'forget', state }
       }
     },
     'storage.verifyImage': {
@@ -261,6 +278,7 @@ function keepAttached (domains: Domains, kinds: StorageKinds): StorageKinds {
     'storage.mendImage': keep(kinds['storage.mendImage']),
     'storage.createImage': keep(kinds['storage.createImage']),
     'storage.deleteImage': keep(kinds['storage.deleteImage']),
+    'storage.forgetCopy': keep(kinds['storage.forgetCopy']),
     'storage.verifyImage': keep(kinds['storage.verifyImage'])
   }
 }

@@ -22,7 +22,7 @@ export async function syncDirectory (directory: Directory): Promise<void> {
  * The order is restic's and everybody's: write beside it, fsync, rename, fsync the directory.
  * The name of the temporary file is fixed, so a crash leaves at most one, which the next write uses again.
  */
-export async function replaceFile (directory: Directory, name: string, temporary: string, content: string, access?: Access): Promise<void> {
+export async function replaceFile (directory: Directory, name: string, temporary: string, content: string | Buffer, access?: Access): Promise<void> {
   const fd = await openFile(directory, temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, 0o660)
   try {
     try {

@@ -4,6 +4,7 @@ import { badge, bar } from './tasks.js'
 import { clock, inThePage, size } from './words.js'
 
 const words = { mend: 'Continue', clean: 'Delete' }
+const wordOf = ({ action, task }) => task.kind === 'storage.forgetCopy' ? 'Forget record' : words[action]
 
 /**
  * The images of every domain; those that need something come first.
@@ -31,7 +32,7 @@ function shelfOf (domain, shelf, tasks, { mayOperate, fix, copy, more }) {
           ${row.state === 'ok' ? nothing : badge(row.state)}
           ${row.entry === undefined ? nothing : html`<span class="when">${size(row.entry.actualSize)} on disk · <time datetime=${row.entry.modifiedAt}>${clock(row.entry.modifiedAt)}</time></span>`}
           ${(mayOperate ? row.fixes ?? [] : []).map(one => html`<button type="button" class=${one.action === 'mend' ? 'strong' : 'quiet'} title=${one.description}
-            aria-label=${`${words[one.action]} ${domain}/${row.image}`} @click=${event => { fix(one, `${domain}/${row.image}`, event.currentTarget) }}>${words[one.action]}${one.action === 'clean' ? '…' : ''}</button>`)}
+            aria-label=${`${wordOf(one)} ${domain}/${row.image}`} @click=${event => { fix(one, `${domain}/${row.image}`, event.currentTarget) }}>${wordOf(one)}${one.action === 'clean' ? '…' : ''}</button>`)}
           ${row.state === 'ok' && mayOperate ? html`<button type="button" class="quiet" aria-label=${`Copy ${domain}/${row.image}`} @click=${() => { copy(domain, row.image) }}>Copy…</button>` : nothing}
         </div>
         ${row.copy === undefined ? nothing : copyOf(domain, row, tasks)}
@@ -42,7 +43,7 @@ function shelfOf (domain, shelf, tasks, { mayOperate, fix, copy, more }) {
 
 /** Buttons and bar say it all then. */
 function canGoOn ({ copy, state, fixes = [] }) {
-  return copy !== undefined && (state === 'copying' || fixes.some(({ action }) => action === 'mend'))
+  return copy !== undefined && (state === 'copying' || fixes.some(({ task }) => task.kind === 'storage.mendImage'))
 }
 
 function copyOf (domain, { image, state, copy }, tasks) {

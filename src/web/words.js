@@ -35,6 +35,7 @@ const verbs = {
   'storage.mendImage': 'Continue',
   'storage.createImage': 'Create',
   'storage.deleteImage': 'Delete',
+  'storage.forgetCopy': 'Forget the copy record of',
   'storage.verifyImage': 'Compare',
   'gluster.startVolumeRebalance': 'Start the rebalance of',
   'gluster.stopVolumeRebalance': 'Stop the rebalance of',
@@ -76,6 +77,7 @@ export function outcome ({ spec, state, result }) {
     return `Complete, ${size(result.bytesTotal)}${verified}; ${size(result.bytesMoved)} moved${result.epoch > 1 ? `, in ${result.epoch} runs` : ''}.`
   }
   if ('identical' in result) return result.identical ? 'They are identical.' : `They differ, first at byte ${result.firstDifference ?? '?'}.`
+  if ('forgotten' in result) return result.forgotten ? 'The record is removed; the image is as it was.' : 'There was no record.'
   if ('bytesFreed' in result) return `${size(result.bytesFreed)} freed.`
   if (result.operationId !== undefined) return `${result.alreadyStarted ? 'Was started before, as' : 'Is'} operation ${result.operationId}.`
   return 'Done.'
@@ -93,4 +95,5 @@ export function inThePage (detail) {
     .replace(/, or reuse this one with If-Match: "\S+"/, '')
     .replace(/\bmendImage\b/g, 'Continue')
     .replace(/\bdeleteImage\b/g, 'Delete')
+    .replace(/\bforgetCopy\b/g, 'Forget record')
 }

@@ -22,6 +22,7 @@ const right: Record<keyof typeof answers, unknown> = {
   swept: ['x'],
   created: { domain: 'local', image: 'a.raw' },
   deleted: { domain: 'local', image: 'a.raw', bytesFreed: 1 },
+  forgotten: { domain: 'local', image: 'a.raw', forgotten: true },
   copied: { result },
   verified: { result: { identical: true } },
   preview: { outcome: 'copy', bytesTotal: 1 },

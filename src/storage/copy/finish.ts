@@ -3,6 +3,7 @@ import type { Progress } from '../../api/task.ts'
 import { statFd, truncateFd } from '../../system/directory.ts'
 import { syncData } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
+import { identityOf, isSameContent } from '../identity.ts'
 import type { CopyTarget } from '../layout/copy-target.ts'
 import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import { compare } from './compare.ts'
@@ -25,7 +26,9 @@ export async function finish (session: Session, report: (progress: Progress) => 
   if (verified) await prove(session, touched, report)
   await target.assertWhole?.(session.record, part.fd)
   signal.throwIfAborted()
-  await session.checkpoint(() => ({ phase: 'finishing', ...(verified && { verified: true }) }))
+  // from here on, this tells the copy from any other file
+  const identity = identityOf(await statFd(part.fd))
+  await session.checkpoint(() => ({ phase: 'finishing', target: identity, ...(verified && { verified: true }) }))
   const refusal = await target.giveName(session.record)
   if (refusal !== undefined) {
     await session.checkpoint(() => ({ phase: 'copying' }))
@@ -36,12 +39,15 @@ export async function finish (session: Session, report: (progress: Progress) => 
 
 /** Marks a copy as done whose image has its name. */
 export async function complete (area: Area, target: CopyTarget, record: CopyRecord): Promise<CopyRecord> {
-  const identity = await target.settle(record)
-  if (identity === undefined) throw new AppError('storage-failed', `The image ${wordsOf(record)} has vanished from domain ${area.id} at the end of its copy.`)
+  const found = await target.settle(record)
+  if (found === undefined) throw new AppError('storage-failed', `The image ${wordsOf(record)} has vanished from domain ${area.id} at the end of its copy, or another file has taken its place.`)
   const now = new Date().toISOString()
-  const { bytesPerSecond: _, replaces: __, ...rest } = record
+  const { bytesPerSecond: _, replaces: __, ...noted } = record
+  const { target: ended, verified: ___, ...unproved } = noted
+  // who writes to it from now on has another image: the record is of what was copied
+  const proved = ended === undefined ? unproved : { ...noted, target: isSameContent(ended, found) ? found : ended }
   const done: CopyRecord = {
-    ...rest, phase: 'done', done: [], begun: [], target: identity, checkpointAt: now, completedAt: now
+    ...proved, phase: 'done', done: [], begun: [], checkpointAt: now, completedAt: now
   }
   await writeRecord(area.copies, done)
   return done

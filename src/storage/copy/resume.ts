@@ -47,7 +47,7 @@ export async function resume (job: CopyJob, held: Held, before: CopyRecord): Pro
 
 async function proceed (job: CopyJob, { area, target, lease }: Held, record: CopyRecord, source: Source): Promise<Single> {
   // what a run before found out about its own end says nothing about the end of this one
-  const { verified: _, ...unverified } = record
+  const { verified: _, target: ___, ...unverified } = record
   const isToBeTaken = record.phase === 'creating' && record.given === true
   const taken = isToBeTaken ? await takeOver(job, area, unverified, {}) : unverified
   if (isToBeTaken) await anew(record, async () => { await target.place(taken) })

@@ -1,14 +1,19 @@
+import type { BigIntStats } from 'node:fs'
 import type { CreateResult, DeleteResult } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { firstNames, look } from '../../system/directory.ts'
 import { linkFile, removeFile } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
-import { inodeOf } from '../identity.ts'
+import { identityOf } from '../identity.ts'
 import { isLeased } from '../lease.ts'
 import { assertRemovable } from '../layout/directory/removable.ts'
 import { makePart, underLease } from '../layout/make-part.ts'
 import type { CreateRequest, DeleteRequest } from '../protocol.ts'
-import { hasCutOffWrite, readAnyRecord, readRecord, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord, type CopyRecord } from '../record.ts'
+import {
+  assertCopy, hasCutOffWrite, readAnyRecord, readRecord, readToDelete, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord,
+  type CopyRecord
+} from '../record.ts'
+import { fileStanding, isMeantBy, isStillThere } from '../standing.ts'
 
 /**
  * Makes an empty image. It gets its name when it is whole; a record explains what a crash leaves before that. After a
@@ -19,7 +24,7 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
   await underLease(area, { image }, async () => {
     const record = await readRecord(area.copies, area.id, image)
     const existing = await look(area.root, image)
-    if (record !== undefined && existing !== undefined && isSameCreation(record, request, inodeOf(existing))) {
+    if (record !== undefined && existing !== undefined && isSameCreation(record, request, existing)) {
       await removeFile(area.parts, record.copyId)
       await removeRecord(area.copies, image)
       return
@@ -32,9 +37,9 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
     const creating = sourcelessRecord(area, { image }, 'creating', request, { format, virtualSize, allocation, ...(clusterSize !== undefined && { clusterSize }) })
     try {
       await writeRecord(area.copies, creating)
-      const inode = await makePart(area, creating)
+      const target = await makePart(area, creating)
       // after a crash in between, this is what tells the image from a file that somebody else has put there
-      await writeRecord(area.copies, { ...creating, phase: 'finishing', inode })
+      await writeRecord(area.copies, { ...creating, phase: 'finishing', inode: target.inode, target })
       await linkFile(area.parts, creating.copyId, area.root, image)
     } finally {
       // whole or not: from here on the part is of no use
@@ -46,42 +51,62 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
 }
 
 /** Whether the creation that left this record ended, but for the record, and was the same as this one. */
-function isSameCreation (record: CopyRecord, request: CreateRequest, inode: string): boolean {
-  return record.source === undefined && record.phase === 'finishing' && record.inode === inode &&
+function isSameCreation (record: CopyRecord, request: CreateRequest, existing: BigIntStats): boolean {
+  return record.source === undefined && record.phase === 'finishing' && fileStanding(record, identityOf(existing)) === 'same' &&
     record.format === request.format && record.virtualSize === request.virtualSize && record.allocation === request.allocation && record.clusterSize === request.clusterSize
 }
 
 /**
- * Deletes an image, or an unfinished copy, or what is left of either. The intent is made durable first: after a crash
- * nobody takes a half-deleted image for a good one, and any host can finish it.
+ * Deletes an image, or an unfinished copy, or what is left of either. The intent is made durable first, and says which file
+ * it means: after a crash nobody takes a half-deleted image for a good one, and any host can finish it.
  */
 export async function deleteImage (area: Area, request: DeleteRequest, accepted: () => void): Promise<DeleteResult> {
   const { image } = request
   const bytesFreed = await underLease(area, { image }, async () => {
-    const { record, broken } = await readAnyRecord(area.copies, area.id, image)
+    const { record, broken } = await readToDelete(area.copies, area.id, image)
+    assertCopy(area, request, record)
     const stats = await look(area.root, image)
     if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
-    const isOpen = record !== undefined && record.phase !== 'done' && record.phase !== 'deleting'
-    // the name was taken by a file that is not this copy: only the copy goes
-    const isForeign = isOpen && stats !== undefined && !(record.phase === 'finishing' && inodeOf(stats) === record.inode)
     const part = record === undefined ? undefined : await look(area.parts, record.copyId)
     if (stats === undefined && record === undefined && !broken && !await hasCutOffWrite(area.copies, image)) {
       throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
     }
-    if (stats !== undefined && !isForeign) await assertRemovable(area, image, 'Nothing was deleted.')
-    if (!isForeign) await writeIntent(area.copies, sourcelessRecord(area, { image }, 'deleting', request, record ?? { format: 'raw', virtualSize: 0, allocation: 'sparse' }), record)
-    if (!isForeign) {
+    const isForeign = stats !== undefined && record !== undefined && !await belongsTo(record, area, stats)
+    if (isForeign) {
+      await removeFile(area.parts, record.copyId)
+      await removeRecord(area.copies, image)
+      // an intent cannot be told from one that means the file, too: here the deed itself is what is durable
       accepted()
+      return bytesOf([part])
+    }
+    if (stats !== undefined) await assertRemovable(area, image, 'Nothing was deleted.')
+    const identity = stats === undefined ? undefined : identityOf(stats)
+    const intent = sourcelessRecord(area, { image }, 'deleting', request, record ?? emptyShape)
+    const restore = await writeIntent(area.copies, identity === undefined ? intent : { ...intent, target: identity }, record)
+    accepted()
+    try {
       await removeFile(area.root, image)
+    } catch (error) {
+      // what is still there is as good as it was
+      if (identity !== undefined && await isStillThere(area.root, image, identity)) await restore()
+      throw error
     }
     if (record !== undefined) await removeFile(area.parts, record.copyId)
     await removeRecord(area.copies, image)
-    // an intent cannot be told from one that means the file, too: here the deed itself is what is durable
-    if (isForeign) accepted()
-    const gone = isForeign ? [part] : stats?.ino === part?.ino ? [stats] : [stats, part]
-    return gone.reduce((sum, file) => sum + Number(file?.blocks ?? 0n) * 512, 0)
+    return bytesOf(stats?.ino === part?.ino ? [stats] : [stats, part])
   })
   return { domain: area.id, image, bytesFreed }
+}
+
+const emptyShape = { format: 'raw', virtualSize: 0, allocation: 'sparse' } as const
+
+const bytesOf = (files: ReadonlyArray<BigIntStats | undefined>) => files.reduce((sum, file) => sum + Number(file?.blocks ?? 0n) * 512, 0)
+
+/** Whether the file that has the name is the one that is to go. Where another one has taken it, only the copy goes. */
+async function belongsTo (record: CopyRecord, area: Area, stats: BigIntStats): Promise<boolean> {
+  if (record.phase === 'done') return true
+  if (record.phase === 'deleting') return await isMeantBy(record, area.copies, stats)
+  return fileStanding(record, identityOf(stats)) !== 'other'
 }
 
 const sweepAgeMs = 10 * 60 * 1000
@@ -111,9 +136,9 @@ export async function sweep (area: Area): Promise<string[]> {
 async function unreferenced (area: Area, parts: readonly string[]): Promise<string[]> {
   const left = new Set(parts)
   for (const key of await recordedKeys(area)) {
-    const { record, broken } = await readAnyRecord(area.copies, area.id, key)
-    // who knows what an unreadable record speaks of
-    if (broken) return []
+    const { record, problem } = await readAnyRecord(area.copies, area.id, key)
+    // who knows what such a record speaks of
+    if (problem !== undefined) return []
     if (record !== undefined) left.delete(record.copyId)
   }
   return [...left]

@@ -6,6 +6,7 @@ import { patience } from '../patience.ts'
 import { findRegistration } from '../../system/registration.ts'
 import type { DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
 import { sweep } from './changes.ts'
+import { forgetCopy } from '../layout/forget.ts'
 import { layouts } from './layouts.ts'
 import { LockspaceKeeper } from './lockspace.ts'
 import { describe } from './reads.ts'
@@ -62,6 +63,7 @@ const functions: DomainFunctions = {
   neededSources: async copies => await read(async area => await Promise.all(copies.map(async named => await neededSource(area, named)))),
   sourceStates: async sources => await read(async area => await Promise.all(sources.map(async files => await sourceState(area, files)))),
   sweep: async () => await inArea(sweep),
+  forget: async request => await inArea(async area => await forgetCopy(area, request)),
   create: async request => await inArea(async area => await layouts[area.layout].create(area, request)),
   delete: async request => await inArea(async area => await layouts[area.layout].delete(area, request, () => { agent.accepted.asEvent(request.call) }))
 }

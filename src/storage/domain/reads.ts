@@ -6,14 +6,15 @@ import { AppError } from '../../errors.ts'
 import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
 import { closeFd, entry, firstNames, look, openFile, readBytes } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
-import { identityOf, inodeOf, isSameContent } from '../identity.ts'
+import { identityOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
 import { formatOfName, isImageName } from '../names.ts'
 import type { DomainDescription } from '../protocol.ts'
 import { patience } from '../patience.ts'
 import { progressOf } from '../record-progress.ts'
-import { hasCutOffWrite, readRecord, recordedKeys, type CopyRecord } from '../record.ts'
+import { hasCutOffWrite, readAnyRecord, recordedKeys, type CopyRecord } from '../record.ts'
 import { isTellable, tellBytes, tellTime } from '../told.ts'
+import { isMeantBy, tellableOf } from '../standing.ts'
 import { mountWarnings } from './mount.ts'
 import { copyState } from '../layout/copy-state.ts'
 import { judge, type Found, type Verdict } from './state.ts'
@@ -67,7 +68,7 @@ export async function imageStatus (area: Area, image: string, given: Format | un
     image,
     ...verdict,
     ...(format !== undefined && { format }),
-    ...(record !== undefined && { copy: progressOf(record) }),
+    ...(record !== undefined && { copy: progressOf(tellableOf(record, found.identity)) }),
     observedAt: new Date().toISOString()
   }
   if (isOpen && verdict.state !== 'ok') {
@@ -101,7 +102,7 @@ export async function listCopies (area: Area): Promise<Copy[]> {
   for await (const found of recorded(area)) {
     const { image } = found
     if (found.record === undefined) continue
-    copies.push({ domain: area.id, image, state: copyState(found.record, judge(found), found.leased), copy: progressOf(found.record) })
+    copies.push({ domain: area.id, image, state: copyState(found.record, judge(found), found.leased), copy: progressOf(tellableOf(found.record, found.identity)) })
   }
   return copies
 }
@@ -138,26 +139,24 @@ async function find (area: Area, image: string): Promise<Found> {
   return await compose(area, image, await readable(area, image), leased)
 }
 
-async function compose (area: Area, image: string, { record, problem, abandonedWrite }: Readable, leased: boolean): Promise<Found> {
+async function compose (area: Area, image: string, { record, problem, isNewer, abandonedWrite }: Readable, leased: boolean): Promise<Found> {
   const stats = await look(area.root, image)
   if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
   const replaceable = stats !== undefined && record?.replaces !== undefined && isSameContent(record.replaces, identityOf(stats))
-  return { domain: area.id, image, inode: stats === undefined ? undefined : inodeOf(stats), record, leased, recordProblem: problem, replaceable, abandonedWrite }
+  const identity = stats === undefined ? undefined : identityOf(stats)
+  const isMeant = stats === undefined || record?.phase !== 'deleting' || await isMeantBy(record, area.copies, stats)
+  return { domain: area.id, image, identity, record, leased, recordProblem: problem, isNewer, replaceable, isMeant, abandonedWrite }
 }
 
 interface Readable {
   record: CopyRecord | undefined
   problem: string | undefined
+  isNewer: boolean
   abandonedWrite: boolean
 }
 
 async function readable (area: Area, image: string): Promise<Readable> {
-  try {
-    const record = await readRecord(area.copies, area.id, image)
-    const abandonedWrite = record === undefined && await hasCutOffWrite(area.copies, image)
-    return { record, problem: undefined, abandonedWrite }
-  } catch (error) {
-    if (!(error instanceof AppError)) throw error
-    return { record: undefined, problem: error.message, abandonedWrite: false }
-  }
+  const { record, problem } = await readAnyRecord(area.copies, area.id, image)
+  const abandonedWrite = record === undefined && problem === undefined && await hasCutOffWrite(area.copies, image)
+  return { record, problem: problem?.message, isNewer: problem?.code === 'record-newer', abandonedWrite }
 }

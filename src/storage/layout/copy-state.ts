@@ -1,10 +1,22 @@
 import type { Copy, Fix } from '../../api/image.ts'
-import type { CopyRecord } from '../record.ts'
+import { AppError } from '../../errors.ts'
+import { wordsOf, type CopyRecord, type Named } from '../record.ts'
 
 /** The state of a copy record, in the words of the list of copies. */
 export function copyState (record: CopyRecord, verdict: { fixes: readonly Fix[] } | undefined, leased: boolean): Copy['state'] {
   if (record.phase === 'done') return 'done'
   if (record.phase === 'deleting') return 'illegal'
   if (leased) return 'copying'
+  if (verdict?.fixes.some(({ task }) => task.kind === 'storage.forgetCopy') === true) return 'done'
   return verdict?.fixes.some(({ action }) => action === 'mend') === true ? 'interrupted' : 'illegal'
+}
+
+/** A way out of a record that is of no use to a good image. It touches nothing but the record. */
+export function forget ({ domain, image, volume }: Named & { domain: string }, description: string): Fix {
+  return { action: 'mend', description, task: { kind: 'storage.forgetCopy', domain, image, ...(volume !== undefined && { volume }) } }
+}
+
+/** What to say of a copy that is complete but for its record, and was written to before that could be made good. */
+export function writtenSince ({ id }: { id: string }, record: Named): AppError {
+  return new AppError('target-exists', `${wordsOf(record)} in domain ${id} is a complete copy that was written to since. Forget its record (forgetCopy) to go on using it; delete it to copy again.`)
 }

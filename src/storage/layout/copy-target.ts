@@ -50,7 +50,7 @@ export interface CopyTarget {
   assertWhole? (record: CopyRecord, fd: number): Promise<void>
   /** Lets everybody see the complete copy. Returns why not, if somebody has taken its place meanwhile. */
   giveName (record: CopyRecord): Promise<string | undefined>
-  /** What is complete, and whatever else is only of use until then gone. Undefined if it has vanished. */
+  /** What is complete, and whatever else is only of use until then gone. Undefined if it has vanished, or another file took its place. */
   settle (record: CopyRecord): Promise<Identity | undefined>
 }
 

@@ -5,13 +5,13 @@ import { closeFd, openFile, statFd, truncateFd } from '../../system/directory.ts
 import { syncDirectory, syncFile } from '../../system/durable.ts'
 import { runOk } from '../../system/run.ts'
 import { giveImageAccess, type Area } from '../area.ts'
-import { inodeOf } from '../identity.ts'
+import { identityOf, type Identity } from '../identity.ts'
 import { takeImageLease } from '../image-lease.ts'
 import { outlastOthers } from '../patience.ts'
 import { wordsOf, type CopyRecord, type Named } from '../record.ts'
 
-/** Makes an empty image in a part, which nobody sees, durable with its name. Returns its inode. */
-export async function makePart (area: Area, record: CopyRecord): Promise<string> {
+/** Makes an empty image in a part, which nobody sees, durable with its name. */
+export async function makePart (area: Area, record: CopyRecord): Promise<Identity> {
   const { copyId, format, virtualSize, allocation, clusterSize } = record
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
   try {
@@ -20,7 +20,7 @@ export async function makePart (area: Area, record: CopyRecord): Promise<string>
     else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
     await syncFile(fd)
     await syncDirectory(area.parts)
-    return inodeOf(await statFd(fd))
+    return identityOf(await statFd(fd))
   } finally {
     await closeFd(fd)
   }

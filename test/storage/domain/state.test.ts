@@ -10,11 +10,12 @@ const phases = ['creating', 'copying', 'finishing', 'done', 'deleting'] as const
 const files = ['none', 'ours', 'foreign'] as const
 type File = typeof files[number]
 
-const inodeOf: Record<File, string | undefined> = { none: undefined, ours: '77', foreign: '78' }
+const identity = { inode: '77', size: 4096, modified: '1', changed: '1' }
+const identityOf: Record<File, Found['identity']> = { none: undefined, ours: identity, foreign: { ...identity, inode: '78' } }
 
 function found (of: Partial<Found> & { file: File }): Found {
   const { file, ...rest } = of
-  return { domain: 'local', image: 'copy.raw', inode: inodeOf[file], record: undefined, leased: false, recordProblem: undefined, abandonedWrite: false, ...rest }
+  return { domain: 'local', image: 'copy.raw', identity: identityOf[file], record: undefined, leased: false, recordProblem: undefined, abandonedWrite: false, ...rest }
 }
 
 const brief = (verdict: Verdict | undefined): string => verdict === undefined ? 'nothing' : [verdict.state, ...verdict.fixes.map(({ action, task }) => `${action} by ${task.kind.replace('storage.', '')}`)].join(', ')
@@ -31,7 +32,7 @@ t.test('a copy, over all phases, files and holders', async t => {
   const expected: Record<typeof phases[number], Record<File, [free: string, leased: string]>> = {
     creating: { none: [broken, 'copying'], ours: [clean, 'copying'], foreign: [clean, 'copying'] },
     copying: { none: [broken, 'copying'], ours: [clean, 'copying'], foreign: [clean, 'copying'] },
-    finishing: { none: [broken, 'copying'], ours: [broken, 'copying'], foreign: [clean, 'copying'] },
+    finishing: { none: [broken, 'copying'], ours: ['interrupted, mend by mendImage', 'copying'], foreign: [clean, 'copying'] },
     done: { none: ['nothing', 'nothing'], ours: ['ok', 'ok'], foreign: ['ok', 'ok'] },
     deleting: { none: [clean, 'illegal'], ours: [clean, 'illegal'], foreign: [clean, 'illegal'] }
   }
@@ -67,11 +68,34 @@ t.test('without a record, and with one that cannot be read', async t => {
         const expected = file !== 'none' ? 'ok' : abandonedWrite && !leased ? clean : 'nothing'
         t.equal(brief(judge(found({ file, leased, abandonedWrite }))), expected, `file ${file}, leased ${leased}, abandoned write ${abandonedWrite}`)
         const unreadable = judge(found({ file, leased, abandonedWrite, recordProblem: 'it is not JSON' }))
-        t.match(unreadable, { state: 'illegal', detail: 'it is not JSON' })
-        t.equal(brief(unreadable), leased ? 'illegal' : clean)
+        t.match(unreadable, { detail: 'it is not JSON' })
+        const [alone, good] = leased ? ['illegal', 'ok'] : [clean, 'ok, mend by forgetCopy']
+        t.equal(brief(unreadable), file === 'none' ? alone : good, 'a good file is not condemned')
+        const newer = judge(found({ file, leased, abandonedWrite, recordProblem: 'it is newer', isNewer: true }))
+        t.equal(brief(newer), file !== 'none' ? 'ok' : leased ? 'copying' : 'interrupted', 'and nothing is offered that could destroy')
       }
     }
   }
+})
+
+t.test('a record speaks of the very file that it names, and of no other one', async t => {
+  const target = { ...identity, born: '5' }
+  const finishing = recordOf({ phase: 'finishing', target })
+  const of = (seen: Found['identity'], record: CopyRecord = finishing) => brief(judge({ ...found({ file: 'none', record }), identity: seen }))
+  t.equal(of({ ...target, changed: '9' }), 'interrupted, mend by mendImage', 'a hard link, another owner')
+  const written = 'ok, mend by forgetCopy'
+  t.equal(of({ ...target, modified: '2', changed: '9' }), written, 'a guest ran on it')
+  t.equal(of({ ...target, size: 8192 }), written)
+  t.equal(of({ ...target, born: '6' }), clean, 'the inode was used again')
+  t.equal(of({ ...target, inode: '78' }), clean)
+  t.equal(of({ inode: '77', size: 4096, modified: '2', changed: '9' }), written, 'without times of birth')
+  const { source: _, ...creation } = finishing
+  t.equal(of({ ...target, modified: '2' }, creation), written, 'a creation, too')
+  t.equal(of({ ...identity, size: 512 }, recordOf({ phase: 'finishing' })), written, 'by a record that has only the inode')
+
+  const deleting = recordOf({ phase: 'deleting' })
+  t.equal(brief(judge(found({ file: 'ours', record: deleting, isMeant: false }))), written, 'another file than the one that was to go')
+  t.equal(brief(judge(found({ file: 'none', record: deleting, isMeant: false }))), clean)
 })
 
 t.test('whatever is not ok and that nobody works on has a detail and a way out that the agent would accept', async t => {

@@ -4,9 +4,11 @@ import { hasErrno } from '../../../system/errno.ts'
 import { linkFile, removeFile, replaceByMove } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import type { Source } from '../../copy/source.ts'
-import { identityOf, inodeOf, isSameContent, type Identity } from '../../identity.ts'
+import { identityOf, isSameContent, type Identity } from '../../identity.ts'
 import type { CopyRequest } from '../../protocol.ts'
 import type { CopyRecord } from '../../record.ts'
+import { fileStanding } from '../../standing.ts'
+import { writtenSince } from '../copy-state.ts'
 import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
 import { assertRemovable } from './removable.ts'
 
@@ -42,8 +44,10 @@ export class DirectoryTarget implements CopyTarget {
   async standing (record: CopyRecord): Promise<'ended' | 'open'> {
     const final = await look(this.#area.root, this.#image)
     if (final === undefined) return 'open'
+    const standing = fileStanding(record, identityOf(final))
     // the image has its name already: only the record does not say so yet
-    if (record.phase === 'finishing' && inodeOf(final) === record.inode) return 'ended'
+    if (standing === 'same') return 'ended'
+    if (standing === 'written') throw writtenSince(this.#area, record)
     if (record.replaces !== undefined && isSameContent(record.replaces, identityOf(final))) return 'open'
     throw new AppError('target-exists', `A file ${this.#image} that is not this copy${record.replaces === undefined ? '' : ', nor the image as it was when the copy began,'} is in domain ${this.#area.id}. Rename it and mend again; deleteImage would remove the unfinished copy and leave that file.`)
   }
@@ -84,8 +88,9 @@ export class DirectoryTarget implements CopyTarget {
   }
 
   async settle (record: CopyRecord): Promise<Identity | undefined> {
-    await this.discard(record)
     const stats = await look(this.#area.root, this.#image)
-    return stats === undefined ? undefined : identityOf(stats)
+    if (stats === undefined || fileStanding(record, identityOf(stats)) === 'other') return undefined
+    await this.discard(record)
+    return identityOf(stats)
   }
 }

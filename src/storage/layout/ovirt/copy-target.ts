@@ -10,6 +10,8 @@ import { identityOf, inodeOf, type Identity } from '../../identity.ts'
 import { assertUnused } from '../../in-use.ts'
 import type { CopyRequest } from '../../protocol.ts'
 import { writeRecord, type CopyRecord, type Layer } from '../../record.ts'
+import { fileStanding } from '../../standing.ts'
+import { writtenSince } from '../copy-state.ts'
 import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
 import type { ChainVolume } from '../source-chain.ts'
 import { isEmptyVolume } from './empty.ts'
@@ -113,6 +115,7 @@ export class OvirtTarget implements CopyTarget {
     const files = await this.#files()
     if (files.problem !== undefined) throw files.problem
     const standing = standingOf(record, files)
+    if (standing === 'used') throw writtenSince(this.#area, record)
     if (standing !== 'foreign') return standing
     const { legality, generation } = files.metadata ?? {}
     throw new AppError('target-exists', `Volume ${this.#volume} of image ${this.#image} in domain ${this.#area.id} is no longer as its copy left it${legality === undefined ? '' : ` (${legality}, generation ${generation})`}: somebody has finished, replaced or rewritten it. deleteImage would remove what is left of the copy and leave the volume.`)
@@ -160,10 +163,11 @@ export class OvirtTarget implements CopyTarget {
     return undefined
   }
 
-  async settle ({ copyId }: CopyRecord): Promise<Identity | undefined> {
-    await removeFile(this.#area.parts, copyId)
+  async settle (record: CopyRecord): Promise<Identity | undefined> {
     const { data } = await this.#files()
-    return data === undefined ? undefined : identityOf(data)
+    if (data === undefined || fileStanding(record, identityOf(data)) === 'other') return undefined
+    await removeFile(this.#area.parts, record.copyId)
+    return identityOf(data)
   }
 
   /** Makes a volume that was there before the copy ILLEGAL, if it still is what the record says of it. */

@@ -48,9 +48,9 @@ async function make (area: Area, creating: CopyRecord & { volume: string }, meta
   let record = creating
   try {
     await writeRecord(area.copies, creating)
-    const inode = await makePart(area, creating)
+    const target = await makePart(area, creating)
     // after a crash, this is what tells the volume from one that somebody else has made
-    record = { ...creating, phase: 'finishing', inode }
+    record = { ...creating, phase: 'finishing', inode: target.inode, target }
     await writeRecord(area.copies, record)
     await finishAs(area, await makeImage(area, image), record, metadata)
   } catch (error) {

@@ -4,11 +4,16 @@ import { look, type Directory } from '../../../system/directory.ts'
 import { removeDirectory, removeFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import { hasChildren } from '../../has-children.ts'
+import { identityOf } from '../../identity.ts'
 import { assertUnused } from '../../in-use.ts'
 import { takeImageLease, type ImageLease } from '../../image-lease.ts'
 import { outlastOthers } from '../../patience.ts'
 import type { DeleteRequest } from '../../protocol.ts'
-import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, removeRecord, sourcelessRecord, wordsOf, writeIntent, type CopyRecord, type KeptChain } from '../../record.ts'
+import {
+  assertCopy, hasCutOffWrite, keyOf, namedBy, readAnyRecord, readToDelete, recordWrittenAt, removeRecord, sourcelessRecord, wordsOf, writeIntent,
+  type CopyRecord, type KeptChain
+} from '../../record.ts'
+import { isMeantBy, isStillThere } from '../../standing.ts'
 import { underLease } from '../make-part.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { recordedVolumes, usersElsewhere } from './inspect.ts'
@@ -35,13 +40,13 @@ async function deleteOne (area: Area, request: DeleteRequest & { volume: string 
     const volumes = await readVolumes(area, image, directory)
     const files = volumes.find(files => files.volume === volume)
     const key = keyOf(request)
-    const recorded = await readAnyRecord(area.copies, area.id, key)
-    const { record } = recorded
-    if (files === undefined && record === undefined && !recorded.broken && !await hasCutOffWrite(area.copies, key)) {
+    const { record, broken } = await readToDelete(area.copies, area.id, key)
+    assertCopy(area, request, record)
+    if (files === undefined && record === undefined && !broken && !await hasCutOffWrite(area.copies, key)) {
       throw new AppError('image-not-found', `There is no volume ${volume} in image ${image} of domain ${area.id}.`)
     }
     // the name is that of a volume that is not this copy's, or no longer: only what is left of the copy goes
-    const isForeign = files !== undefined && record !== undefined && isForeignTo(record, files)
+    const isForeign = files !== undefined && record !== undefined && await isForeignTo(area, record, files)
     // the volumes below a chain that is not whole are of no use without it
     const chain = record?.phase === 'done' ? undefined : record?.chain
     if (files === undefined || isForeign) {
@@ -56,9 +61,14 @@ async function deleteOne (area: Area, request: DeleteRequest & { volume: string 
     if (directory === undefined) throw new Error('a volume without a directory')
     await assertRemovable(directory, image, files)
     const intent = sourcelessRecord(area, request, 'deleting', request, record ?? emptyShape)
-    await writeIntent(area.copies, { ...intent, ...(chain !== undefined && { chain }) }, record)
+    const target = files.data === undefined ? undefined : identityOf(files.data)
+    const restore = await writeIntent(area.copies, { ...intent, ...(chain !== undefined && { chain }), ...(target !== undefined && { target }) }, record)
     accepted()
-    const bytes = await remove(area, image, directory, files, volumes)
+    const bytes = await remove(area, image, directory, files, volumes).catch(async (error: unknown) => {
+      // what is still there is as good as it was
+      if (target !== undefined && await isStillThere(directory, volume, target)) await restore()
+      throw error
+    })
     const below = chain === undefined ? 0 : await deleteBelow(area, request, chain, directory)
     return bytes + below + await removeRest(area, image, record, key)
   })
@@ -95,8 +105,8 @@ async function deleteBelow (area: Area, request: DeleteRequest, { id, volumes: b
 }
 
 async function isCutOff (area: Area, key: string): Promise<boolean> {
-  const { record, broken } = await readAnyRecord(area.copies, area.id, key)
-  return record === undefined && !broken && await hasCutOffWrite(area.copies, key)
+  const { record, problem } = await readAnyRecord(area.copies, area.id, key)
+  return record === undefined && problem === undefined && await hasCutOffWrite(area.copies, key)
 }
 
 async function deleteWhole (area: Area, request: DeleteRequest, directory: Directory | undefined, accepted: () => void): Promise<number> {
@@ -118,12 +128,19 @@ async function deleteWhole (area: Area, request: DeleteRequest, directory: Direc
       if (!isRemoved && files.problem !== undefined) throw files.problem
       if (directory !== undefined) await assertRemovable(directory, image, { ...files, problem: undefined })
     }
-    await writeIntent(area.copies, sourcelessRecord(area, { image }, 'deleting', request, emptyShape), undefined)
+    await assertMeant(area, image, volumes)
+    for (const volume of all) await readToDelete(area.copies, area.id, keyOf({ image, volume }))
+    const restore = await writeIntent(area.copies, sourcelessRecord(area, { image }, 'deleting', request, emptyShape), undefined)
     accepted()
     let bytes = 0
-    // whoever looks meanwhile sees no volume whose parent is gone
-    for (const files of baseFirst(volumes).reverse()) {
-      if (directory !== undefined) bytes += await remove(area, image, directory, files, [])
+    try {
+      // whoever looks meanwhile sees no volume whose parent is gone
+      for (const files of baseFirst(volumes).reverse()) {
+        if (directory !== undefined) bytes += await remove(area, image, directory, files, [])
+      }
+    } catch (error) {
+      if (directory !== undefined && await areAllThere(directory, volumes)) await restore()
+      throw error
     }
     for (const volume of all) {
       const key = keyOf({ image, volume })
@@ -137,10 +154,29 @@ async function deleteWhole (area: Area, request: DeleteRequest, directory: Direc
   })
 }
 
+/**
+ * An image whose deletion was interrupted is deleted on only as long as nobody has made or written a volume of it since, by
+ * the storage's own clock. Throws `record-newer` for an intent of a newer agent.
+ */
+async function assertMeant (area: Area, image: string, volumes: readonly VolumeFiles[]): Promise<void> {
+  const { record } = await readToDelete(area.copies, area.id, image)
+  const writtenAt = record?.phase === 'deleting' ? await recordWrittenAt(area.copies, image) : undefined
+  const late = volumes.find(({ data }) => data !== undefined && writtenAt !== undefined && data.ctimeNs > writtenAt)
+  if (late === undefined) return
+  throw new AppError('image-interrupted', `The deletion of image ${image} in domain ${area.id} was interrupted, and volume ${late.volume} was made or written since. Nothing was deleted. ` +
+    'Forget that deletion (forgetCopy); then delete what is to go.')
+}
+
+async function areAllThere (directory: Directory, volumes: readonly VolumeFiles[]): Promise<boolean> {
+  const there = await Promise.all(volumes.map(async ({ volume, data }) => data === undefined || await isStillThere(directory, volume, identityOf(data))))
+  return there.every(Boolean)
+}
+
 const emptyShape = { format: 'raw', virtualSize: 0, allocation: 'sparse' } as const
 
-function isForeignTo (record: CopyRecord, files: VolumeFiles): boolean {
-  if (record.phase === 'done' || record.phase === 'deleting') return false
+async function isForeignTo (area: Area, record: CopyRecord, files: VolumeFiles): Promise<boolean> {
+  if (record.phase === 'done') return false
+  if (record.phase === 'deleting') return files.data !== undefined && !await isMeantBy(record, area.copies, files.data)
   if (record.source === undefined) return !isOwnCreation(record, { files })
   return standingOf(record, files) === 'foreign'
 }
@@ -152,7 +188,15 @@ async function assertRemovable (directory: Directory, image: string, { volume, d
 
 /** @param siblings the volumes of the image, among them the parent that may become a leaf again. */
 async function remove (area: Area, image: string, directory: Directory, { volume, data, metadata }: VolumeFiles, siblings: readonly VolumeFiles[]): Promise<number> {
-  if (metadata !== undefined && metadata.legality !== 'ILLEGAL') await writeMetadata(area, directory, volume, { ...metadata, legality: 'ILLEGAL' })
+  const wasLegal = metadata !== undefined && metadata.legality !== 'ILLEGAL'
+  if (wasLegal) await writeMetadata(area, directory, volume, { ...metadata, legality: 'ILLEGAL' })
+  try {
+    await removeFile(directory, volume)
+  } catch (error) {
+    // what is still there is as good as it was
+    if (wasLegal && data !== undefined && await isStillThere(directory, volume, identityOf(data))) await writeMetadata(area, directory, volume, metadata)
+    throw error
+  }
   const parent = siblings.find(sibling => sibling.volume === metadata?.parent)
   if (parent !== undefined && childrenOf(siblings, parent.volume).every(child => child === volume)) {
     // read again: only what says that it is INTERNAL becomes a LEAF, a template stays SHARED

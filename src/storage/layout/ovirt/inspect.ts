@@ -3,7 +3,8 @@ import { AppError } from '../../../errors.ts'
 import { look, namesIn } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
-import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, readRecord, recordedKeys, type CopyRecord, type Named } from '../../record.ts'
+import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, recordedKeys, type CopyRecord, type Named } from '../../record.ts'
+import { isMeantBy } from '../../standing.ts'
 import { inTurns } from '../../turns.ts'
 import { childrenOf, cycleAmong, cycleDetail, missingParentDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
@@ -131,11 +132,14 @@ async function inspectVolume (area: Area, image: string, files: VolumeFiles, chi
   if (judgeVolume(first)?.state === 'ok') return first
   const leased = await isImageLeased(area, { image, volume })
   const again = await readAgain()
-  return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, ...await known(area, key) }
+  const latest = await known(area, key)
+  const { record } = latest
+  const isMeant = record?.phase !== 'deleting' || again.data === undefined || await isMeantBy(record, area.copies, again.data)
+  return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, isMeant, ...latest }
 }
 
 /** What the record says, and those that belong to it: of the chain that it is part of, or of the volumes below it. */
-async function known (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'abandonedRecord' | 'head' | 'lower' | 'covered'>> {
+async function known (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'isNewer' | 'abandonedRecord' | 'head' | 'lower' | 'covered'>> {
   const found = await readable(area, key)
   const { record } = found
   const { partOf, chain } = record ?? {}
@@ -150,14 +154,10 @@ async function known (area: Area, key: string): Promise<Pick<FoundVolume, 'recor
   }
 }
 
-async function readable (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'abandonedRecord'>> {
-  try {
-    const record = await readRecord(area.copies, area.id, key)
-    return { record, recordProblem: undefined, abandonedRecord: record === undefined && await hasCutOffWrite(area.copies, key) }
-  } catch (error) {
-    if (!(error instanceof AppError)) throw error
-    return { record: undefined, recordProblem: error.message, abandonedRecord: false }
-  }
+async function readable (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'isNewer' | 'abandonedRecord'>> {
+  const { record, problem } = await readAnyRecord(area.copies, area.id, key)
+  if (problem !== undefined) return { record, recordProblem: problem.message, isNewer: problem.code === 'record-newer', abandonedRecord: false }
+  return { record, recordProblem: undefined, abandonedRecord: record === undefined && await hasCutOffWrite(area.copies, key) }
 }
 
 /** Volumes of other images that are based on this one: it is a template, and a hard link of it lies beside each of them. */
@@ -180,7 +180,8 @@ async function judgeImage (area: Area, image: string, exists: boolean, volumes: 
   const clean = (description: string): Verdict['fixes'] => [{ action: 'clean', description, task: { kind: 'storage.deleteImage', domain: area.id, image } }]
   if (isRecorded) {
     const leased = await isImageLeased(area, { image })
-    const { record, recordProblem } = await readable(area, image)
+    const { record, recordProblem, isNewer } = await readable(area, image)
+    if (isNewer === true) return { state: 'illegal', detail: recordProblem ?? '', fixes: [] }
     if (record !== undefined || recordProblem !== undefined) return { state: 'illegal', detail: leased ? `Image ${image} is being deleted.` : recordProblem ?? `The deletion of image ${image} was interrupted.`, fixes: leased ? [] : clean('Finishes the deletion.') }
   }
   if (!exists) return undefined

@@ -2,7 +2,9 @@ import type { BrokenImage, Copy, ImageEntry, ImageState, ImageStatus, Volume } f
 import { AppError } from '../../../errors.ts'
 import { firstNames } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
+import { identityOf } from '../../identity.ts'
 import { patience } from '../../patience.ts'
+import { tellableOf } from '../../standing.ts'
 import { progressOf } from '../../record-progress.ts'
 import { tellBytes, tellTime } from '../../told.ts'
 import { inTurns } from '../../turns.ts'
@@ -10,7 +12,7 @@ import { copyState } from '../copy-state.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { imageNames, inspectImage, isImageDirectory, openChains, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
 import { formatOf } from './volume-metadata.ts'
-import { volumeInfo } from './volume-state.ts'
+import { volumeInfo, type FoundVolume } from './volume-state.ts'
 import { readVolumes, withImage } from './volumes.ts'
 
 /** A page of the images, by name. The format is that of the volume that guests write. */
@@ -57,7 +59,7 @@ export async function imageStatus (area: Area, image: string): Promise<ImageStat
   const sorted = baseFirst(found.volumes.map(item => ({ ...item, volume: item.found.volume, metadata: item.found.files.metadata })))
   const volumes = sorted.map(({ found, children, verdict }): Volume => {
     const info = volumeInfo(found, children, `${area.path}/images/${image}/${found.volume}.lease`)
-    const { record } = found
+    const record = tellable(found)
     return { volume: found.volume, ...verdict, ...(info !== undefined && { info }), ...(record !== undefined && { copy: progressOf(record, found.lower) }) }
   })
   const leaves = sorted.filter(({ children }) => children.length === 0)
@@ -79,6 +81,9 @@ export async function imageStatus (area: Area, image: string): Promise<ImageStat
   }
 }
 
+/** The record as it may be told of the volume that is there. */
+const tellable = ({ record, files: { data } }: FoundVolume) => record === undefined ? undefined : tellableOf(record, data === undefined ? undefined : identityOf(data))
+
 const isThere = ({ exists, volumes, verdict }: FoundImage) => exists || volumes.length > 0 || verdict !== undefined
 
 /** The state of a whole: what is going on, else what is wrong, else all is well. */
@@ -92,7 +97,8 @@ export async function listCopies (area: Area): Promise<Copy[]> {
   const chains = openChains(area)
   const images = await inTurns(recorded, async ([image, volumes]) => await inspectImage(area, image, volumes, chains))
   return images.flatMap(({ image, volumes, gone }) => [...volumes, ...gone.map(found => ({ found, verdict: undefined }))].flatMap(({ found, verdict }): Copy[] => {
-    const { record, volume, leased, lower, head } = found
+    const { volume, leased, lower, head } = found
+    const record = tellable(found)
     // what is part of the copy of a chain is told with that
     return record === undefined || head !== undefined ? [] : [{ domain: area.id, image, volume, state: copyState(record, verdict, leased), copy: progressOf(record, lower) }]
   }))

@@ -1,7 +1,9 @@
 import type { Fix, ImageState, Volume } from '../../../api/image.ts'
 import type { CopyRecord } from '../../record.ts'
-import { inodeOf } from '../../identity.ts'
+import { identityOf, inodeOf } from '../../identity.ts'
+import { fileStanding } from '../../standing.ts'
 import { tellBytes } from '../../told.ts'
+import { forget } from '../copy-state.ts'
 import { nextGeneration } from './volume-metadata.ts'
 import type { VolumeFiles } from './volumes.ts'
 
@@ -15,6 +17,10 @@ export interface FoundVolume {
   record: CopyRecord | undefined
   /** Why the record cannot be read, if it cannot. */
   recordProblem: string | undefined
+  /** It cannot, because a newer agent wrote it. */
+  isNewer?: boolean
+  /** Of an interrupted deletion: it means the volume that is there. */
+  isMeant?: boolean
   /** An unfinished write of a record is all that is there of it. */
   abandonedRecord: boolean
   /** Somebody holds the volume's lease. */
@@ -31,15 +37,19 @@ export interface FoundVolume {
 
 /**
  * What there is under the name of an unfinished copy: the volume as the copy would have left it at its end (`ended`), what it
- * left on its way (`open`), or something that is not its own (`foreign`), which it must not touch.
+ * left on its way (`open`), or something that is not its own (`foreign`), which it must not touch. `used` is what was `ended`,
+ * and written to since.
  */
-export function standingOf ({ phase, generation, inode, given }: CopyRecord, { data, metadata, problem }: FoundVolume['files']): 'ended' | 'open' | 'foreign' {
+export function standingOf (record: CopyRecord, { data, metadata, problem }: FoundVolume['files']): 'ended' | 'used' | 'open' | 'foreign' {
+  const { phase, generation, inode, given } = record
   const isOurData = data === undefined || (inode !== undefined && inodeOf(data) === inode)
   if (!isOurData || problem !== undefined) return 'foreign'
   // before there is metadata nothing is there to be found, or data alone that was just given its name
   if (metadata === undefined) return data === undefined || phase === 'creating' ? 'open' : 'foreign'
   if (metadata.legality === 'LEGAL' && data !== undefined) {
-    if (phase === 'finishing' && generation !== undefined && metadata.generation === nextGeneration(generation)) return 'ended'
+    if (phase === 'finishing' && generation !== undefined && metadata.generation === nextGeneration(generation)) {
+      return ({ same: 'ended', written: 'used', other: 'foreign' } as const)[fileStanding(record, identityOf(data))]
+    }
     return phase === 'creating' && given === true && metadata.generation === generation ? 'open' : 'foreign'
   }
   return metadata.legality === 'ILLEGAL' && metadata.generation === generation ? 'open' : 'foreign'
@@ -50,17 +60,34 @@ export type Verdict = Pick<Volume, 'state' | 'detail' | 'fixes'>
 /** Judges a volume by what is on the storage, and nothing else. Undefined: there is nothing of this name. */
 export function judgeVolume (found: FoundVolume): Verdict | undefined {
   const { record, leased } = found
-  if (found.recordProblem !== undefined) return illegal(found.recordProblem, leased ? [] : [clean(found, 'Removes the volume together with its unreadable record.')])
+  if (found.recordProblem !== undefined) return judgeUnreadable(found, found.recordProblem)
   if (record !== undefined && record.phase !== 'done') return judgeRecorded(found, record)
   const verdict = judgeFiles(found)
   if (verdict !== undefined || !found.abandonedRecord || leased) return verdict
   return illegal(`A copy or creation of volume ${found.volume} was interrupted before it was accepted.`, [clean(found, 'Removes what was left behind.')])
 }
 
+/** A record that cannot be read says nothing about a volume that is LEGAL. */
+function judgeUnreadable (found: FoundVolume, detail: string): Verdict {
+  const { leased, isNewer } = found
+  const isGood = judgeFiles(found)?.state === 'ok'
+  if (isNewer === true) return { state: isGood ? 'ok' : leased ? 'copying' : 'interrupted', detail, fixes: [] }
+  if (isGood) return { state: 'ok', detail, fixes: leased ? [] : [forget(found, 'Forgets the unreadable record and leaves the volume as it is.')] }
+  return illegal(detail, leased ? [] : [clean(found, 'Removes the volume together with its unreadable record.')])
+}
+
 function judgeRecorded (found: FoundVolume, record: CopyRecord): Verdict {
   const { volume, leased } = found
   if (record.phase === 'deleting') {
     if (leased) return illegal(`Volume ${volume} is being deleted.`)
+    if (found.isMeant === false) {
+      const rest = judgeFiles(found) ?? { state: 'ok', fixes: [] }
+      return {
+        ...rest,
+        detail: `The deletion of a volume ${volume} was interrupted, and this is another one, or was written to since. ${rest.detail ?? ''}`.trim(),
+        fixes: [forget(found, 'Forgets the interrupted deletion and leaves the volume as it is.')]
+      }
+    }
     return illegal(`The deletion of volume ${volume} was interrupted.`, [clean(found, 'Finishes the deletion.')])
   }
   if (leased) return { state: 'copying', fixes: [] }
@@ -74,6 +101,7 @@ function judgeRecorded (found: FoundVolume, record: CopyRecord): Verdict {
   if (found.covered === true) return { state: 'interrupted', detail: `${by}, as part of the copy of the chain of volume ${record.partOf?.image}/${record.partOf?.volume}.`, fixes: [] }
   switch (standingOf(record, found.files)) {
     case 'foreign': return illegal(`${by}, and volume ${volume} is no longer as the copy left it: ${found.files.problem?.message ?? 'somebody has finished, replaced or rewritten it'}.`, [clean(found, 'Removes what is left of the copy and leaves the volume.')])
+    case 'used': return { state: 'ok', detail: `${by} when the volume was complete, and it was written to since.`, fixes: [forget(found, 'Forgets the record and leaves the volume as it is.')] }
     case 'ended': return { state: 'interrupted', detail: `${by} when the volume was complete.`, fixes: [mend(record)] }
     case 'open': return { state: 'interrupted', detail: `${by}.`, fixes: [mend(record), clean(found, record.chain === undefined ? 'Removes the unfinished copy.' : 'Removes the unfinished copy with every volume that it has made in this image.')] }
   }

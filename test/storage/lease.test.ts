@@ -139,6 +139,6 @@ t.test('a lock that cannot be asked for is an error, not a lock that somebody ha
   // what flock(1) says of a connection that was cut, which no file system here can be made to say
   for (const status of [1, 69]) {
     await writeFile(join(programs, 'flock'), `#!/bin/sh\necho 'flock: 3: File descriptor in bad state' >&2\nexit ${status}\n`, { mode: 0o755 })
-    await t.rejects(lockFile(fd), { code: 'storage-failed', message: /bad state/ }, `status ${status}`)
+    await t.rejects(lockFile(fd), { code: 'lease-lost', message: /bad state/ }, `status ${status}`)
   }
 })

@@ -74,6 +74,8 @@ export const catalogue = {
   'agent-overloaded': { status: 503, title: 'The agent has more to do than it can' },
   'agent-stopping': { status: 503, title: 'The agent is stopping' },
   'domain-unavailable': { status: 503, title: 'The storage domain is not available' },
+  'locks-broken': { status: 503, title: 'Locks do not work across the hosts that share the domain' },
+  'domain-id-conflict': { status: 503, title: 'The directory is attached under two domain ids' },
   'gluster-unavailable': { status: 503, title: 'Gluster is not available on this host' },
   'gluster-busy': { status: 503, title: 'Gluster is busy with another command' },
   'accept-overdue': { status: 504, title: 'The host is too busy to accept the command in time' },

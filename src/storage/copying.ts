@@ -3,7 +3,7 @@ import type { Progress } from '../api/task.ts'
 import { AppError, Canceled } from '../errors.ts'
 import { answers, type Answer } from './answers.ts'
 import type { Outcome } from './outcome.ts'
-import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, VerifyJob } from './protocol.ts'
+import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, LockRefusal, VerifyJob } from './protocol.ts'
 import type { Workers } from './workers.ts'
 
 /** What a running copy needs of its task. */
@@ -14,6 +14,8 @@ interface CopyContext {
   progress (progress: Progress): void
   measured? (measure: CopyMeasure): void
   onTuning (listener: (tuning: { bandwidth: number | null }) => void): void
+  /** Calls back when the leases of the copy can no longer be relied on. Returns what ends that. */
+  onLocksRefused? (listener: (refusal: LockRefusal) => void): () => void
 }
 
 /** How long the result waits for the worker to be gone, with its leases. Longer only where its storage hangs. */
@@ -48,7 +50,7 @@ export async function previewInWorker (workers: Workers, job: CopyJob): Promise<
  * the image finds it free.
  */
 async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ canceled: true } | { result: T }>, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, context: CopyContext): Promise<T> {
-  const { signal, accepting, accepted, progress, measured = () => {}, onTuning } = context
+  const { signal, accepting, accepted, progress, measured = () => {}, onTuning, onLocksRefused } = context
   signal.throwIfAborted()
   const worker = workers.take({ accepting, accepted, progress, measured })
   const stop = () => {
@@ -56,10 +58,14 @@ async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ can
     worker.tell(async remote => { await remote.stop.asEvent(why) })
   }
   signal.addEventListener('abort', stop)
+  let unwatch = () => {}
   try {
     const ending = worker.call(what, answer, async remote => await work(remote))
     // messages keep their order: whatever was changed before the start arrives after the job
     onTuning(({ bandwidth }) => { worker.tell(async remote => { await remote.setBandwidth.asEvent(bandwidth) }) })
+    unwatch = onLocksRefused?.(({ code, detail }) => {
+      worker.tell(async remote => { await remote.fence.asEvent({ code, detail }) })
+    }) ?? unwatch
     const end = await ending
     if ('canceled' in end) {
       signal.throwIfAborted()
@@ -68,6 +74,7 @@ async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ can
     return end.result
   } finally {
     signal.removeEventListener('abort', stop)
+    unwatch()
     worker.end()
     workers.prepare()
     await Promise.race([worker.gone, pause(signal.aborted ? undefined : goneWithinMs)])

@@ -46,7 +46,7 @@ t.test('every measure is there and moves with what it measures, and with nothing
   const late = [{ domain: 'd', late: 0 }]
   let configuration: ConfigurationStatus = { state: 'current', readAt: '1970-01-01T00:00:10.000Z' }
   const retained: ReturnType<MetricsSources['tasks']> & unknown[] = []
-  const metrics = new Metrics({ version: '1', hostId: 'h', tasks: () => retained, lateReads: () => late, gluster: () => gluster, configuration: () => configuration, events: () => events })
+  const metrics = new Metrics({ version: '1', hostId: 'h', tasks: () => retained, lateReads: () => late, locks: () => [{ domain: 'd', state: 'proven' }], gluster: () => gluster, configuration: () => configuration, events: () => events })
   const copy = taskOf({ id: 'a', state: 'failed', endedAt: '2026-01-01T00:00:10.000Z', createdAt: '2026-01-01T00:00:00.000Z' })
   const problem = (code: string) => ({ type: '', title: '', status: 409, code, detail: '' })
   const of = { kind: copy.kind }

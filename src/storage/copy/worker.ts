@@ -23,6 +23,9 @@ import { outlastYouth } from './youth.ts'
 export class CopyWorker {
   readonly #agent: Omit<CopyAgentFunctions, 'ready'>
   readonly #stopped = new AbortController()
+  /** Leases no longer keep others away. */
+  readonly #fenced = new AbortController()
+  readonly #signal = AbortSignal.any([this.#stopped.signal, this.#fenced.signal])
   /** A caller does not want the copy to go on. */
   #isCanceled = false
   #bandwidth: number | null | undefined
@@ -37,6 +40,11 @@ export class CopyWorker {
     this.#stopped.abort(new AppError('copy-failed', 'The copy was stopped.'))
   }
 
+  /** Ends the copy with this error. Nothing more is written, also not into its record. */
+  fence (error: AppError): void {
+    this.#fenced.abort(error)
+  }
+
   setBandwidth (bandwidth: number | null): void {
     this.#bandwidth = bandwidth
     this.#copier?.setBandwidth(bandwidth)
@@ -45,9 +53,9 @@ export class CopyWorker {
   /** Does the job. Every program it started is gone when this settles; the leases go with the process. */
   async copy (job: CopyJob): Promise<CopyEnd> {
     try {
-      this.#stopped.signal.throwIfAborted()
+      this.#signal.throwIfAborted()
       const { proceed } = await decision(job, this.#agent.accepting)
-      this.#stopped.signal.throwIfAborted()
+      this.#signal.throwIfAborted()
       const acceptance = await proceed()
       this.#agent.accepted()
       const report = this.#agent.progress
@@ -84,7 +92,7 @@ export class CopyWorker {
   }
 
   async #runChain (job: CopyJob, chain: AcceptedChain): Promise<CopyResult> {
-    const { signal } = this.#stopped
+    const signal = this.#signal
     const { top } = chain
     let isTop = false
     const run: RunVolume = async (single, report) => {
@@ -95,7 +103,7 @@ export class CopyWorker {
       return await runChain(job, chain, { signal, report: this.#agent.progress, run })
     } catch (error) {
       // whose turn it was has taken note of it itself, and only the top's record is that of the chain
-      if (this.#isCanceled && !isTop && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal }))
+      if (this.#isCanceled && !isTop && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal, fenced: this.#fenced.signal }))
       throw error
     }
   }
@@ -111,8 +119,8 @@ export class CopyWorker {
   }
 
   async #run (job: CopyJob, accepted: Accepted, tell: CopyAgentFunctions['progress']): Promise<CopyResult> {
-    const { signal } = this.#stopped
-    const session = new Session({ ...accepted, signal })
+    const signal = this.#signal
+    const session = new Session({ ...accepted, signal, fenced: this.#fenced.signal })
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], tell)
     const report = pulse.report.bind(pulse)
     const { first } = accepted

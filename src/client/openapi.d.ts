@@ -520,6 +520,8 @@ export interface components {
                 domain: string;
                 /** @enum {string} */
                 state: "available" | "unavailable" | "unresponsive";
+                /** @description Why it is not available: see DomainStatus. */
+                code?: string;
                 /** @description Why it is not available. */
                 detail?: string;
                 leases?: {
@@ -560,12 +562,14 @@ export interface components {
             /** @description Where the domain is on this host. */
             path: string;
             /**
-             * @description `unavailable`: not mounted, or not the domain it should be; `unresponsive`: its file system does not answer.
+             * @description `unavailable`: not mounted, not the domain it should be, or locks do not work there: see `code`; `unresponsive`: its file system does not answer.
              * @enum {string}
              */
             state: "available" | "unavailable" | "unresponsive";
             /** @description It is no longer in the configuration: it takes no new tasks, and is detached when those that use it have ended. */
             leaving?: boolean;
+            /** @description Why it is not available, as the code of the problem that commands are refused with: `domain-unavailable`, `storage-unresponsive`, `locks-broken`, `domain-id-conflict`, for example. */
+            code?: string;
             /** @description Why it is not available. */
             detail?: string;
             /** @description Size of the file system. */
@@ -586,6 +590,26 @@ export interface components {
                 hostId?: number;
                 /** @description Why it is not ready, and what to do. */
                 detail?: string;
+            };
+            /** @description Whether the locks of this agent and of others exclude each other on this file system. */
+            locks?: {
+                /**
+                 * @description `checking`: another agent was found, or one that may have died, and it is not clear yet whether locks hold against it; commands wait. `alone`: no other agent shows itself. `proven`: locks of other agents hold. `broken`, `conflict`: commands are refused, see `problems`.
+                 * @enum {string}
+                 */
+                state: "checking" | "alone" | "proven" | "broken" | "conflict";
+                /** @description Other agents that have the domain attached now. */
+                agents: number;
+                /** @description Absent when there are none. */
+                problems?: {
+                    /**
+                     * @description `locks-broken`: two hosts can hold the same lock; `domain-id-conflict`: the directory is attached under two domain ids. Both refuse commands. `host-id-duplicate`: another agent has the same `hostId`, which refuses nothing.
+                     * @enum {string}
+                     */
+                    code: "locks-broken" | "domain-id-conflict" | "host-id-duplicate";
+                    /** @description Who it is, and what to do. */
+                    detail: string;
+                }[];
             };
             /** @description What is not as it should be, but refuses nothing: a mount on which leases do not hold across hosts, for example. Absent when there is nothing to say. */
             warnings?: string[];

@@ -7,7 +7,7 @@ import { openHosts, withArea, type Area, type DomainPlace } from '../area.ts'
 import { probe, type Probe } from '../lease.ts'
 import { hostFilePattern, OwnHostFile, readHostFile } from './host-file.ts'
 import {
-  beatMs, due, isReadDue, isUnclear, judgePeers, newPeer, seen, silentMs, tried, watchMs, type HostMark, type Peer, type Self
+  beatMs, due, isReadDue, isUnclear, judgePeers, newPeer, seen, tried, watchMs, type HostMark, type Peer, type Self
 } from './peers.ts'
 
 /** Host files that are looked at: more than hosts share a domain. */

@@ -64,8 +64,18 @@ const proof = 3
 
 export function newPeer (name: string, at: number): Peer {
   return {
-    name, mark: undefined, firstSeenAt: at, readAt: at, beatAt: at, beats: false, quiet: false, lock: 'unknown', triedAt: at,
-    heldAtTake: undefined, heldAtConfirm: undefined, broken: false
+    name,
+    mark: undefined,
+    firstSeenAt: at,
+    readAt: at,
+    beatAt: at,
+    beats: false,
+    quiet: false,
+    lock: 'unknown',
+    triedAt: at,
+    heldAtTake: undefined,
+    heldAtConfirm: undefined,
+    broken: false
   }
 }
 

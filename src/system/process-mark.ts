@@ -1,6 +1,6 @@
 import { readFileSync, readlinkSync } from 'node:fs'
 import process from 'node:process'
-import { hasCode } from './directory.ts'
+import { hasErrno } from './errno.ts'
 
 /** Names a process for other processes of the same kernel. A number alone is used again. */
 export interface ProcessMark {
@@ -26,7 +26,7 @@ export function hasEnded (mark: ProcessMark): boolean {
     process.kill(mark.pid, 0)
   } catch (error) {
     // EPERM: it is there, and another user's
-    return hasCode(error, 'ESRCH')
+    return hasErrno(error, 'ESRCH')
   }
   const started = startOf(mark.pid)
   return started !== undefined && started !== mark.started

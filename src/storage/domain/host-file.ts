@@ -2,8 +2,9 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { closeFd, giveAccess, hasCode, look, openFile, readBytes, statFd, type Directory } from '../../system/directory.ts'
+import { closeFd, giveAccess, look, openFile, readBytes, statFd, type Directory } from '../../system/directory.ts'
 import { removeFile, syncData, syncDirectory, writeOver } from '../../system/durable.ts'
+import { hasErrno } from '../../system/errno.ts'
 import { inodeOf } from '../identity.ts'
 import { lockFile } from '../lease.ts'
 import type { HostMark } from './peers.ts'
@@ -128,7 +129,7 @@ export class OwnHostFile {
     } finally {
       await closeFd(this.#fd).catch((error: unknown) => {
         // what the storage says of a file that is gone
-        if (!hasCode(error, 'EIO', 'ESTALE', 'EBADF')) throw error
+        if (!hasErrno(error, 'EIO', 'ESTALE', 'EBADF')) throw error
       })
     }
   }

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { LockStatus } from '../../api/domain.ts'
-import { closeFd, firstNames, hasCode, NotAFileError, type Directory } from '../../system/directory.ts'
+import { closeFd, firstNames, NotAFileError, type Directory } from '../../system/directory.ts'
 import { removeFile } from '../../system/durable.ts'
+import { hasErrno } from '../../system/errno.ts'
 import { hasEnded, ownMark } from '../../system/process-mark.ts'
 import { openHosts, withArea, type Area, type DomainPlace } from '../area.ts'
 import { probe, type Probe } from '../lease.ts'
@@ -139,7 +140,7 @@ export class LockWatch {
       // taking the lock may make more due: removing the file of one that has ended, reading what it is watched from
       for (let step = 0; step < 3; step++) if (!await this.#advance(hosts, name)) break
     } catch (error) {
-      if (hasCode(error, 'ENOENT')) await this.#forget(name)
+      if (hasErrno(error, 'ENOENT')) await this.#forget(name)
       else if (!(error instanceof NotAFileError)) this.#complain(`has a host file ${name} that cannot be looked at`, error)
     }
   }

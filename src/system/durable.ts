@@ -18,8 +18,8 @@ export async function syncDirectory (directory: Directory): Promise<void> {
 }
 
 /** Writes over the start of an open file. Nothing is durable yet. */
-export async function writeOver (fd: number, content: string): Promise<void> {
-  const bytes = Buffer.from(content)
+export async function writeOver (fd: number, content: string | Buffer): Promise<void> {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content
   for (let at = 0; at < bytes.length;) at += (await writeFd(fd, bytes, at, bytes.length - at, at)).bytesWritten
 }
 

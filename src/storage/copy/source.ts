@@ -3,10 +3,11 @@ import { AppError } from '../../errors.ts'
 import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
-import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
+import { headerBytes, invalidImage, parseQcow2Header, undeclaredFormat } from '../../qemu/header.ts'
 import { parseInfo } from '../../qemu/info.ts'
 import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
+import { looksLike, signatureBytes } from '../../qemu/signature.ts'
 import { openFile, readBytes, statFd } from '../../system/directory.ts'
 import { hasErrno } from '../../system/errno.ts'
 import { run } from '../../system/run.ts'
@@ -63,6 +64,7 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     if (files.length === maxChain) throw invalidImage(image, `it has more than ${maxChain} backing files`)
     const fd = await open(area, current, files.length === 0 ? undefined : image)
     const stats = await statFd(fd)
+    if (current.undeclared === true) await assertLooksRaw(fd, words, wordsOf(files.at(-1) ?? current))
     const { volume, generation, format } = current
     const fileBytes = lengthOf(stats, words)
     dataBytes += Number(stats.blocks) * 512
@@ -110,9 +112,8 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
   const stats = await statFd(fd)
   const fileBytes = lengthOf(stats, words)
   const { size, backing } = top.format === 'raw' ? { size: fileBytes, backing: undefined } : await describeQcow2(fd, fileBytes, words)
-  const parent = chain.below(top, backing)
   // whoever opens the copy goes by what stands in it
-  if (parent !== undefined && backing?.format !== undefined && backing.format !== parent.format) throw invalidImage(words, `it calls its parent ${backing.format}, and the metadata of that say ${parent.format}`)
+  chain.below(top, backing)
   const { generation } = top
   return {
     files: [{ image: top.image, ...(top.volume !== undefined && { volume: top.volume }), format: 'raw', ...(generation !== undefined && { generation }), identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / 512) * 512, virtualSize: fileBytes }],
@@ -124,6 +125,12 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
     volume: { ...volume, layer: { ...volume.layer, capacity: size } },
     changes: async () => await chain.changes()
   }
+}
+
+/** A name may be the only thing that tells the format of a backing file, but not against what qemu would take the file for. */
+async function assertLooksRaw (fd: number, name: string, overlay: string): Promise<void> {
+  const found = looksLike(await readBytes(fd, signatureBytes))
+  if (found !== undefined) throw undeclaredFormat(overlay, name, `and that begins like a ${found} image`)
 }
 
 function lengthOf ({ size }: BigIntStats, words: string): number {

@@ -3,7 +3,7 @@ import { CommandError } from '../../system/run.ts'
 import { intersect, subtract, total, union, type Ranges } from '../ranges.ts'
 import { blockStatus, type BlockStatus } from './block-status.ts'
 import { layersOf, maxOpenLayers } from './layers.ts'
-import type { Source } from './source.ts'
+import { syncSource, type Source } from './source.ts'
 import { cutWindow, planChunk, type CopyWindow } from './windows.ts'
 
 /** A chunk with fewer extents than this makes the next one longer: each costs a process. */
@@ -28,7 +28,9 @@ export interface FirstLook {
  */
 export function lookAhead (source: Source): FirstLook {
   const dropped = new AbortController()
-  const status = blockStatus(source, [0, firstChunkBytes], { signal: dropped.signal }).catch(() => undefined)
+  const status = syncSource(source)
+    .then(async () => await blockStatus(source, [0, firstChunkBytes], { signal: dropped.signal }))
+    .catch(() => undefined)
   return {
     status,
     drop: async () => {

@@ -9,6 +9,7 @@ import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
 import { looksLike, signatureBytes } from '../../qemu/signature.ts'
 import { openFile, readBytes, statFd } from '../../system/directory.ts'
+import { syncData } from '../../system/durable.ts'
 import { hasErrno } from '../../system/errno.ts'
 import { run } from '../../system/run.ts'
 import type { Area } from '../area.ts'
@@ -196,6 +197,15 @@ function refusal (image: string, stderr: string): AppError {
   if (failure === 'storage') return new AppError('storage-failed', `Image ${image} cannot be read: ${failureLine(stderr)}. Look after its storage.`)
   if (failure !== 'in-use') return invalidImage(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`)
   return new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
+}
+
+/**
+ * Makes every page of the source clean. A store through mmap into a page that is dirty already does not change the time
+ * of modification; the first store into a clean one does. So an identity that is taken afterwards, and is what it was
+ * before, tells of every later store. Not on tmpfs, which has no clean pages.
+ */
+export async function syncSource ({ files }: Pick<Source, 'files'>): Promise<void> {
+  await Promise.all(files.map(async ({ fd }) => { await syncData(fd) }))
 }
 
 /** What of a source is no longer as it was, in words. */

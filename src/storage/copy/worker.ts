@@ -15,7 +15,7 @@ import { complete, finish } from './finish.ts'
 import { clusterBytesOf } from './part.ts'
 import { Pulse } from './pulse.ts'
 import { Session } from './session.ts'
-import { recordedFiles } from './source.ts'
+import { recordedFiles, syncSource } from './source.ts'
 import { withSpace } from './space.ts'
 import { outlastYouth } from './youth.ts'
 
@@ -128,8 +128,7 @@ export class CopyWorker {
     signal.addEventListener('abort', drop)
     try {
       const { begun, done } = accepted.record
-      // nothing is going to be kept of what may have been read before
-      const holds = done.length === 0 && await settleSource(session)
+      const holds = await settleSource(session)
       const redoneBytes = total(subtract(begun, done))
       if (redoneBytes > 0) this.#agent.measured({ redoneBytes })
       const direct = job.settings.directIo && await takesDirectIo(session.part.fd)
@@ -168,10 +167,18 @@ async function noteCancel (session: Session): Promise<void> {
   await session.checkpoint(() => ({ canceledAt: new Date().toISOString() })).catch(() => { /* it stays interrupted, as after a crash */ })
 }
 
-/** Makes sure of the source's identity before anything is copied. Returns whether what was read of it before holds, too. */
+/**
+ * Makes sure, before anything is copied, that the source's identity will tell of every write. Returns whether what was
+ * read of it before holds, too.
+ */
 async function settleSource (session: Session): Promise<boolean> {
   const { area, record, source, signal } = session
   if (record.source === undefined) return false
+  if (record.done.length > 0) {
+    // its identity is the one that was made sure of when the copy began
+    await syncSource(source)
+    return false
+  }
   const found = await outlastYouth(area, keyOf(record), source, signal)
   if (found === 'changed') {
     const { domain, virtualSize } = record.source

@@ -94,8 +94,6 @@ async function isDeclaredGraph (t: Test, { what, source, graph }: Chain): Promis
   t.match(task, { state: 'succeeded', result: { verified: true } }, `${what}: ${JSON.stringify(task.error)}`)
   t.equal(await sha256(at(target.image)), await hashOfGraph(graph), `${what}: the bytes of the declared graph`)
   t.match(await agent.done(`${id}-verify`, { kind: 'storage.verifyImage', ...source, against: target }), { result: { identical: true } }, `${what}: verify`)
-  t.match(await agent.done(`${id}-again`, spec), { result: { alreadyDone: true } }, `${what}: again`)
-  await agent.done(`${id}-delete`, deleteSpec(target.image))
 }
 
 await makeDisk(at('sample.raw'), MiB)
@@ -109,7 +107,7 @@ function formatOfBase (name: string, content: Format, declared: Declared): Forma
   return content === 'raw' && /\.(raw|img|iso)$/.test(name) ? 'raw' : undefined
 }
 
-for (const name of ['base.img', 'base.qcow2', 'base.raw', 'base.iso', 'base']) {
+for (const name of ['base.img', 'base.qcow2', 'base']) {
   t.test(`directory: a base called ${name} is read as its overlay declares it`, async t => {
     for (const content of ['qcow2', 'raw'] as const) {
       await copyFile(disks[content], at(name))
@@ -121,7 +119,7 @@ for (const name of ['base.img', 'base.qcow2', 'base.raw', 'base.iso', 'base']) {
         await makeOverlay(at('two.qcow2'), 'middle.img', 'qcow2')
         const format = formatOfBase(name, content, declared)
         const base = format === undefined ? undefined : { path: at(name), format }
-        for (const levels of [['one.qcow2'], ['two.qcow2', 'middle.img']]) {
+        for (const levels of content === 'qcow2' ? [['one.qcow2'], ['two.qcow2', 'middle.img']] : [['one.qcow2']]) {
           await isDeclaredGraph(t, {
             what: `${levels.join(' on ')} on ${name}, which holds ${content}, declared ${declared ?? 'not at all'}`,
             source: { domain: 'local', image: levels[0] ?? '' },
@@ -197,21 +195,20 @@ async function putChain (name: string, { levels, content, metadata, declared, sp
 
 for (const levels of [1, 2]) {
   t.test(`ovirt: header and metadata of a base ${levels} below the leaf must agree`, async t => {
-    for (const content of ['qcow2', 'raw'] as const) {
-      for (const metadata of ['qcow2', 'raw'] as const) {
-        for (const declared of ['qcow2', 'raw', 'vmdk', undefined] as const) {
-          for (const spell of [(volume: string) => volume, (volume: string) => `./${volume}`]) {
-            const what = `${levels} on ${spell('base')} with ${content}, ${metadata} by its metadata, declared ${declared ?? 'not at all'}`
-            const { image, base, above, files } = await putChain(what, { levels, content, metadata, declared, spell })
-            const differ = declared !== undefined && declared !== metadata
-            const graph = differ ? 'backing-format-conflict' : metadata === 'qcow2' && content === 'raw' ? 'image-invalid' : files
-            await isDeclaredGraph(t, { what, source: { domain: one, image }, graph })
-            await isKept(t, { what, source: { domain: one, image }, graph })
-            if (!differ) continue
-            const { body } = await agent.refused('conflict', copySpec('', '', { source: { domain: one, image }, target: { domain: 'local', image: 'never.raw' } }))
-            t.strictSame([body['overlay'], body['backing'], body['declarations']], [`${image}/${above}`, `${image}/${base}`, { header: declared, metadata }], 'who says what')
-          }
-        }
+    const spell = (volume: string) => levels === 1 ? volume : `./${volume}`
+    for (const [content, metadata] of [['qcow2', 'qcow2'], ['qcow2', 'raw'], ['raw', 'qcow2']] as const) {
+      for (const declared of ['qcow2', 'raw', 'vmdk', undefined] as const) {
+        const what = `${levels} on ${spell('base')} with ${content}, ${metadata} by its metadata, declared ${declared ?? 'not at all'}`
+        const { image, base, above, files } = await putChain(what, { levels, content, metadata, declared, spell })
+        const differ = declared !== undefined && declared !== metadata
+        const graph = differ ? 'backing-format-conflict' : metadata === 'qcow2' && content === 'raw' ? 'image-invalid' : files
+        await isDeclaredGraph(t, { what, source: { domain: one, image }, graph })
+        await isKept(t, { what, source: { domain: one, image }, graph })
+        if (!differ) continue
+        const spec = copySpec('', '', { source: { domain: one, image }, target: { domain: 'local', image: 'never.raw' } })
+        const { body } = await agent.refused('conflict', spec)
+        const named = [body['overlay'], body['backing'], body['declarations']]
+        t.strictSame(named, [`${image}/${above}`, `${image}/${base}`, { header: declared, metadata }], 'who says what')
       }
     }
   })

@@ -50,6 +50,26 @@ t.test('a chain in the domain is opened whole, each file once', async t => {
   t.match(await open('trojan.raw'), { virtualSize: trojan.length, files: [{ format: 'raw' }] }, 'raw is raw, whatever it begins with')
 })
 
+t.test('a backing file is read as it is declared, whatever it is called and holds', async t => {
+  await sh('qemu-img', 'create', '-q', '-f', 'qcow2', at('content.qcow2'), '1M')
+  const [qcow2, raw] = [await readFile(at('content.qcow2')), await readFile(at('base.raw'))]
+  for (const name of ['x.img', 'x.iso', 'x.raw', 'x.qcow2', 'x', 'x.vmdk']) {
+    for (const [content, bytes] of [['qcow2', qcow2], ['raw', raw]] as const) {
+      await writeFile(at(name), bytes)
+      for (const declared of ['raw', 'qcow2', 'vmdk', 'luks', ''] as const) {
+        const what = `${name} holds ${content}, declared ${declared === '' ? 'not at all' : declared}`
+        await writeFile(at('over-x.qcow2'), qcow2Header({ backing: `./${name}`, backingFormat: declared, l1Offset: 0x10000 }))
+        await truncate(at('over-x.qcow2'), 0x20000)
+        const byName = content === 'raw' && /\.(img|iso|raw)$/.test(name) ? 'raw' : undefined
+        const asDeclared = declared === 'raw' || (declared === 'qcow2' && content === 'qcow2') ? declared : undefined
+        const format = declared === '' ? byName : asDeclared
+        if (format === undefined) await t.rejects(open('over-x.qcow2'), { code: 'image-invalid', message: /over-x\.qcow2|does not begin like/ }, what)
+        else t.strictSame((await open('over-x.qcow2')).files.map(file => [file.image, file.format]), [['over-x.qcow2', 'qcow2'], [name, format]], what)
+      }
+    }
+  }
+})
+
 t.test('an image that leads out of the domain, or nowhere, is refused by name', async t => {
   await symlink(secret, at('link.raw'))
   await link(at('base.raw'), at('base.img2'))

@@ -37,6 +37,7 @@ export const catalogue = {
   'source-changed': { status: 409, title: 'The source has changed since the copy began' },
   'source-in-use': { status: 409, title: 'The source is open for writing by another program' },
   'image-in-use': { status: 409, title: 'The image is open in another program' },
+  'would-lose-data': { status: 409, title: 'The copy would not have all that its source has' },
   'image-interrupted': { status: 409, title: 'The image is an unfinished copy' },
   'already-complete': { status: 409, title: 'The image is complete: there is nothing to mend' },
   'volume-not-started': { status: 409, title: 'The Gluster volume is not started' },

@@ -1,7 +1,7 @@
 import type { Allocation, Format } from '../api/format.ts'
 import type { LeaseStatus, LockProblem, LockStatus } from '../api/domain.ts'
 import type { Copy, BrokenImage, ImageEntry, ImageStatus } from '../api/image.ts'
-import type { CopyResult, CreateResult, DeleteResult, ForgetResult, VerifyResult } from '../api/kinds.ts'
+import type { CopyResult, CreateResult, DeleteResult, Dropped, ForgetResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import type { DomainPlace } from './area.ts'
 import type { Outcome } from './outcome.ts'
@@ -31,6 +31,8 @@ export interface CopyRequest {
   onExisting: 'refuse' | 'replace'
   /** Begin although it looks as if the target's domain had too little space. */
   ignoreSpace: boolean
+  /** Refuse what would have less than its source. */
+  refuseLoss?: boolean
 }
 
 export interface MendRequest {
@@ -75,6 +77,8 @@ export interface CopyPreview {
   /** About as much space as the copy takes. */
   bytesNeeded?: number
   bytesFree?: number
+  /** What the source has that the copy does not. */
+  dropped?: Dropped
 }
 
 /** Two images to compare. */

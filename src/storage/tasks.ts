@@ -307,7 +307,7 @@ function writtenFormat (domains: Domains, spec: CreateImage): Format {
 
 const wordsOf = (image: string, volume: string | undefined) => volume === undefined ? image : `${image}/${volume}`
 
-function copyRequest (domains: Domains, { source, target, chain = 'flat', verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {
+function copyRequest (domains: Domains, { source, target, chain = 'flat', verify, onExisting, ignoreSpace, refuseLoss }: CopyImage): CopyRequest {
   return {
     what: 'copy',
     source: { ...source, format: readableFormat(domains.layoutOf(source.domain), source) },
@@ -315,6 +315,7 @@ function copyRequest (domains: Domains, { source, target, chain = 'flat', verify
     chain,
     verify: verify ?? false,
     onExisting: onExisting ?? 'refuse',
-    ignoreSpace: ignoreSpace ?? false
+    ignoreSpace: ignoreSpace ?? false,
+    refuseLoss: refuseLoss ?? false
   }
 }

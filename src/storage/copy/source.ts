@@ -1,4 +1,5 @@
 import { constants, type BigIntStats } from 'node:fs'
+import type { Dropped } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
@@ -18,6 +19,7 @@ import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/sou
 import { patience } from '../patience.ts'
 import { sourceDifferences, wordsOf, type SourceFile } from '../record.ts'
 import { isTellable } from '../told.ts'
+import { droppedOf, type Extras } from './dropped.ts'
 import { groupsOf, layerFds, layerNodes } from './layers.ts'
 
 interface OpenFile extends SourceFile {
@@ -34,8 +36,8 @@ export interface Source {
   virtualSize: number
   /** Bytes that all its files take up: about as much data as there is to move. */
   dataBytes: number
-  /** Internal snapshots of its files. */
-  snapshots: number
+  /** What its files have that a copy of it does not. */
+  dropped?: Dropped
   /** What its layout says of it, which a copy of it should say, too. */
   description?: string
   diskType?: string
@@ -56,7 +58,7 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
   const files: OpenFile[] = []
   let virtualSize: number | undefined
   let dataBytes = 0
-  let snapshots = 0
+  const extras: Extras[] = []
   let next: ChainFile | undefined = chain.top
   while (next !== undefined) {
     const current: ChainFile = next
@@ -69,8 +71,8 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     const { volume, generation, format } = current
     const fileBytes = lengthOf(stats, words)
     dataBytes += Number(stats.blocks) * 512
-    const { size, backing, snapshots: own, clusterBytes } = format === 'raw'
-      ? { size: fileBytes, backing: undefined, snapshots: 0, clusterBytes: 512 }
+    const { size, backing, extras: own, clusterBytes } = format === 'raw'
+      ? { size: fileBytes, backing: undefined, extras: { snapshots: [], bitmaps: [] }, clusterBytes: 512 }
       : await describeQcow2(fd, fileBytes, words)
     files.push({
       image: current.image,
@@ -83,17 +85,18 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
       virtualSize: size
     })
     virtualSize ??= size
-    snapshots += own
+    extras.push(own)
     next = chain.below(current, backing)
   }
   const [top, ...backing] = files
   if (top === undefined || virtualSize === undefined) throw invalidImage(image, 'it has no files')
   const { description, diskType } = chain
+  const dropped = droppedOf(extras)
   return {
     files: [top, ...backing],
     virtualSize,
     dataBytes,
-    snapshots,
+    ...(dropped !== undefined && { dropped }),
     ...(description !== undefined && { description }),
     ...(diskType !== undefined && { diskType }),
     changes: async () => await chain.changes()
@@ -120,7 +123,6 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
     files: [{ image: top.image, ...(top.volume !== undefined && { volume: top.volume }), format: 'raw', ...(generation !== undefined && { generation }), identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / 512) * 512, virtualSize: fileBytes }],
     virtualSize: fileBytes,
     dataBytes: Number(stats.blocks) * 512,
-    snapshots: 0,
     ...(description !== undefined && { description }),
     ...(diskType !== undefined && { diskType }),
     volume: { ...volume, layer: { ...volume.layer, capacity: size } },
@@ -142,7 +144,7 @@ function lengthOf ({ size }: BigIntStats, words: string): number {
 interface Described {
   size: number
   backing: Backing | undefined
-  snapshots: number
+  extras: Extras
   clusterBytes: number
 }
 
@@ -166,8 +168,8 @@ async function describeQcow2 (fd: number, fileBytes: number, image: string): Pro
   // qemu takes what is cut off for zeros; how large the table may be, it has checked
   const table = firstTable(start)
   if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalidImage(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
-  const { virtualSize: size, snapshots, clusterBytes } = header
-  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, snapshots, clusterBytes }
+  const { virtualSize: size, clusterBytes } = header
+  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, extras: info, clusterBytes }
 }
 
 /** The source's files as nodes of a program that inherits their descriptors from number `first` on. */

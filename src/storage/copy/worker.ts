@@ -1,5 +1,5 @@
 import { AppError } from '../../errors.ts'
-import type { CopyResult } from '../../api/kinds.ts'
+import type { CopyResult, Dropped } from '../../api/kinds.ts'
 import { takesDirectIo } from '../../system/page-cache.ts'
 import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, StopReason, VerifyEnd, VerifyJob } from '../protocol.ts'
 import { nextGeneration } from '../layout/ovirt/volume-metadata.ts'
@@ -112,8 +112,8 @@ export class CopyWorker {
     switch (single.how) {
       case 'done':
         if (single.toCompare !== undefined) await confirm(job, single.record, single.toCompare, this.#stopped.signal, report)
-        return { ...resultOf(single.record, 0, 0), alreadyDone: true }
-      case 'finish': return resultOf(await complete(single.area, single.target, single.record), 0, 0)
+        return { ...resultOf(single.record, 0, 0, single.dropped), alreadyDone: true }
+      case 'finish': return resultOf(await complete(single.area, single.target, single.record), 0, 0, single.dropped)
       case 'run': return await this.#run(job, single.accepted, report)
     }
   }
@@ -144,7 +144,7 @@ export class CopyWorker {
       this.#copier = copier
       await copier.copy()
       const record = await finish(session, report)
-      return { ...resultOf(record, copier.settledBytes, copier.movedBytes), ...(accepted.cloned === true && { cloned: true }) }
+      return { ...resultOf(record, copier.settledBytes, copier.movedBytes, accepted.source.dropped), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
       if (this.#isCanceled) await noteCancel(session)
       throw await withSpace(error, session)
@@ -187,7 +187,7 @@ async function settleSource (session: Session): Promise<boolean> {
   return found === 'old'
 }
 
-function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number): CopyResult {
+function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number, dropped: Dropped | undefined): CopyResult {
   const { domain, image, volume, generation, virtualSize, verified, epoch } = record
   return {
     domain,
@@ -198,6 +198,7 @@ function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number):
     bytesCopied,
     bytesMoved,
     ...(verified !== undefined && { verified }),
+    ...(dropped !== undefined && { dropped }),
     epoch
   }
 }

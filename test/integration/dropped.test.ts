@@ -67,8 +67,8 @@ for (const clones of [true, false]) {
         const body = copySpec(image, name, { refuseLoss: true })
         if (dropped !== undefined) {
           for (const where of ['refused', 'refused-dry?dryRun=true']) {
-            const { status, body: problem } = await agent.request<Record<string, unknown>>('PUT', `/tasks/${where}`, { body })
-            t.match([status, problem['code']], [409, 'would-lose-data'], `${name}: ${String(problem['detail'])}`)
+            const { status, body: problem } = await agent.refused(where, body)
+            t.match([status, problem.code], [409, 'would-lose-data'], `${name}: ${problem.detail}`)
             t.strictSame({ snapshots: problem['snapshots'], bitmaps: problem['bitmaps'] }, dropped)
           }
           t.equal((await agent.image('local', name)).status, 404, 'nothing was made')
@@ -97,7 +97,8 @@ t.test('a copy that was continued tells it, too', async t => {
   await agent.finished('first')
   t.match((await agent.refused('refused', copySpec('top.qcow2', 'copy.raw', { refuseLoss: true }))).body, { code: 'would-lose-data' })
   t.strictSame((await agent.request<Plan>('PUT', '/tasks/dry?dryRun=true', { body: mendSpec('copy.raw') })).body.plan.dropped, expected['top.qcow2'])
-  t.match(await agent.done('mend', mendSpec('copy.raw')), { state: 'succeeded', result: { dropped: expected['top.qcow2'] } })
+  const task = await agent.done('mend', mendSpec('copy.raw'))
+  t.match(task, { state: 'succeeded', result: { dropped: expected['top.qcow2'] } }, JSON.stringify(task.error))
 })
 
 t.test('a chain that is kept drops nothing; the same chain as one volume does', async t => {

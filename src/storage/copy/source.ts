@@ -204,10 +204,13 @@ function refusal (image: string, stderr: string): AppError {
 /**
  * Makes every page of the source clean. A store through mmap into a page that is dirty already does not change the time
  * of modification; the first store into a clean one does. So an identity that is taken afterwards, and is what it was
- * before, tells of every later store. Not on tmpfs, which has no clean pages.
+ * before, tells of every later store. Not on tmpfs, which has no clean pages; and file systems that cannot be written, such
+ * as squashfs and ISO 9660, have nothing to sync.
  */
 export async function syncSource ({ files }: Pick<Source, 'files'>): Promise<void> {
-  await Promise.all(files.map(async ({ fd }) => { await syncData(fd) }))
+  await Promise.all(files.map(async ({ fd }) => {
+    await syncData(fd).catch((error: unknown) => { if (!hasErrno(error, 'EINVAL', 'EROFS')) throw error })
+  }))
 }
 
 /** What of a source is no longer as it was, in words. */

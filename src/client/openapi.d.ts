@@ -805,6 +805,8 @@ export interface components {
             onExisting?: "refuse" | "replace";
             /** @description Begin although the copy looks too large for the free space of the domain, by what its source takes up on disk: zeros that are written out count there and are not copied, and space can be made meanwhile. Without it such a copy is refused with `no-space`. If space does run out, the copy fails with `no-space`, the image stays `interrupted`, and mendImage continues it. Default: false. */
             ignoreSpace?: boolean;
+            /** @description Refuse with `would-lose-data` when the copy would drop internal snapshots or persistent bitmaps of its source. Without it they are named in `dropped` of the dry run and the result. A chain that is kept drops nothing. Default: false. */
+            refuseLoss?: boolean;
         };
         /**
          * @description Continues an interrupted copy from what is durable of it.
@@ -1018,6 +1020,15 @@ export interface components {
         };
         /** @description What a task is to do: the kind, and its parameters. */
         TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["ForgetCopy"] | components["schemas"]["VerifyImage"] | components["schemas"]["StartVolumeRebalance"] | components["schemas"]["StopVolumeRebalance"] | components["schemas"]["StartRemoveBrick"] | components["schemas"]["StopRemoveBrick"] | components["schemas"]["CommitRemoveBrick"];
+        /** @description What the qcow2 files of a source have that is no part of the disk that a guest sees, and that a copy does not have. The same whether or not the file system can clone files. */
+        Dropped: {
+            /** @description Names of internal snapshots. */
+            snapshots: string[];
+            /** @description Names of persistent dirty bitmaps. Incremental backups of the copy begin with a full one. */
+            bitmaps: string[];
+            /** @description How many names are left out: of each kind 1000 are listed. */
+            more?: number;
+        };
         /** @description A way out of a broken state: what it means, and the task body to send with PUT /tasks/{id}. */
         Fix: {
             /**
@@ -1656,6 +1667,7 @@ export interface components {
             cloned?: boolean;
             /** @description The copy was complete before: nothing was copied. */
             alreadyDone?: boolean;
+            dropped?: components["schemas"]["Dropped"];
             /** @description How many runs the copy took. */
             epoch: number;
         };

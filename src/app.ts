@@ -131,6 +131,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
     gluster,
     hostId: config.hostId,
     retentionSeconds: config.tasks.retentionSeconds,
+    stalledSince: operationId => operations.stalledSince(operationId),
     changed: ended => {
       operations.expire()
       if (ended !== undefined) poller.settle(ended)

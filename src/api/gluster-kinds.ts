@@ -20,10 +20,11 @@ export const StartVolumeRebalance = Strict({
   kind: Type.Literal('gluster.startVolumeRebalance'),
   volume: VolumeName,
   mode: Type.Optional(Words(['rebalance', 'fix-layout'], { default: 'rebalance', description: '`rebalance` moves files to where they belong; `fix-layout` only lets new files go to new bricks.' })),
-  force: Type.Optional(Type.Boolean({ default: false, description: 'Move files even to bricks that are fuller than the ones they are on.' }))
+  force: Type.Optional(Type.Boolean({ default: false, description: 'Move files even to bricks that are fuller than the ones they are on.' })),
+  restart: Type.Optional(Restart)
 }, {
   $id: 'StartVolumeRebalance',
-  description: 'Starts a rebalance. Succeeds when Gluster has registered it (GlusterFS 10 takes ten seconds for that); any host then tells how far it is. A rebalance that is in progress already is claimed, not an error.',
+  description: 'Starts a rebalance. Succeeds when Gluster has registered it (GlusterFS 10 takes ten seconds for that); any host then tells how far it is. A rebalance that is in progress already is claimed, not an error; one in which nothing gets on (`stalledSince`) is refused with `operation-ended`, unless `restart` is set.',
   examples: [{ kind: 'gluster.startVolumeRebalance', volume: 'images', mode: 'rebalance' }]
 })
 export type StartVolumeRebalance = Static<typeof StartVolumeRebalance>
@@ -96,6 +97,10 @@ const warnings = Type.Optional(Type.Array(Type.String(), { description: 'What wh
 export const StartOperationResult = Strict({
   operationId: OperationId,
   alreadyStarted: Type.Optional(Type.Boolean({ description: 'It was there before: this task started nothing.' })),
+  marked: Type.Optional(Type.Boolean({
+    description: '`false` when the volume could not be marked with the task id, because a host is down, for example: ' +
+      'the operation does not tell which task it belongs to, and an agent that is restarted does not know it as this task\'s.'
+  })),
   warnings
 }, { $id: 'StartOperationResult', description: 'The operation that Gluster has registered.' })
 export type StartOperationResult = Static<typeof StartOperationResult>

@@ -41,6 +41,12 @@ export const OperationNode = Strict({
   host: Type.String({ description: 'The host, by the name its bricks have.' }),
   hostUuid: Type.String({ description: 'The id of the host in the Gluster cluster.' }),
   state: NodeState,
+  restarted: Type.Optional(Type.Boolean({
+    description: 'Its part has begun again: its numbers went back, or its run time is far below that of the others. What ' +
+      'it had still to do may not be done, whatever it says.'
+  })),
+  stalledSince: Type.Optional(Time('Since when it is said to be running and nothing has changed, not even its run time, ' +
+    'for a minute or longer: its rebalance process is dead. Start the operation again with `restart`.')),
   ...numbers
 }, { $id: 'OperationNode', description: 'How far one host is.' })
 export type OperationNode = Static<typeof OperationNode>
@@ -75,14 +81,22 @@ export const Operation = Strict({
     taskId: TaskId,
     hostId: Type.String({ description: 'The host whose agent it was sent to.' })
   }, { description: 'The task that started it, from any host. Absent when it was started by other means.' })),
+  claimedBy: Type.Optional(Strict({
+    taskId: TaskId,
+    hostId: Type.String({ description: 'The host whose agent it was sent to.' }),
+    claimedAt: Time('When it was answered with this operation.')
+  }, { description: 'The last task that was answered with this operation, or has committed it, without having started it.' })),
   startedAt: Type.Optional(Time('When it was started, by the clock of the host that started it; for an operation started by other means, from its run time.')),
   state: OperationState,
   nodes: Type.Array(Ref(OperationNode)),
   totals: Ref(OperationTotals),
   rate: Type.Optional(Ref(OperationRate)),
   estimate: Type.Optional(Ref(OperationEstimate)),
-  complete: Type.Boolean({ description: 'Every host that takes part has told its numbers. Gluster leaves out the others without a word.' }),
+  complete: Type.Boolean({ description: 'Every host that takes part has told its numbers, and none of them is `restarted`, `stalledSince` or `rejected`. Gluster leaves out hosts without a word.' }),
   missing: Type.Array(Type.String(), { description: 'The hosts that did not tell, by name.' }),
+  rejected: Type.Optional(Type.Array(Type.String(), {
+    description: 'Hosts that are connected but that the cluster has rejected (`gluster peer status`): they do nothing.'
+  })),
   disagreement: Type.Optional(Type.Array(Strict({
     host: Type.String(),
     operationId: Type.Optional(Type.String({ description: 'The operation that this host takes for the current one; absent when it knows of none.' }))

@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Ref, Strict, Time, Words } from './schema.ts'
 import { TaskId } from './names.ts'
 import { TaskResult, TaskSpec } from './kinds.ts'
+import { OperationId } from './operation.ts'
 import { Problem } from './problem.ts'
 
 export const taskStates = ['pending', 'running', 'canceling', 'succeeded', 'failed', 'canceled', 'rejected'] as const
@@ -31,6 +32,7 @@ export const Task = Strict({
   state: TaskState,
   cancelable: Type.Boolean(),
   progress: Type.Optional(Ref(Progress)),
+  operationId: Type.Optional(OperationId),
   result: Type.Optional(TaskResult),
   error: Type.Optional(Ref(Problem)),
   createdAt: Time('When the task was created.'),

@@ -1233,6 +1233,11 @@ export interface components {
             state: "pending" | "running" | "canceling" | "succeeded" | "failed" | "canceled" | "rejected";
             cancelable: boolean;
             progress?: components["schemas"]["Progress"];
+            /**
+             * @description The id that Gluster gave the operation, the same on every host.
+             * @example a25688b9-2795-412f-b56b-667b23486dc8
+             */
+            operationId?: string;
             /** @description What came of it; which one depends on the kind. */
             result?: components["schemas"]["CopyResult"] | components["schemas"]["CreateResult"] | components["schemas"]["DeleteResult"] | components["schemas"]["ForgetResult"] | components["schemas"]["VerifyResult"] | components["schemas"]["StartOperationResult"] | components["schemas"]["StopOperationResult"] | components["schemas"]["CommitRemoveBrickResult"];
             error?: components["schemas"]["Problem"];
@@ -1289,7 +1294,7 @@ export interface components {
             };
         };
         /**
-         * @description Starts a rebalance. Succeeds when Gluster has registered it (GlusterFS 10 takes ten seconds for that); any host then tells how far it is. A rebalance that is in progress already is claimed, not an error.
+         * @description Starts a rebalance. Succeeds when Gluster has registered it (GlusterFS 10 takes ten seconds for that); any host then tells how far it is. A rebalance that is in progress already is claimed, not an error; one in which nothing gets on (`stalledSince`) is refused with `operation-ended`, unless `restart` is set.
          * @example {
          *       "kind": "gluster.startVolumeRebalance",
          *       "volume": "images",
@@ -1314,6 +1319,8 @@ export interface components {
             mode?: "rebalance" | "fix-layout";
             /** @description Move files even to bricks that are fuller than the ones they are on. Default: false. */
             force?: boolean;
+            /** @description When an operation is there in which nothing runs any more: stop it and start again. One that runs is claimed all the same. Before a brick removal is restarted, `cluster.lookup-optimize` is set to off: with it, GlusterFS 10 would not find some of the moved files by name. It may be set again after a rebalance. Default: false. */
+            restart?: boolean;
         };
         /**
          * @description Stops the rebalance, or puts a finished one on file. The result holds the final numbers: Gluster forgets them.
@@ -1536,6 +1543,21 @@ export interface components {
                 /** @description The host whose agent it was sent to. */
                 hostId: string;
             };
+            /** @description The last task that was answered with this operation, or has committed it, without having started it. */
+            claimedBy?: {
+                /**
+                 * @description Chosen by the caller.
+                 * @example nightly-42
+                 */
+                taskId: string;
+                /** @description The host whose agent it was sent to. */
+                hostId: string;
+                /**
+                 * Format: date-time
+                 * @description When it was answered with this operation.
+                 */
+                claimedAt: string;
+            };
             /**
              * Format: date-time
              * @description When it was started, by the clock of the host that started it; for an operation started by other means, from its run time.
@@ -1550,10 +1572,12 @@ export interface components {
             totals: components["schemas"]["OperationTotals"];
             rate?: components["schemas"]["OperationRate"];
             estimate?: components["schemas"]["OperationEstimate"];
-            /** @description Every host that takes part has told its numbers. Gluster leaves out the others without a word. */
+            /** @description Every host that takes part has told its numbers, and none of them is `restarted`, `stalledSince` or `rejected`. Gluster leaves out hosts without a word. */
             complete: boolean;
             /** @description The hosts that did not tell, by name. */
             missing: string[];
+            /** @description Hosts that are connected but that the cluster has rejected (`gluster peer status`): they do nothing. */
+            rejected?: string[];
             /** @description Hosts that tell of another operation on this volume. Happens when a host was down while the operation was started, and lasts until the next one. */
             disagreement?: {
                 host: string;
@@ -1596,6 +1620,13 @@ export interface components {
             hostUuid: string;
             /** @enum {string} */
             state: "running" | "completed" | "stopped" | "failed" | "not-started" | "unknown";
+            /** @description Its part has begun again: its numbers went back, or its run time is far below that of the others. What it had still to do may not be done, whatever it says. */
+            restarted?: boolean;
+            /**
+             * Format: date-time
+             * @description Since when it is said to be running and nothing has changed, not even its run time, for a minute or longer: its rebalance process is dead. Start the operation again with `restart`.
+             */
+            stalledSince?: string;
             /** @description Files moved. */
             files: number;
             /** @description Bytes of the files moved. */
@@ -1744,6 +1775,8 @@ export interface components {
             operationId: string;
             /** @description It was there before: this task started nothing. */
             alreadyStarted?: boolean;
+            /** @description `false` when the volume could not be marked with the task id, because a host is down, for example: the operation does not tell which task it belongs to, and an agent that is restarted does not know it as this task's. */
+            marked?: boolean;
             /** @description What whoever looks after the volume should know. */
             warnings?: string[];
         };

@@ -60,6 +60,8 @@ export interface PoolHost {
   /** `localhost` for the host that answers. */
   host: string
   connected: boolean
+  /** It is connected, but not accepted as a peer: it does not take part in anything. */
+  rejected: boolean
 }
 
 /** What a brick's host says of it. The numbers are those of the brick's file system, and there for bricks that are online. */
@@ -138,11 +140,16 @@ export function readOperationId ({ output }: Answer): string {
 
 /** `pool list`: every host of the cluster, this one included. Read without a lock. */
 export function readPool ({ output }: Answer): PoolHost[] {
-  return all(only(output, 'peerStatus'), 'peer').map(peer => ({
-    hostUuid: uuid(peer, 'uuid'),
-    host: text(peer, 'hostname'),
-    connected: text(peer, 'connected') === '1'
-  }))
+  return all(only(output, 'peerStatus'), 'peer').map(peer => {
+    const connected = text(peer, 'connected') === '1'
+    return {
+      hostUuid: uuid(peer, 'uuid'),
+      host: text(peer, 'hostname'),
+      connected,
+      // the host that answers has no state
+      rejected: connected && has(peer, 'state') && text(peer, 'state') !== peerInCluster
+    }
+  })
 }
 
 /** `volume status V detail`, or of all volumes, by volume. Bricks of hosts that do not answer are left out by Gluster. */
@@ -162,6 +169,9 @@ export function readHeals ({ output }: Answer): BrickHeals[] {
     }
   })
 }
+
+/** glusterd's number for a peer that takes part; a rejected one has 6. */
+const peerInCluster = '3'
 
 const volumeStates: ReadonlyMap<string, VolumeInfo['state']> = new Map([['0', 'created'], ['1', 'started'], ['2', 'stopped']] as const)
 

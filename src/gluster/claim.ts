@@ -41,9 +41,9 @@ export function unsigned ({ starting, started }: Marks): StartingMark | undefine
   return starting?.startId === started?.startId ? undefined : starting
 }
 
-/** The operation that this very request has started before, if that is recent. */
-export function earlierRun ({ started }: Marks, { taskId, what }: Sight['request'], isRecent: (mark: Mark) => boolean): string | undefined {
-  return started?.taskId === taskId && started.what === what && isRecent(started) ? started.operationId : undefined
+/** The operation that this very request has started or claimed before, if that is recent. */
+export function earlierRun ({ started, claimed }: Marks, { taskId, what }: Sight['request'], isRecent: (mark: Mark) => boolean): string | undefined {
+  return [started, claimed].find(mark => mark?.taskId === taskId && mark.what === what && isRecent(mark))?.operationId
 }
 
 /**

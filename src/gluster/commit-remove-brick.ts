@@ -61,10 +61,11 @@ async function refuseUnsafe ({ workshop, info, bricks, context, last }: Commit):
 
 // Bricks that are gone and bricks that never were look the same; the mark tells them apart.
 function alreadyDone (info: VolumeInfo, { volume, bricks }: CommitRemoveBrick, context: VerbContext): CommitRemoveBrickResult {
-  const { started } = readMarks(info, 'remove-brick')
-  if (started?.what !== digestOf(bricks)) throw new AppError('brick-not-found', `The Gluster volume ${volume} has no brick ${bricks.join(', ')}, and its last brick removal was another.`)
+  const { started, claimed } = readMarks(info, 'remove-brick')
+  const mark = [claimed, started].find(left => left?.what === digestOf(bricks))
+  if (mark === undefined) throw new AppError('brick-not-found', `The Gluster volume ${volume} has no brick ${bricks.join(', ')}, and its last brick removal was another.`)
   context.accepted()
-  return { operationId: started.operationId, alreadyDone: true }
+  return { operationId: mark.operationId, alreadyDone: true }
 }
 
 async function lastNumbers (workshop: Workshop, info: VolumeInfo, { operationId, bricks }: VolumeTask): Promise<Operation> {
@@ -107,8 +108,8 @@ async function filesAtMost ({ gluster }: Workshop, info: VolumeInfo, bricks: rea
 // Before the commit: a caller whose reply was lost finds the bricks gone, and by the mark that it was this removal.
 async function sign ({ gluster, hostId }: Workshop, { volume, bricks }: CommitRemoveBrick, { id, signal }: VerbContext, operationId: string): Promise<void> {
   const info = await findVolume(gluster, volume, signal)
-  const { started } = readMarks(info, 'remove-brick')
-  if (started?.operationId === operationId && started.what === digestOf(bricks)) return
+  const { started, claimed } = readMarks(info, 'remove-brick')
+  if ([started, claimed].some(left => left?.operationId === operationId && left.what === digestOf(bricks))) return
   const mark = { taskId: id, hostId, at: new Date().toISOString(), what: digestOf(bricks), operationId }
-  await setOption(gluster, volume, optionOf('remove-brick', 'started'), formatMark(mark), signal)
+  await setOption(gluster, volume, optionOf('remove-brick', 'claimed'), formatMark(mark), signal)
 }

@@ -37,7 +37,7 @@ export async function whetherItRuns (workshop: Workshop, info: VolumeInfo, task:
 }
 
 /** Says that an operation is not claimed, because it would never get anywhere. */
-export function refuseEnded ({ volume }: VolumeInfo, { operationId, type }: VolumeTask, { state, stalledSince }: Life): never {
+export function refuseEnded (volume: string, { operationId, type }: Pick<VolumeTask, 'operationId' | 'type'>, { state, stalledSince }: Life): never {
   const what = type === 'rebalance' ? 'rebalance' : 'brick removal'
   const how = stalledSince === undefined ? `it is ${state}` : `no host has moved anything since ${stalledSince}`
   const commit = type === 'remove-brick' ? 'Commit it, or send' : 'Send'

@@ -29,23 +29,29 @@ export interface StartedMark extends Mark {
   operationId: string
 }
 
+/** Left by a task that was answered with an operation that it has not started. */
+export type ClaimMark = StartedMark
+
 export interface Marks {
   starting?: StartingMark
   started?: StartedMark
+  claimed?: ClaimMark
 }
 
 /** The option's name. */
 export function optionOf (type: Target['type'], step: keyof Marks): string {
-  return step === 'started' ? `user.vdsm-tasks.${type}` : `user.vdsm-tasks.${type}-starting`
+  return step === 'started' ? `user.vdsm-tasks.${type}` : `user.vdsm-tasks.${type}-${step}`
 }
 
 /** The marks on a volume. What is not one of ours is as good as absent: anybody can set these options. */
 export function readMarks ({ options }: Pick<VolumeInfo, 'options'>, type: Target['type']): Marks {
   const starting = parseMark(options.get(optionOf(type, 'starting')))
   const started = parseMark(options.get(optionOf(type, 'started')))
+  const claimed = parseMark(options.get(optionOf(type, 'claimed')))
   return {
     ...(starting?.startId !== undefined && { starting: { ...starting, startId: starting.startId } }),
-    ...(started?.operationId !== undefined && { started: { ...started, operationId: started.operationId } })
+    ...(started?.operationId !== undefined && { started: { ...started, operationId: started.operationId } }),
+    ...(claimed?.operationId !== undefined && { claimed: { ...claimed, operationId: claimed.operationId } })
   }
 }
 

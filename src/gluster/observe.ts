@@ -18,6 +18,8 @@ export interface Observation {
   views: readonly View[]
   /** Hosts that glusterd was not connected to at some time during the look. */
   disconnected: ReadonlySet<string>
+  /** Hosts that are connected but not accepted as peers. */
+  rejected: ReadonlySet<string>
   nameOf: (hostUuid: string) => string
   observedAt: string
 }
@@ -30,25 +32,29 @@ export interface Observation {
  * and takes no part. A host that tells of another operation answers with the numbers of that one: they do not count.
  */
 export function describeOperation (observation: Observation): Omit<Operation, 'rate' | 'estimate'> {
-  const { volume, task, report, problem, views, disconnected, nameOf, observedAt } = observation
+  const { volume, task, report, problem, views, disconnected, rejected, nameOf, observedAt } = observation
   const others = views.filter(view => view.task?.operationId !== task.operationId)
   const elsewhere = new Set(others.map(view => view.hostUuid))
   const reports = (report?.nodes ?? []).filter(node => !elsewhere.has(node.hostUuid))
   const told = new Set(reports.map(node => node.hostUuid))
-  const missing = partakers(volume, task).filter(host => !told.has(host) && (report === undefined || disconnected.has(host) || elsewhere.has(host)))
-  const mark = readMarks(volume, task.type).started
-  const mine = mark?.operationId === task.operationId ? mark : undefined
+  const refused = partakers(volume, task).filter(host => rejected.has(host))
+  const missing = partakers(volume, task).filter(host => !told.has(host) && !rejected.has(host) && (report === undefined || disconnected.has(host) || elsewhere.has(host)))
+  const { started, claimed } = readMarks(volume, task.type)
+  const mine = started?.operationId === task.operationId ? started : undefined
+  const claim = claimed?.operationId === task.operationId ? claimed : undefined
   return {
     operationId: task.operationId,
     kind: kindOf(task, report),
     volume: volume.volume,
     ...(task.type === 'remove-brick' && { bricks: task.bricks }),
     ...(mine !== undefined && { task: { taskId: mine.taskId, hostId: mine.hostId }, startedAt: mine.at }),
-    state: stateOf(reports.map(node => nodeState(node.status)), missing.length === 0),
+    ...(claim !== undefined && { claimedBy: { taskId: claim.taskId, hostId: claim.hostId, claimedAt: claim.at } }),
+    state: stateOf(reports.map(node => nodeState(node.status)), missing.length === 0 && refused.length === 0),
     nodes: reports.map(node => describeNode(node, nameOf)),
     totals: sum(reports),
-    complete: report !== undefined && missing.length === 0,
+    complete: report !== undefined && missing.length === 0 && refused.length === 0,
     missing: missing.map(nameOf).sort(),
+    ...(refused.length > 0 && { rejected: refused.map(nameOf).sort() }),
     ...(others.length > 0 && { disagreement: others.map(({ hostUuid, task: other }) => ({ host: nameOf(hostUuid), ...(other !== undefined && { operationId: other.operationId }) })) }),
     ...(problem !== undefined && { problem }),
     observedAt

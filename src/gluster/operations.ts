@@ -4,6 +4,7 @@ import type { BrickDetail, PoolHost, StatusReport, VolumeInfo, VolumeTask } from
 import type { Gluster } from './cli.ts'
 import { findTasks, listBricks, listHosts, listTasks, listVolumes, readStatus } from './commands.ts'
 import { remainderOf, type Usage } from './estimate.ts'
+import { Movement } from './movement.ts'
 import { describeOperation, namesOf, partakers } from './observe.ts'
 import { Rates } from './rates.ts'
 import { Snapshot } from './snapshot.ts'
@@ -31,6 +32,7 @@ export class Operations {
   readonly #hostId: string
   readonly #peers: Peers
   readonly #rates = new Rates()
+  readonly #movement = new Movement()
   readonly #seen = new Map<string, Seen>()
   readonly #operations: Snapshot<OperationList>
   readonly #volumes: Snapshot<GlusterVolumeList>
@@ -57,6 +59,11 @@ export class Operations {
     const found = items.find(item => item.operationId === operationId)
     if (found !== undefined) return found
     throw new AppError('operation-not-found', `Gluster knows of no operation ${operationId}. It forgets an operation that is stopped or committed, and when a newer one is started on the volume; the result of the task that stopped it holds the last numbers.`)
+  }
+
+  /** Since when an operation that Gluster calls running has got no further; undefined while it does. */
+  stalledSince (operationId: string): string | undefined {
+    return this.#movement.stalledSince(operationId)
   }
 
   /** Every volume, seen at most 2 s ago. */
@@ -126,9 +133,18 @@ export class Operations {
     const disconnected = await this.#disconnected(volume, task, told.report, hosts)
     const ownUuid = hosts.find(({ host }) => host === 'localhost')?.hostUuid ?? ''
     const operation = describeOperation({
-      volume, task, ...told, views: viewsOf(views, ownUuid, volume.volume), disconnected, nameOf: namesOf(volumes, hosts, this.#hostId), observedAt
+      volume,
+      task,
+      ...told,
+      views: viewsOf(views, ownUuid, volume.volume),
+      disconnected,
+      rejected: new Set(hosts.filter(host => host.rejected).map(({ hostUuid }) => hostUuid)),
+      nameOf: namesOf(volumes, hosts, this.#hostId),
+      observedAt
     })
-    return { ...operation, ...this.#started(operation), ...await this.#prospects(volume, task, operation) }
+    const nodes = this.#movement.note(operation)
+    const isDoubtful = nodes.some(({ restarted, stalledSince }) => restarted === true || stalledSince !== undefined)
+    return { ...operation, nodes, complete: operation.complete && !isDoubtful, ...this.#started(operation), ...await this.#prospects(volume, task, operation) }
   }
 
   /** Undefined when the operation was stopped, committed or replaced a moment ago. */
@@ -220,6 +236,7 @@ export class Operations {
   #forgetOthers (items: Operation[]): Operation[] {
     const current = new Set(items.map(item => item.operationId))
     this.#rates.keep(current)
+    this.#movement.keep(current)
     for (const id of this.#seen.keys()) if (!current.has(id)) this.#seen.delete(id)
     return items
   }

@@ -4,6 +4,7 @@ import type { VolumeInfo, VolumeTask } from './answers.ts'
 import { findRemoval, missingBricks } from './brick-removal.ts'
 import { earlierRun, recentAt } from './claim.ts'
 import { findTasks, findVolume, setOption, start, stop } from './commands.ts'
+import { leaveClaim } from './leave-claim.ts'
 import { refuseEnded, whetherItRuns } from './life.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
 import { findMovedFiles } from './moved-files.ts'
@@ -26,10 +27,10 @@ export function startRemoveBrick (workshop: Workshop): Verb<StartRemoveBrick, St
     const started = there === undefined ? await begin(request) : undefined
     const operationId = there ?? started ?? (await current(request)).task?.operationId
     if (operationId === undefined) throw new AppError('gluster-busy', `The removal of ${spec.bricks.join(', ')} that another host has started on ${spec.volume} is gone again. Look at the operations and try again.`)
-    context.accepted()
-    if (started !== undefined) await sign(request, started)
+    context.accepted({ operationId })
+    const marked = started === undefined ? await claim(request, operationId) : await sign(request, started)
     workshop.changed()
-    return { operationId, ...(started === undefined && { alreadyStarted: true }) }
+    return { operationId, ...(started === undefined && { alreadyStarted: true }), ...(!marked && { marked }) }
   })
 }
 
@@ -55,7 +56,7 @@ async function running (request: Request): Promise<string | undefined> {
   const target = { type: 'remove-brick', volume, bricks: task.bricks } as const
   const life = await whetherItRuns(workshop, info, task, context.signal)
   if (life.runs) return task.operationId
-  if (!restart) refuseEnded(info, task, life)
+  if (!restart) refuseEnded(volume, task, life)
   await findMovedFiles(workshop, info, context.signal)
   await stop(workshop.gluster, target, context.signal)
   return undefined
@@ -83,12 +84,19 @@ async function begin ({ workshop: { gluster }, spec: { volume, bricks, replica }
   }
 }
 
+async function claim ({ workshop, spec: { volume, bricks }, context }: Request, operationId: string): Promise<boolean> {
+  const marks = readMarks(await findVolume(workshop.gluster, volume, context.signal), 'remove-brick')
+  return await leaveClaim({ workshop, context, volume, type: 'remove-brick', what: digestOf(bricks), marks, operationId })
+}
+
 // The removal is there, whether or not its name tag is: that must not fail the task.
-async function sign ({ workshop: { gluster, hostId }, spec: { volume, bricks }, context: { id, log } }: Request, operationId: string): Promise<void> {
+async function sign ({ workshop: { gluster, hostId }, spec: { volume, bricks }, context: { id, log } }: Request, operationId: string): Promise<boolean> {
   try {
     const mark = { taskId: id, hostId, at: new Date().toISOString(), what: digestOf(bricks), operationId }
     await setOption(gluster, volume, optionOf('remove-brick', 'started'), formatMark(mark))
+    return true
   } catch (error) {
     log.warn({ err: error, operationId }, 'the brick removal could not be marked with its task id')
+    return false
   }
 }

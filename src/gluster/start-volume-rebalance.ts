@@ -3,7 +3,9 @@ import type { StartOperationResult, StartVolumeRebalance } from '../api/gluster-
 import { AppError } from '../errors.ts'
 import type { StatusReport, VolumeInfo } from './answers.ts'
 import { decide, earlierRun, recentAt, unsigned } from './claim.ts'
-import { findTasks, findVolume, readStatus, setOption, start, type Target } from './commands.ts'
+import { findTasks, findVolume, readStatus, setOption, start, stop, type Target } from './commands.ts'
+import { refuseEnded } from './life.ts'
+import { leaveClaim } from './leave-claim.ts'
 import { formatMark, optionOf, readMarks, type Mark, type Marks } from './marks.ts'
 import { isFixLayout, nodeState } from './observe.ts'
 import { pause } from './pause.ts'
@@ -15,7 +17,8 @@ const pauseMs = 500
 
 /** `gluster.startVolumeRebalance`: succeeds as soon as Gluster has registered the operation, or with the one in progress. */
 export function startVolumeRebalance (workshop: Workshop): Verb<StartVolumeRebalance, StartOperationResult> {
-  return verb(workshop, ({ mode = 'rebalance', force = false, ...spec }, context) => run({ workshop, spec: { ...spec, mode, force }, context }))
+  return verb(workshop, ({ mode = 'rebalance', force = false, restart = false, ...spec }, context) =>
+    run({ workshop, spec: { ...spec, mode, force, restart }, context }))
 }
 
 interface Request {
@@ -31,7 +34,7 @@ async function run (request: Request): Promise<StartOperationResult> {
   const firstMarks = readMarks(await startedVolume(request), 'rebalance')
   const isRecent = recentAt(Date.now(), workshop.retentionSeconds)
   const earlier = reused ? undefined : earlierRun(firstMarks, command, isRecent)
-  if (earlier !== undefined) return claim(request, earlier)
+  if (earlier !== undefined) return claim(request, earlier, true)
 
   const end = performance.now() + workshop.gluster.patienceMs
   let signingEnd: number | undefined
@@ -41,19 +44,18 @@ async function run (request: Request): Promise<StartOperationResult> {
     const operation = await currentRebalance(request)
     firstLook ??= operation ?? {}
     const marks = readMarks(await startedVolume(request), 'rebalance')
+    if (operation?.runs === true && await isStopped(request, operation.id)) continue
     if (operation?.runs === true) {
-      await settle(request, marks, operation.id, refused)
-      return claim(request, operation.id)
+      return claim(request, operation.id, await settle(request, marks, operation.id, refused))
     }
     const decision = decide({ request: command, firstMarks, firstOperation: firstLook.id, marks, operation: operation?.id }, isRecent)
     if (decision === 'claim' && operation !== undefined) {
-      await settle(request, marks, operation.id, refused)
-      return claim(request, operation.id)
+      return claim(request, operation.id, await settle(request, marks, operation.id, refused))
     }
     if (decision === 'wait') signingEnd ??= performance.now() + signingMs
     if (decision === 'start' || performance.now() > (signingEnd ?? 0)) {
       const started = await tryStart(request, operation?.id)
-      if (started !== undefined) return { operationId: started }
+      if (started !== undefined) return started
       refused = true
       if (performance.now() > end) {
         throw new AppError('gluster-busy', `Gluster says that a rebalance of ${volume} is already started, but tells of none that is running: the last one is still coming to its end. Try again later.`)
@@ -63,12 +65,24 @@ async function run (request: Request): Promise<StartOperationResult> {
   }
 }
 
-/** The id of the new operation; undefined when Gluster says that there is one. */
-async function tryStart (request: Request, previous: string | undefined): Promise<string | undefined> {
-  const { workshop: { gluster, changed }, spec: { volume, mode, force }, context } = request
+/** Stops an operation in which nothing gets on, if that is wanted; refuses it if not. */
+async function isStopped (request: Request, operationId: string): Promise<boolean> {
+  const { workshop, spec: { volume, restart }, context } = request
+  const stalledSince = workshop.stalledSince?.(operationId)
+  if (stalledSince === undefined) return false
+  const task = { type: 'rebalance', operationId } as const
+  if (!restart) refuseEnded(volume, task, { runs: false, state: 'running', stalledSince })
+  await stop(workshop.gluster, targetOf(request), context.signal)
+  return true
+}
+
+/** The new operation; undefined when Gluster says that there is one. */
+async function tryStart (request: Request, previous: string | undefined): Promise<StartOperationResult | undefined> {
+  const { workshop: { gluster, changed }, spec: { mode, force }, context } = request
   const startId = randomUUID()
   const announcement = { ...markOf(request), startId, ...(previous !== undefined && { previous }) }
-  await setOption(gluster, volume, optionOf('rebalance', 'starting'), formatMark(announcement), context.signal)
+  // without it, a caller whose agent is restarted right now may start it twice: that is no reason not to start it once
+  await leave(request, 'starting', formatMark(announcement))
   let operationId: string
   try {
     operationId = await start(gluster, targetOf(request), mode === 'fix-layout' ? ['fix-layout', 'start'] : force ? ['start', 'force'] : ['start'], context.signal)
@@ -79,10 +93,10 @@ async function tryStart (request: Request, previous: string | undefined): Promis
     await withdraw(request)
     throw error
   }
-  context.accepted()
-  await sign(request, operationId, startId)
+  context.accepted({ operationId })
+  const marked = await sign(request, operationId, { startId })
   changed()
-  return operationId
+  return { operationId, ...(!marked && { marked }) }
 }
 
 async function startedVolume ({ workshop, spec, context }: Request): Promise<VolumeInfo> {
@@ -113,29 +127,29 @@ async function currentRebalance (request: Request): Promise<{ id: string, runs: 
   return { id: operationId, runs: running.length > 0 }
 }
 
-function claim ({ workshop, context }: Request, operationId: string): StartOperationResult {
-  context.accepted()
+function claim ({ workshop, context }: Request, operationId: string, marked: boolean): StartOperationResult {
+  context.accepted({ operationId })
   workshop.changed()
-  return { operationId, alreadyStarted: true }
+  return { operationId, alreadyStarted: true, ...(!marked && { marked }) }
 }
 
 /** Leaves the marks as they are to be when an operation that is there is the answer; `refused` when another start was faster. */
-async function settle (request: Request, marks: Marks, operationId: string, refused: boolean): Promise<void> {
+async function settle (request: Request, marks: Marks, operationId: string, refused: boolean): Promise<boolean> {
   const { taskId, what } = { taskId: request.context.id, what: request.spec.mode }
   const announced = unsigned(marks)
   const isMine = announced?.taskId === taskId && announced.what === what
-  if (refused || marks.started?.operationId === operationId) {
-    if (isMine) await withdraw(request)
-  } else if (announced === undefined || isMine || announced.previous === operationId) {
-    // started by other means, or by this task before the agent was restarted; else another agent is about to sign
-    await sign(request, operationId, announced?.startId ?? marks.started?.startId)
-  }
+  const isSigned = marks.started?.operationId === operationId
+  // started by this task before the agent was restarted: the start was when it was announced
+  if (isMine && !refused && !isSigned && announced.previous !== operationId) return await sign(request, operationId, announced)
+  if (isMine) await withdraw(request)
+  const { workshop, spec: { volume }, context } = request
+  return await leaveClaim({ workshop, context, volume, type: 'rebalance', what, marks, operationId })
 }
 
 // The operation is there, whether or not its name tag is: that must not fail the task.
-async function sign (request: Request, operationId: string, startId: string | undefined): Promise<void> {
-  const mark = { ...markOf(request), operationId, ...(startId !== undefined && { startId }) }
-  await leave(request, 'started', formatMark(mark))
+async function sign (request: Request, operationId: string, { startId, at }: { startId: string, at?: string }): Promise<boolean> {
+  const mark = { ...markOf(request), ...(at !== undefined && { at }), operationId, startId }
+  return await leave(request, 'started', formatMark(mark))
 }
 
 /** Takes the announcement back: an operation that comes later is none of this task's. Gluster cannot reset user options. */
@@ -143,11 +157,13 @@ async function withdraw (request: Request): Promise<void> {
   await leave(request, 'starting', '-')
 }
 
-async function leave ({ workshop, spec, context }: Request, step: keyof Marks, value: string): Promise<void> {
+async function leave ({ workshop, spec, context }: Request, step: keyof Marks, value: string): Promise<boolean> {
   try {
     await setOption(workshop.gluster, spec.volume, optionOf('rebalance', step), value)
+    return true
   } catch (error) {
     context.log.warn({ err: error, volume: spec.volume, step }, 'the volume could not be marked with the task id')
+    return false
   }
 }
 

@@ -13,7 +13,8 @@ export interface VerbContext {
   signal: AbortSignal
   /** One of many steps is done: the deadline for accepting begins again. */
   accepting (): void
-  accepted (): void
+  /** Registered; `operationId` is told with the task from then on. */
+  accepted (of?: { operationId: string }): void
   /** The caller has deliberately used the id of a finished task again: what that one did does not count. */
   reused?: boolean
   log: { warn (fields: object, message: string): void }
@@ -82,6 +83,7 @@ export function conclude (workshop: Workshop, { hosts, volumes }: Cluster, info:
     report,
     views: [],
     disconnected: new Set(hosts.filter(host => !host.connected).map(host => host.hostUuid)),
+    rejected: new Set(hosts.filter(host => host.rejected).map(host => host.hostUuid)),
     nameOf: namesOf([info, ...volumes], hosts, workshop.hostId),
     observedAt: new Date().toISOString()
   })

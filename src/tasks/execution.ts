@@ -120,10 +120,10 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
       signal,
       log,
       accepting: () => { if (!accepted && !run.finished) deadline.refresh() },
-      accepted: () => {
+      accepted: of => {
         accepted = true
         deadline.stop()
-        moved(run.accept(Date.now()))
+        moved(run.accept(Date.now(), of))
       },
       progress: latest => {
         // an accepted copy that hangs makes no load: its place is for others, or a few on a dead domain would keep all waiting.

@@ -19,6 +19,12 @@ export interface Tuning {
   bandwidth: number | null
 }
 
+/** What is known of the object as soon as it is durable. */
+export interface Accepted {
+  /** Of a Gluster operation: the id that Gluster gave it. */
+  operationId?: string
+}
+
 /** What a running task body is given. */
 export interface TaskContext {
   id: string
@@ -29,7 +35,7 @@ export interface TaskContext {
   /** One of many steps of accepting is done: the deadline, which is for a storage that does not answer, begins anew. */
   accepting (): void
   /** The object is durable: the task is `running` from here on. */
-  accepted (): void
+  accepted (of?: Accepted): void
   progress (progress: Progress): void
   /** Called with every later change, and at once with one that came before. */
   onTuning (listener: (tuning: Tuning) => void): void

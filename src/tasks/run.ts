@@ -4,7 +4,7 @@ import type { Problem } from '../api/problem.ts'
 import type { Progress, Task, TaskState } from '../api/task.ts'
 import { canMove, isFinished } from './state.ts'
 import { etagOf } from './etag.ts'
-import type { Tuning } from './kind.ts'
+import type { Accepted, Tuning } from './kind.ts'
 
 /** What ended a run, or moved it. */
 export interface Move {
@@ -32,6 +32,7 @@ export class Run {
   #revision = 0
   #tick = 0
   #progress: Progress | undefined
+  #operationId: string | undefined
   #result: TaskResult | undefined
   #error: Problem | undefined
   #startedAt: number | undefined
@@ -94,7 +95,8 @@ export class Run {
    * The object is durable. A run that is canceling stays so, but its end then tells by `startedAt` that something is
    * left on the storage. It is shown from the next revision or tick on: what is shown never changes under one ETag.
    */
-  accept (now: number): boolean {
+  accept (now: number, { operationId }: Accepted = {}): boolean {
+    this.#operationId ??= operationId
     if (this.#state === 'canceling') this.#startedAt ??= now
     return this.#state === 'pending' && this.move('running', now)
   }
@@ -152,6 +154,7 @@ export class Run {
       state: this.#state,
       cancelable: this.cancelable,
       ...(this.#progress !== undefined && { progress: this.#progress }),
+      ...(this.#operationId !== undefined && { operationId: this.#operationId }),
       ...(this.#result !== undefined && { result: this.#result }),
       ...(this.#error !== undefined && { error: this.#error }),
       createdAt: new Date(this.createdAt).toISOString(),

@@ -99,3 +99,11 @@ t.test('the pool tells who is connected', async t => {
 function maps (_key: string, value: unknown): unknown {
   return value instanceof Map ? [...value] : value
 }
+
+t.test('a peer that is connected but rejected is told from one that takes part', async t => {
+  const rejected = outputOf('pool-list').replace('<state>3</state>', '<state>6</state>')
+  t.strictSame(readPool(parseAnswer(rejected)).map(host => host.rejected), [true, false, false])
+  t.strictSame(readPool(answerOf('pool-list')).map(host => host.rejected), [false, false, false])
+  const down = outputOf('pool-list').replace('<connected>1</connected>', '<connected>0</connected>').replace('<state>3</state>', '<state>6</state>')
+  t.strictSame(readPool(parseAnswer(down)).map(host => host.rejected), [false, false, false], 'one that is down is just down')
+})

@@ -47,6 +47,7 @@ t.test('a task id stands for what it started while it is remembered', async t =>
   t.equal(earlierRun(marks, { ...request, taskId: 'other' }, always), undefined)
   t.equal(earlierRun(marks, request, () => false), undefined)
   t.equal(earlierRun({}, request, always), undefined)
+  t.equal(earlierRun({ started: started('X', '1'), claimed: started('Y', '2', { taskId: 'mine' }) }, request, always), 'Y', 'or claimed')
   const now = Date.parse(at)
   t.same([0, 899_000, 901_000, -899_000, -901_000].map(later => recentAt(now + later, 900)(marks.started)), [true, true, false, true, false])
 })

@@ -20,6 +20,7 @@ function observe (captures: { info: string, tasks: string, status?: string, pool
     ...(captures.status !== undefined && { report: read(answerOf(captures.status)) }),
     views: [],
     disconnected: new Set(hosts.filter(host => !host.connected).map(host => host.hostUuid)),
+    rejected: new Set(hosts.filter(host => host.rejected).map(host => host.hostUuid)),
     nameOf: namesOf([volume], hosts, 'here'),
     observedAt,
     ...more
@@ -105,4 +106,37 @@ t.test('the mark names the task, unless it is that of another operation', async 
   })
   t.match(describeOperation(marked(base.task.operationId)), { task: { taskId: 'a', hostId: 'h' }, startedAt: observedAt })
   t.equal(describeOperation(marked('another')).task, undefined)
+})
+
+t.test('a peer that the cluster has rejected is named as such, and nothing is complete with it', async t => {
+  const seen = observe({ info: 'rb3-info', tasks: 'rb3-tasks', status: 'rb3-status', pool: 'pool-list' })
+  const [node] = seen.report?.nodes ?? []
+  if (node === undefined) throw new Error('a capture without a host')
+  t.match(describeOperation(seen), { complete: true, state: 'running' })
+  const rejected = describeOperation({ ...seen, rejected: new Set([node.hostUuid]) })
+  t.match(rejected, { complete: false, rejected: ['node2'], state: 'running' })
+  t.strictSame(rejected.missing, [])
+  const done = { ...node, status: 3 }
+  const all = { ...seen, report: { operationId: seen.task.operationId, nodes: [done] } }
+  t.match(describeOperation(all), { complete: true, state: 'completed' })
+  t.match(describeOperation({ ...all, rejected: new Set([node.hostUuid]) }), { complete: false, state: 'unknown' })
+})
+
+t.test('a claim adds to what is known of the start, and changes none of it', async t => {
+  const seen = observe({ info: 'rb3-info', tasks: 'rb3-tasks', status: 'rb3-status', pool: 'pool-list' })
+  const { operationId } = seen.task
+  const mark = (taskId: string, at: string, of = operationId): string => JSON.stringify({ taskId, hostId: `${taskId}-host`, at, what: 'x', operationId: of })
+  const startedAt = '2026-01-01T00:00:00.000Z'
+  const claimedAt = '2026-01-02T00:00:00.000Z'
+  const withMarks = (options: Record<string, string>): Observation => ({ ...seen, volume: { ...seen.volume, options: new Map(Object.entries(options)) } })
+  const claimed = { 'user.vdsm-tasks.remove-brick-claimed': mark('other', claimedAt) }
+  t.match(describeOperation(withMarks({ 'user.vdsm-tasks.remove-brick': mark('mine', startedAt), ...claimed })), {
+    task: { taskId: 'mine', hostId: 'mine-host' }, startedAt, claimedBy: { taskId: 'other', hostId: 'other-host', claimedAt }
+  })
+  const byHand = describeOperation(withMarks(claimed))
+  t.match(byHand, { claimedBy: { taskId: 'other' } })
+  t.equal(byHand.task, undefined)
+  t.equal(byHand.startedAt, undefined)
+  const before = describeOperation(withMarks({ 'user.vdsm-tasks.remove-brick-claimed': mark('other', claimedAt, '00000000-0000-4000-8000-000000000000') }))
+  t.equal(before.claimedBy, undefined, 'a claim of an earlier operation')
 })

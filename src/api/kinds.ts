@@ -58,7 +58,10 @@ export const CreateImage = Strict({
   image: ImageName,
   volume: Volume,
   format: Type.Optional(Format),
-  virtualSize: Bytes('The size of the disk that a guest sees. In domains of the layout `ovirt` it is rounded up to 4 KiB.', { multipleOf: 512 }),
+  virtualSize: Bytes(
+    'The size of the disk that a guest sees. Of a raw image, and in domains of the layout `ovirt`, it is rounded up to 4 KiB.',
+    { multipleOf: 512 }
+  ),
   allocation: Type.Optional(Allocation),
   clusterSize: Type.Optional(ClusterSize),
   description: Type.Optional(Type.String({ maxLength: 210, pattern: '^[^\\r\\n]*$', description: 'DESCRIPTION of the volume, in domains of the layout `ovirt`.' })),
@@ -143,7 +146,12 @@ export const CopyResult = Strict({
 }, { $id: 'CopyResult', description: 'What a copy has done.' })
 export type CopyResult = Static<typeof CopyResult>
 
-export const CreateResult = Strict({ domain: DomainId, image: ImageName, volume: Volume }, { $id: 'CreateResult', description: 'What was created.' })
+export const CreateResult = Strict({
+  domain: DomainId,
+  image: ImageName,
+  volume: Volume,
+  virtualSize: Type.Optional(Bytes('The size of the disk that a guest sees, as it was made.'))
+}, { $id: 'CreateResult', description: 'What was created.' })
 export type CreateResult = Static<typeof CreateResult>
 
 export const DeleteResult = Strict({ domain: DomainId, image: ImageName, volume: Volume, bytesFreed: Bytes('Bytes that the storage got back.') }, { $id: 'DeleteResult', description: 'What was deleted.' })

@@ -59,7 +59,7 @@ export function outcomeOf ({ spec, state, result, error }: Task): string {
   if ('identical' in result) return result.identical ? `${subjectOf(spec)}: identical` : `${subjectOf(spec)}: not identical, first difference at byte ${result.firstDifference ?? '?'}`
   if ('bytesFreed' in result) return `${nameOf(result)} is deleted, ${formatBytes(result.bytesFreed)} freed`
   if ('forgotten' in result) return result.forgotten ? `the copy record of ${nameOf(result)} is removed; the image is as it was` : `there is no copy record of ${nameOf(result)}`
-  if ('image' in result) return `${nameOf(result)} is created`
+  if ('image' in result) return `${nameOf(result)} is created${result.virtualSize === undefined ? '' : `, ${formatBytes(result.virtualSize)}`}`
   if ('alreadyStarted' in result && result.alreadyStarted === true) return `operation ${result.operationId} was started before`
   if ('alreadyDone' in result && result.alreadyDone === true) return 'the bricks had been removed before'
   return `operation ${result.operationId ?? ''}${'final' in result && result.final !== undefined ? ` is over: ${formatBytes(result.final.totals.bytes)} in ${result.final.totals.files} files moved` : ' is registered'}`

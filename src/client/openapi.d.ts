@@ -878,7 +878,7 @@ export interface components {
              * @enum {string}
              */
             format?: "raw" | "qcow2";
-            /** @description The size of the disk that a guest sees. In domains of the layout `ovirt` it is rounded up to 4 KiB. */
+            /** @description The size of the disk that a guest sees. Of a raw image, and in domains of the layout `ovirt`, it is rounded up to 4 KiB. */
             virtualSize: number;
             /**
              * @description `sparse` takes up space as data is written; `preallocated` reserves all of it at the start.
@@ -1719,6 +1719,8 @@ export interface components {
              * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
              */
             volume?: string;
+            /** @description The size of the disk that a guest sees, as it was made. */
+            virtualSize?: number;
         };
         /** @description What was deleted. */
         DeleteResult: {

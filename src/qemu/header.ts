@@ -14,6 +14,7 @@ export interface Qcow2Header {
 export const headerBytes = 64 * 1024
 
 const magic = 0x514649fb
+const corrupt = 1n << 1n
 const externalDataFile = 1n << 2n
 
 /** Why an image is not given to any program. */
@@ -41,6 +42,7 @@ export function parseQcow2Header (bytes: Buffer, image: string, fileBytes: numbe
   const version = bytes.readUInt32BE(4)
   if (version !== 2 && version !== 3) throw refuse(`its qcow2 version is ${version}, only 2 and 3 are known`)
   if (version === 3 && bytes.length < 104) throw refuse('its qcow2 header is cut off')
+  if (version === 3 && (bytes.readBigUInt64BE(72) & corrupt) !== 0n) throw refuse('it is marked as corrupt: qemu found wrong tables in it. Repair it with "qemu-img check -r all", or restore it')
   if (version === 3 && (bytes.readBigUInt64BE(72) & externalDataFile) !== 0n) throw refuse('it keeps its data in another file, which is not supported')
   const clusterBits = bytes.readUInt32BE(20)
   if (clusterBits < 9 || clusterBits > 21) throw refuse(`its cluster size is 2^${clusterBits}, which qcow2 does not allow`)

@@ -9,8 +9,8 @@ import { AppError } from '../errors.ts'
 const openFd = promisify(open)
 export const closeFd = promisify(close)
 export const truncateFd = promisify(ftruncate)
-const chmodFd = promisify(fchmod)
-const chownFd = promisify(fchown)
+export const chmodFd = promisify(fchmod)
+export const chownFd = promisify(fchown)
 const readFd = promisify(read)
 
 /** Size, times and numbers of an open file. */

@@ -80,6 +80,7 @@ export function outcome ({ spec, state, result }) {
   if ('identical' in result) return result.identical ? 'They are identical.' : `They differ, first at byte ${result.firstDifference ?? '?'}.`
   if ('forgotten' in result) return result.forgotten ? 'The record is removed; the image is as it was.' : 'There was no record.'
   if ('bytesFreed' in result) return `${size(result.bytesFreed)} freed.`
+  if ('virtualSize' in result) return `Created, ${size(result.virtualSize)}.`
   if (result.operationId !== undefined) return `${result.alreadyStarted ? 'Was started before, as' : 'Is'} operation ${result.operationId}.`
   return 'Done.'
 }

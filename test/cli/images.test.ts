@@ -15,7 +15,7 @@ t.teardown(async () => { await client.close() })
 
 t.test('images are made, listed, told about, compared and deleted', async t => {
   const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address }, cwd: directory })
-  t.match(await run('create', 'local/a.qcow2', '1G', '--id', 'made'), { status: 0, stdout: 'done  made  local/a.qcow2 is created\n' })
+  t.match(await run('create', 'local/a.qcow2', '1G', '--id', 'made'), { status: 0, stdout: 'done  made  local/a.qcow2 is created, 1 GiB\n' })
   t.match(await run('create', 'local/b.qcow2', '1G', '--json'), { status: 0 })
   t.match(await run('images'), { status: 0, stdout: /^IMAGE +FORMAT +SIZE +ON STORAGE +MODIFIED\nlocal\/a\.qcow2 +qcow2 .*\nlocal\/b\.qcow2 .*\nlocal\/sample\.raw +raw +256 MiB / })
   t.same(JSON.parse((await run('images', 'local', '--json')).stdout).items.map((item: { image: string }) => item.image), ['a.qcow2', 'b.qcow2', 'sample.raw'])

@@ -15,7 +15,7 @@ const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 export interface AgentOptions {
   hostId?: string
-  domains: Array<{ id: string, path: string, layout?: 'ovirt', create?: boolean, bandwidth?: number, leases?: 'flock' | 'sanlock' }>
+  domains: Array<{ id: string, path: string, layout?: 'ovirt', create?: boolean, bandwidth?: number, leases?: 'flock' | 'sanlock', owner?: { uid: number, gid: number }, mode?: string }>
   sanlock?: { hostId: number }
   discover?: string[]
   copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number, bandwidth?: number, nice?: number, ioPriority?: 'normal' | 'low' | 'idle', clone?: boolean }

@@ -126,3 +126,47 @@ t.test('the source of a running copy is not deleted', async t => {
   await agent.request('PATCH', '/tasks/copy', { body: { bandwidth: null } })
   t.match(await agent.finished('copy'), { state: 'succeeded' })
 })
+
+t.test('a replaced image keeps its owner, mode, ACL, label and attributes; a new one gets those of its domain', { skip: unlessRoot }, async t => {
+  const path = join(await temporaryDirectory(t), 'images')
+  const agent = await startAgent(t, { domains: [{ id: 'local', path, create: true, owner: { uid: 36, gid: 107 }, mode: '0640' }] })
+  const at = (image: string) => join(path, image)
+  const accessOf = async (image: string) => (await sh('stat', '-c', '%u:%g %a', at(image))).trim()
+  const attributesOf = async (image: string) => (await sh('getfattr', '--dump', '--match=-', '--encoding=hex', '--absolute-names', at(image))).split('\n').slice(1)
+  await makeDisk(at('new.raw'), 2 * MiB)
+  for (const target of ['fresh.raw', 'fresh.qcow2', 'old.raw']) t.match(await agent.done(`copy-${target}`, copySpec('new.raw', target)), { state: 'succeeded' })
+  t.match(await agent.done('create', { kind: 'storage.createImage', domain: 'local', image: 'made.raw', virtualSize: 4096 }), { state: 'succeeded' })
+  for (const image of ['fresh.raw', 'fresh.qcow2', 'made.raw']) t.equal(await accessOf(image), '36:107 640', image)
+
+  const list = '0x02000000' + '01000600ffffffff' + '02000600d2040000' + '04000000ffffffff' + '10000600ffffffff' + '20000000ffffffff'
+  await sh('chown', '1234:2345', at('old.raw'))
+  for (const [name, value] of [['user.note', 'mine'], ['user.empty', ''], ['security.selinux', 'system_u:object_r:virt_image_t:s0'], ['system.posix_acl_access', list]]) {
+    await sh('setfattr', '-n', name ?? '', '-v', value ?? '', at('old.raw'))
+  }
+  const [access, attributes, { ino }] = [await accessOf('old.raw'), await attributesOf('old.raw'), await stat(at('old.raw'))]
+  t.equal(attributes.filter(line => line !== '').length, 4)
+  await makeDisk(at('newer.raw'), 3 * MiB)
+  t.match(await agent.done('replace', copySpec('newer.raw', 'old.raw', { onExisting: 'replace' })), { state: 'succeeded' })
+  t.not((await stat(at('old.raw'))).ino, ino, 'it is another file')
+  t.equal(await accessOf('old.raw'), access)
+  t.strictSame(await attributesOf('old.raw'), attributes)
+})
+
+t.test('a raw image is made in whole blocks, and its real size is told', async t => {
+  const { agent, at } = await makeBench(t)
+  const create = (image: string, virtualSize: number) => ({ kind: 'storage.createImage', domain: 'local', image, virtualSize })
+  t.match(await agent.done('raw', create('a.raw', 7_000_000_000)), { state: 'succeeded', result: { virtualSize: 7_000_002_560 } })
+  t.equal((await stat(at('a.raw'))).size, 7_000_002_560)
+  t.match(await agent.done('exact', create('b.raw', 8192)), { result: { virtualSize: 8192 } })
+  t.match(await agent.done('qcow2', create('c.qcow2', 7_000_000_000)), { result: { virtualSize: 7_000_000_000 } })
+})
+
+t.test('an image that is marked as corrupt is illegal, and no source', async t => {
+  const { agent, at } = await makeBench(t)
+  await sh('qemu-img', 'create', '-q', '-f', 'qcow2', at('bad.qcow2'), '4M')
+  const file = await open(at('bad.qcow2'), 'r+')
+  await file.write(Buffer.from([2]), 0, 1, 79)
+  await file.close()
+  t.match((await agent.image('local', 'bad.qcow2')).body, { state: 'illegal', detail: /marked as corrupt/ })
+  t.match(await agent.refused('copy', copySpec('bad.qcow2', 'copy.raw')), { body: { code: 'image-invalid', detail: /marked as corrupt/ } })
+})

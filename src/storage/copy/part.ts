@@ -12,6 +12,7 @@ import { giveImageAccess, type Area } from '../area.ts'
 import { inodeOf } from '../identity.ts'
 import { lockFile } from '../lease.ts'
 import { patience } from '../patience.ts'
+import { wholeBlocks } from '../whole-blocks.ts'
 
 /** The file that a copy is written to. It gets the image's name only when it is complete. */
 export interface Part {
@@ -30,8 +31,6 @@ export interface PartShape {
 }
 
 const qcow2ClusterBytes = 65536
-/** The largest that disks have. */
-const sectorBytes = 4096
 
 /** Windows are never cut inside a cluster of the target. */
 export function clusterBytesOf ({ format, clusterSize }: Pick<PartShape, 'format' | 'clusterSize'>): number {
@@ -44,7 +43,8 @@ export async function createPart (area: Area, { copyId, format, allocation, virt
   const part = { fd, inode: inodeOf(await statFd(fd)) }
   await giveImageAccess(area, fd)
   await lockPart(area, fd, copyId)
-  const size = format === 'raw' ? wholeSectors(virtualSize) : virtualSize
+  // past the page cache qemu refuses a file that ends inside a block; the end step cuts a raw part to its size
+  const size = format === 'raw' ? wholeBlocks(virtualSize) : virtualSize
   if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, size)
   else await runOk(createCommand({ fd: 3, format }, size, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
   await syncFile(fd)
@@ -82,7 +82,7 @@ export async function removePart (area: Area, copyId: string): Promise<void> {
 export async function reopenPart (area: Area, file: { directory: Directory, name: string }, shape: PartShape, inode: string | undefined): Promise<Part | undefined> {
   let fd
   try {
-    fd = await patience(area)(async () => await openFile(file.directory, file.name, constants.O_RDWR))
+    fd = await patience(area)(async () => await openToWrite(area, file))
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined
     throw error
@@ -92,10 +92,22 @@ export async function reopenPart (area: Area, file: { directory: Directory, name
   if (inodeOf(stats) === inode) await forgetCached(fd)
   const sound = inodeOf(stats) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape) : await isSoundQcow2(fd, Number(stats.size), shape))
   // a run before this one may have come to the end step
-  if (sound && shape.format === 'raw') await truncateFd(fd, wholeSectors(shape.virtualSize))
+  if (sound && shape.format === 'raw') await truncateFd(fd, wholeBlocks(shape.virtualSize))
   if (sound) return { fd, inode: inodeOf(stats) }
   await closeFd(fd)
   return undefined
+}
+
+/** A run before this one may have given the part the owner and mode of the image that it was about to replace. */
+async function openToWrite (area: Area, { directory, name }: { directory: Directory, name: string }): Promise<number> {
+  if (directory !== area.parts) return await openFile(directory, name, constants.O_RDWR)
+  const fd = await openFile(directory, name, constants.O_RDONLY)
+  try {
+    await giveImageAccess(area, fd)
+    return await openFile(directory, name, constants.O_RDWR)
+  } finally {
+    await closeFd(fd)
+  }
 }
 
 /**
@@ -110,14 +122,9 @@ async function forgetCached (fd: number): Promise<void> {
   await dropCached(fd)
 }
 
-/** Past the page cache qemu writes whole sectors of the disk, and refuses a file that ends inside one. The end step cuts a raw part to its size. */
-function wholeSectors (bytes: number): number {
-  return Math.ceil(bytes / sectorBytes) * sectorBytes
-}
-
 /** The volume that an empty qcow2 file was there for may be longer than what is copied into it: the end step cuts it, too. */
 function fitsRaw (size: number, { virtualSize, given, layer }: PartShape): boolean {
-  return size >= virtualSize && (size <= wholeSectors(virtualSize) || (given === true && layer?.format === 'qcow2'))
+  return size >= virtualSize && (size <= wholeBlocks(virtualSize) || (given === true && layer?.format === 'qcow2'))
 }
 
 /**

@@ -14,27 +14,29 @@ import {
   type CopyRecord
 } from '../record.ts'
 import { fileStanding, isMeantBy, isStillThere } from '../standing.ts'
+import { wholeBlocks } from '../whole-blocks.ts'
 
 /**
  * Makes an empty image. It gets its name when it is whole; a record explains what a crash leaves before that. After a
  * crash the same command finishes it.
  */
 export async function createImage (area: Area, request: CreateRequest): Promise<CreateResult> {
-  const { image, format, virtualSize, allocation, clusterSize } = request
-  await underLease(area, { image }, async () => {
+  const { image, format, allocation, clusterSize } = request
+  const wanted = format === 'raw' ? wholeBlocks(request.virtualSize) : request.virtualSize
+  const virtualSize = await underLease(area, { image }, async () => {
     const record = await readRecord(area.copies, area.id, image)
     const existing = await look(area.root, image)
     if (record !== undefined && existing !== undefined && isSameCreation(record, request, existing)) {
       await removeFile(area.parts, record.copyId)
       await removeRecord(area.copies, image)
-      return
+      return record.virtualSize
     }
     if (existing !== undefined) throw new AppError('image-exists', `There is an image ${image} in domain ${area.id}. Delete it first, or choose another name.`)
     if (record !== undefined && record.phase !== 'done' && record.source !== undefined) {
       throw new AppError('image-interrupted', `${image} in domain ${area.id} is an unfinished copy. Mend it or delete it first.`)
     }
     if (record !== undefined && record.phase !== 'done') await removeFile(area.parts, record.copyId)
-    const creating = sourcelessRecord(area, { image }, 'creating', request, { format, virtualSize, allocation, ...(clusterSize !== undefined && { clusterSize }) })
+    const creating = sourcelessRecord(area, { image }, 'creating', request, { format, virtualSize: wanted, allocation, ...(clusterSize !== undefined && { clusterSize }) })
     try {
       await writeRecord(area.copies, creating)
       const target = await makePart(area, creating)
@@ -46,14 +48,20 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
       await removeFile(area.parts, creating.copyId)
       await removeRecord(area.copies, image)
     }
+    return wanted
   })
-  return { domain: area.id, image }
+  return { domain: area.id, image, virtualSize }
 }
 
 /** Whether the creation that left this record ended, but for the record, and was the same as this one. */
 function isSameCreation (record: CopyRecord, request: CreateRequest, existing: BigIntStats): boolean {
   return record.source === undefined && record.phase === 'finishing' && fileStanding(record, identityOf(existing)) === 'same' &&
-    record.format === request.format && record.virtualSize === request.virtualSize && record.allocation === request.allocation && record.clusterSize === request.clusterSize
+    record.format === request.format && isSameSize(record, request) && record.allocation === request.allocation && record.clusterSize === request.clusterSize
+}
+
+/** An agent of another version may have begun it, which did not round up. */
+function isSameSize ({ virtualSize, format }: CopyRecord, request: CreateRequest): boolean {
+  return virtualSize === request.virtualSize || (format === 'raw' && virtualSize === wholeBlocks(request.virtualSize))
 }
 
 /**

@@ -1,7 +1,9 @@
+import { constants } from 'node:fs'
 import { AppError } from '../../../errors.ts'
-import { look, type Directory } from '../../../system/directory.ts'
+import { carryAttributes } from '../../../system/attributes.ts'
+import { closeFd, look, openFile, type Directory } from '../../../system/directory.ts'
 import { hasErrno } from '../../../system/errno.ts'
-import { linkFile, removeFile, replaceByMove } from '../../../system/durable.ts'
+import { linkFile, removeFile, replaceByMove, syncFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import type { Source } from '../../copy/source.ts'
 import { identityOf, isSameContent, type Identity } from '../../identity.ts'
@@ -75,6 +77,7 @@ export class DirectoryTarget implements CopyTarget {
     const existing = await look(root, this.#image)
     if (existing !== undefined && replaces !== undefined && isSameContent(replaces, identityOf(existing))) {
       await assertRemovable(this.#area, this.#image, 'It was not replaced; the copy is whole: mend the image when nothing needs the old one.')
+      await this.#carryAttributes(copyId)
       await replaceByMove(parts, copyId, root, this.#image)
       return undefined
     }
@@ -84,6 +87,19 @@ export class DirectoryTarget implements CopyTarget {
     } catch (error) {
       if (!hasErrno(error, 'EEXIST')) throw error
       return `A file ${this.#image} that this copy may not replace has appeared in domain ${id}, or was written, during the copy. Rename it and mend the image: the copy itself is whole.`
+    }
+  }
+
+  /** What takes the place of an image is whose that was, durably before it takes it. */
+  async #carryAttributes (copyId: string): Promise<void> {
+    const fds: number[] = []
+    try {
+      fds.push(await openFile(this.#area.root, this.#image, constants.O_RDONLY), await openFile(this.#area.parts, copyId, constants.O_RDWR))
+      const [old = -1, part = -1] = fds
+      await carryAttributes(old, part)
+      await syncFile(part)
+    } finally {
+      for (const fd of fds) await closeFd(fd)
     }
   }
 

@@ -5,7 +5,8 @@ import type { Area } from '../../area.ts'
 import { makePart, underLease } from '../make-part.ts'
 import type { CreateRequest } from '../../protocol.ts'
 import { keyOf, readRecord, removeRecord, sourcelessRecord, writeRecord, type CopyRecord } from '../../record.ts'
-import { publish, wholeBlocks, withdraw } from './publish.ts'
+import { wholeBlocks } from '../../whole-blocks.ts'
+import { publish, withdraw } from './publish.ts'
 import { formatVolumeMetadata, type VolumeMetadata } from './volume-metadata.ts'
 import { isOwnCreation } from './volume-state.ts'
 import { makeImage, readVolume, withImage, type VolumeFiles } from './volumes.ts'
@@ -40,7 +41,7 @@ export async function createVolume (area: Area, request: CreateRequest): Promise
     }
     await make(area, { ...creating, volume }, metadata)
   })
-  return { domain: area.id, image, volume }
+  return { domain: area.id, image, volume, virtualSize: creating.virtualSize }
 }
 
 async function make (area: Area, creating: CopyRecord & { volume: string }, metadata: VolumeMetadata): Promise<void> {

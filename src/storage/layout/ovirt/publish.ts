@@ -7,11 +7,6 @@ import type { CopyRecord } from '../../record.ts'
 import type { VolumeMetadata } from './volume-metadata.ts'
 import { makeLease, removeLeasePart, removeVolume, writeMetadata } from './volumes.ts'
 
-/** A volume is as large as vdsm makes it: whole blocks of the largest kind that storage has. */
-export function wholeBlocks (bytes: number): number {
-  return Math.ceil(bytes / 4096) * 4096
-}
-
 /** The directory entry of a record's volume. */
 interface Named extends Pick<CopyRecord, 'copyId' | 'inode'> {
   volume: string

@@ -16,6 +16,7 @@ try {
 } catch (error) {
   const { code, message } = explain(error, 'The job')
   process.stdout.write(JSON.stringify({ code, message }))
+  process.stderr.write(`${code}: ${message}\n`)
   process.exitCode = 3
 }
 // the leases of a copy worker end with its process

@@ -17,6 +17,7 @@ t.test('a Host that names loopback is allowed, any other name is not', async t =
     const reply = await client.get('/tasks', { host })
     isProblem(t, reply, 'host-not-allowed', host)
   }
+  isProblem(t, parseReply(await exchange({ port }, 'GET /tasks HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\nConnection: close\r\n\r\n')), 'bad-request', 'two are none')
   isProblem(t, parseReply(await exchange({ port }, 'GET /tasks HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n')), 'host-not-allowed', 'an empty one')
 })
 

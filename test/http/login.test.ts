@@ -36,6 +36,7 @@ t.test('a token gets a cookie, and the cookie what the token gets', async t => {
   t.notMatch(cookie, token.slice(6))
   t.equal((await client.get('/tasks', { host, cookie })).status, 200)
   isProblem(t, await client.get('/agent/config', { host, cookie }), 'scope-insufficient')
+  isProblem(t, await client.get('/tasks', { host, cookie, authorization: `Bearer ${makeToken()}` }), 'credentials-invalid', 'a wrong token is not passed over for the cookie')
   isProblem(t, await client.delete('/tasks/a', { host, cookie }), 'origin-not-allowed', 'a change without an Origin')
   isProblem(t, await client.delete('/tasks/a', { host, cookie, origin: 'http://127.0.0.1:9090' }), 'origin-not-allowed', 'a change from another port')
   isProblem(t, await client.delete('/tasks/a', { host, cookie, origin }), 'task-not-found', 'a change from the page')

@@ -26,6 +26,17 @@ t.test('headers that qemu-img writes are read', async t => {
   }
 })
 
+t.test('the name of a backing file has at most 1,023 bytes', async t => {
+  const named = (length: number) => {
+    const bytes = Buffer.concat([qcow2Header(), Buffer.alloc(1500, 'x')])
+    bytes.writeBigUInt64BE(512n, 8)
+    bytes.writeUInt32BE(length, 16)
+    return parseQcow2Header(bytes, 'long.qcow2', MiB)
+  }
+  t.equal(named(1023).backing, 'x'.repeat(1023))
+  t.throws(() => named(1024), { code: 'image-invalid', message: /outside the header/ })
+})
+
 t.test('internal snapshots are counted', async t => {
   const path = join(directory, 'snapshots.qcow2')
   await sh('qemu-img', 'create', '-q', '-f', 'qcow2', path, '1M')

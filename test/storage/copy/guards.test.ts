@@ -257,7 +257,9 @@ t.test('a name is given to nothing but the copy, and only what was to be replace
 
   await rm(at('target.raw'))
   t.equal(await target.giveName(record), undefined)
-  t.equal(await target.standing({ ...record, phase: 'finishing' }), 'ended')
+  const whole = await target.find().then(existing => existing?.identity)
+  if (whole === undefined) throw new Error('it has its name')
+  t.equal(await target.standing({ ...record, phase: 'finishing', target: whole }), 'ended')
   await t.rejects(target.standing(record), { code: 'target-exists' }, 'an inode proves nothing: it is used again at once')
   t.ok((await stat(await partPath())).ino === (await stat(at('target.raw'))).ino)
 })

@@ -121,7 +121,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
   const gluster = new Gluster({ called: seconds => { metrics.glusterCall(seconds) } })
   const operations = new Operations({ gluster, hostId: config.hostId })
   const poller = new Poller({
-    operations,
+    operations: { list: async () => await operations.look() },
     pollSeconds: config.gluster.pollSeconds,
     onChange: operation => { feed.operation(operation) },
     onProgress: operation => { feed.operationProgress(operation) },

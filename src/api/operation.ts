@@ -114,6 +114,9 @@ export const OperationList = Strict({
   unknown: Type.Optional(Type.Array(Strict({ volume: VolumeName, code: Type.String(), detail: Type.String() }), {
     description: 'Volumes of which it could not be found out what runs on them, and why: another command has locked them, for example.'
   })),
+  problem: Type.Optional(Strict({ code: Type.String(), detail: Type.String() }, {
+    description: 'Gluster has not answered within two seconds: the list is the one that was seen last.'
+  })),
   observedAt: Time('When Gluster was asked.')
 }, { $id: 'OperationList' })
 export type OperationList = Static<typeof OperationList>

@@ -15,10 +15,11 @@ Examples:
 
 /** Tells of the operations of one volume, of some kinds. */
 export async function tellOf (session: Session, volume: string, kinds: ReadonlyArray<Operation['kind']>): Promise<void> {
-  const { items, unknown, observedAt } = await session.client.operations()
+  const { items, unknown, problem, observedAt } = await session.client.operations()
   tellOperations(session, {
     items: items.filter(operation => operation.volume === volume && kinds.includes(operation.kind)),
     ...(unknown !== undefined && { unknown: unknown.filter(one => one.volume === volume) }),
+    ...(problem !== undefined && { problem }),
     observedAt
   })
 }
@@ -26,6 +27,7 @@ export async function tellOf (session: Session, volume: string, kinds: ReadonlyA
 function tellOperations (session: Session, list: OperationList): void {
   const { json, out } = session
   if (json) return out.document(list)
+  if (list.problem !== undefined) session.say(list.problem.detail)
   for (const { volume, detail } of list.unknown ?? []) session.say(`${volume}: ${detail}`)
   if (list.items.length === 0) return session.say('There are no such operations.')
   out.table(['volume', 'operation', 'state', 'moved', 'failures', 'rate', 'left', 'id'], list.items.map(({ volume, kind, state, totals, rate, estimate, operationId }) => [

@@ -1508,6 +1508,11 @@ export interface components {
                 code: string;
                 detail: string;
             }[];
+            /** @description Gluster has not answered within two seconds: the list is the one that was seen last. */
+            problem?: {
+                code: string;
+                detail: string;
+            };
             /**
              * Format: date-time
              * @description When Gluster was asked.

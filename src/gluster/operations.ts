@@ -2,7 +2,7 @@ import type { GlusterVolumeList, Operation, OperationList } from '../api/operati
 import { AppError, type ErrorCode } from '../errors.ts'
 import type { BrickDetail, PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
 import type { Gluster } from './cli.ts'
-import { findTasks, listBricks, listHosts, listTasks, listVolumes, readStatus } from './commands.ts'
+import { listBricks, listHosts, listTasks, listVolumes, readStatus } from './commands.ts'
 import { remainderOf, type Usage } from './estimate.ts'
 import { Movement } from './movement.ts'
 import { describeOperation, namesOf, partakers } from './observe.ts'
@@ -15,6 +15,12 @@ import { describeVolume } from './volumes.ts'
 export type Availability = { available: true } | { available: false, code: ErrorCode, detail: string }
 
 const maxAgeMs = 2000
+// With a cable pulled, a look takes half a minute.
+const patienceMs = 2000
+const tooSlow = {
+  code: 'gluster-unresponsive',
+  detail: 'Gluster has not answered yet: this is what was seen last, at observedAt. A host may be down; see gluster pool list.'
+} as const
 /** Whoever asks whether the agent is ready must not wait for a command line that hangs: as long as for storage. */
 const probeMs = 5000
 // The space in use only says where an estimate starts from; asking for it locks every volume.
@@ -48,8 +54,16 @@ export class Operations {
     this.#availability = new Snapshot(() => this.#probe(), maxAgeMs)
   }
 
-  /** Every operation that runs, has run last on its volume, or waits to be committed; seen at most 2 s ago. */
+  /**
+   * Every operation that runs, has run last on its volume, or waits to be committed; seen at most 2 s ago. While Gluster
+   * takes longer than that to answer: as it was seen last, with a `problem`.
+   */
   list (): Promise<OperationList> {
+    return this.#operations.readWithin(patienceMs, last => ({ ...last, problem: tooSlow }))
+  }
+
+  /** The same, however long it takes. */
+  look (): Promise<OperationList> {
     return this.#operations.read()
   }
 
@@ -68,7 +82,7 @@ export class Operations {
 
   /** Every volume, seen at most 2 s ago. */
   volumes (): Promise<GlusterVolumeList> {
-    return this.#volumes.read()
+    return this.#volumes.readWithin(patienceMs, last => ({ ...last, problem: tooSlow }))
   }
 
   /** For readiness checks: quick, without a lock, and never an error. */
@@ -98,7 +112,9 @@ export class Operations {
     if (!volumes.some(volume => volume.state === 'started')) return { items: this.#forgetOthers([]), observedAt }
     const hosts = await listHosts(this.#gluster)
     const { tasks, unknown } = await this.#tasks(volumes)
-    const views = await this.#peers.look(tasks, peersToAsk(volumes, hosts))
+    // each answer costs the peer a lock on every volume
+    const isIdle = [...tasks.values()].every(found => found.length === 0)
+    const views = await this.#peers.look(tasks, isIdle ? [] : peersToAsk(volumes, hosts))
     const items: Operation[] = []
     for (const volume of volumes.filter(({ volume: name }) => tasks.has(name))) {
       for (const task of tasksOn(views, volume.volume)) {
@@ -110,19 +126,15 @@ export class Operations {
   }
 
   // A volume that somebody has locked is missing from the answer about all of them: that is not the end of its operation.
+  // All are asked for once more, and not each: the number of calls must not grow with the number of volumes.
   async #tasks (volumes: readonly VolumeInfo[]): Promise<{ tasks: Map<string, VolumeTask[]>, unknown: NonNullable<OperationList['unknown']> }> {
     const tasks = await listTasks(this.#gluster)
-    const unknown: NonNullable<OperationList['unknown']> = []
-    for (const { volume } of volumes.filter(({ state, volume: name }) => state === 'started' && !tasks.has(name))) {
-      try {
-        tasks.set(volume, await findTasks(this.#gluster, volume))
-      } catch (error) {
-        if (!(error instanceof AppError)) throw error
-        const isGone = error.code === 'volume-not-started' || error.code === 'volume-not-found'
-        if (!isGone) unknown.push({ volume, code: error.code, detail: error.message })
-      }
+    const missing = (): string[] => volumes.flatMap(({ state, volume }) => state === 'started' && !tasks.has(volume) ? volume : [])
+    if (missing().length > 0) {
+      for (const [volume, found] of await listTasks(this.#gluster)) tasks.set(volume, found)
     }
-    return { tasks, unknown }
+    const detail = 'Another command has locked the volume: Gluster does not tell what runs on it. Ask again.'
+    return { tasks, unknown: missing().map(volume => ({ volume, code: 'gluster-busy', detail })) }
   }
 
   async #describe (volume: VolumeInfo, task: VolumeTask, look: { volumes: VolumeInfo[], hosts: PoolHost[], views: Views, observedAt: string }): Promise<Operation | undefined> {
@@ -218,7 +230,7 @@ export class Operations {
   async #lookAtVolumes (): Promise<GlusterVolumeList> {
     const observedAt = new Date().toISOString()
     const volumes = await listVolumes(this.#gluster)
-    const { items: operations } = await this.list()
+    const { items: operations } = await this.look()
     const { bricks, problem } = volumes.some(volume => volume.state === 'started') ? await this.#bricks() : { bricks: new Map<string, BrickDetail[]>() }
     return {
       items: volumes.map(volume => describeVolume(volume, bricks?.get(volume.volume), operations)),

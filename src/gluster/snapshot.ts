@@ -14,6 +14,7 @@ export class Snapshot<T> {
   readonly #maxAgeMs: number
   readonly #failureMs: number
   #current: Look<T> | undefined
+  #last: T | undefined
 
   constructor (look: () => Promise<T>, maxAgeMs: number, keepFailureMs = failureMs) {
     this.#look = look
@@ -35,7 +36,23 @@ export class Snapshot<T> {
     this.#current = next
     const end = (state: 'seen' | 'failed') => () => { next.state = state; next.ended = performance.now() }
     next.value.then(end('seen'), end('failed'))
+    next.value.then(value => { this.#last = value }, () => { /* what was seen before stays the last */ })
     return next.value
+  }
+
+  /**
+   * The same, but after `patienceMs` whatever was seen last, through `late`. Only the first look of all is waited for:
+   * before it there is nothing to tell.
+   */
+  async readWithin (patienceMs: number, late: (last: T) => T): Promise<T> {
+    const look = this.read()
+    const last = this.#last
+    if (last === undefined) return await look
+    let timer: NodeJS.Timeout | undefined
+    const patience = new Promise<T>(resolve => { timer = setTimeout(() => { resolve(late(last)) }, patienceMs) })
+    // one that fails after that is for whoever comes then
+    look.catch(() => {})
+    return await Promise.race([look, patience]).finally(() => { clearTimeout(timer) })
   }
 
   /** Something has changed: the next reader gets a new look, even while one is under way. */

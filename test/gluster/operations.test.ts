@@ -154,15 +154,23 @@ t.test('whether Gluster can be asked is an answer, not an error', async t => {
   t.match(await new Operations({ gluster: new Gluster({ command: '/nowhere/gluster' }), hostId: 'here' }).availability(), { available: false, code: 'gluster-unavailable', detail: /not installed/ })
 })
 
-t.test('a volume that is locked is missing from the answer about all, and asked for by itself', async t => {
-  const { gluster, change } = await standIn(t, { ...healthy, 'volume status v0 tasks': 'rb3-tasks' })
-  await change('volume status all tasks', 'rb-r1-tasks')
+t.test('a volume that is locked is missing from the answer about all: what runs on it is unknown', async t => {
+  const { gluster, calls } = await standIn(t, { ...healthy, 'volume status all tasks': 'rb-r1-tasks' })
   const { items, unknown } = await new Operations({ gluster, hostId: 'here' }).list()
-  t.equal(items.length, 1)
-  t.equal(unknown, undefined)
+  t.same(items.filter(({ volume }) => volume === 'v0'), [])
+  t.match(unknown, [{ volume: 'v0', code: 'gluster-busy' }], 'what cannot be told is not told to be nothing')
+  t.equal((await calls()).filter(call => call.endsWith('volume status all tasks') && !call.includes('remote-host')).length, 2, 'it was asked for again')
+})
 
-  await change('volume status v0 tasks', 'vol-create')
-  const blind = await new Operations({ gluster, hostId: 'here' }).list()
-  t.same(blind.items, [])
-  t.match(blind.unknown, [{ volume: 'v0', code: 'gluster-unexpected' }], 'what cannot be told is not told to be nothing')
+t.test('fifty idle volumes cost three calls, and no peer is asked', async t => {
+  const [, head = '', volume = '', tail = ''] = /^(.*<volumes>)\s*(<volume>.*?<\/volume>)(.*)$/s.exec(outputOf('rb3-info')) ?? []
+  const names = Array.from({ length: 50 }, (_, index) => `v${index}`)
+  const info = head + names.map(name => volume.replace('<name>v0</name>', `<name>${name}</name>`)).join('') + tail.replace(/<count>\d+<\/count>/, '<count>50</count>')
+  const tasks = `<cliOutput><opRet>0</opRet><opErrno>0</opErrno><opErrstr/><volStatus><volumes>${names.map(name => `<volume><volName>${name}</volName><tasks/></volume>`).join('')}</volumes></volStatus></cliOutput>`
+  const { gluster, calls, change } = await standIn(t, healthy)
+  await change('volume info', 'rb3-info', () => info)
+  await change('volume status all tasks', 'rb3-tasks', () => tasks)
+  const operations = new Operations({ gluster, hostId: 'here' })
+  t.strictSame((await operations.list()).items, [])
+  t.strictSame((await calls()).map(call => call.split(' ').slice(2).join(' ')), ['volume info', 'pool list', 'volume status all tasks'])
 })

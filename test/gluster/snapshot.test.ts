@@ -57,3 +57,27 @@ t.test('who comes late in a long look gets the next one, together with the other
   await sleep(40)
   t.same(await Promise.all([first, snapshot.read(), snapshot.read()]), [1, 2, 2])
 })
+
+t.test('a look that takes too long is answered with what was seen last; the first one is waited for', async t => {
+  const looks: Array<PromiseWithResolvers> = []
+  const snapshot = new Snapshot(() => { const look = promise(); looks.push(look); return look.value }, 0)
+  const late = (last: string): string => `${last}, late`
+  const first = snapshot.readWithin(1, late)
+  await new Promise(resolve => { setTimeout(resolve, 20) })
+  looks[0]?.resolve('first')
+  t.equal(await first, 'first')
+  t.equal(await snapshot.readWithin(1, late), 'first, late')
+  looks[1]?.resolve('second')
+  await looks[1]?.value
+  const third = snapshot.readWithin(60_000, late)
+  looks[2]?.resolve('third')
+  t.equal(await third, 'third', 'one that comes in time is the answer')
+})
+
+interface PromiseWithResolvers { value: Promise<string>, resolve: (value: string) => void }
+
+function promise (): PromiseWithResolvers {
+  let resolve = (_value: string): void => {}
+  const value = new Promise<string>(_resolve => { resolve = _resolve })
+  return { value, resolve: text => { resolve(text) } }
+}

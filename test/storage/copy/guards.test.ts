@@ -1,5 +1,5 @@
 import { copyFile, link, mkdir, open, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { AppError } from '../../../src/errors.ts'
@@ -79,9 +79,9 @@ async function letGo ({ part, lease, source, area }: Accepted): Promise<void> {
   await area.close()
 }
 
-const copierOf = (session: Session) => new Copier(session, {
-  settings: copyJob([], { what: 'mend', domain: 'local', image: '' }, settings).job.settings,
-  bandwidth: null,
+const copierOf = (session: Session, { parallelWindows = 1, bandwidth = null }: { parallelWindows?: number, bandwidth?: number | null } = {}) => new Copier(session, {
+  settings: copyJob([], { what: 'mend', domain: 'local', image: '' }, { ...settings, parallelWindows }).job.settings,
+  bandwidth,
   expectedBytesPerSecond: MiB / 4,
   clusterBytes: 1,
   direct: false
@@ -136,6 +136,23 @@ t.test('before the end it is asked whose the copy is', async t => {
   await t.rejects(finish(new Asked({ ...copy, record: session.record }, 1), () => {}), { code: 'lease-lost' })
   t.equal((await stat(await partPath())).size, before, 'and nothing is cut')
   t.not(before, size, 'there was something to cut')
+})
+
+t.test('the limit is for the whole copy, however many windows are written at once', async t => {
+  const { job } = await domainIn(t)
+  const copy = await accepted(t, job())
+  // the real program, and what it was told
+  const programs = await temporaryDirectory(t)
+  const real = (await sh('sh', '-c', 'command -v qemu-img')).trim()
+  await writeFile(join(programs, 'qemu-img'), `#!/bin/sh\necho "$*" >> '${join(programs, 'told')}'\nexec '${real}' "$@"\n`, { mode: 0o755 })
+  const { PATH } = process.env
+  t.teardown(() => { process.env['PATH'] = PATH })
+  process.env['PATH'] = `${programs}${delimiter}${PATH}`
+  const bandwidth = 64 * MiB
+  await copierOf(new Session({ ...copy, signal }), { parallelWindows: 2, bandwidth }).copy()
+  const rates = [...(await readFile(join(programs, 'told'), 'utf8')).matchAll(/^convert .*-r (\d+)/gm)].map(([, rate]) => Number(rate))
+  t.ok(rates.length > 0)
+  t.ok(rates.every(rate => rate === bandwidth / 2), rates.join())
 })
 
 t.test('a lock that is lost is a copy that is lost, on a file system that may be cut off', async t => {

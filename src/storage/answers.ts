@@ -42,7 +42,9 @@ export const answers = {
     bytesTotal: Bytes(''),
     bytesDone: Type.Optional(Bytes('')),
     bytesNeeded: Type.Optional(Bytes('')),
-    bytesFree: Type.Optional(Bytes(''))
+    bytesFree: Type.Optional(Bytes('')),
+    bytesReserved: Type.Optional(Bytes('')),
+    bytesToMove: Type.Optional(Bytes(''))
   })),
   domains: answer(Type.Array(Type.String({ pattern: uuidPattern })))
 } as const

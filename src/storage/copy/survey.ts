@@ -1,13 +1,14 @@
 import type { Extent } from '../../qemu/map.ts'
 import { intersect, total, type Ranges } from '../ranges.ts'
 import { StatusReader, type BlockStatus } from './block-status.ts'
-import type { PartShape } from './part.ts'
+import { clusterBytesOf, type PartShape } from './part.ts'
 import type { Source } from './source.ts'
 
 /** File systems hand out space in blocks of this size, or larger ones. */
 const blockBytes = 4096
 
-type Shape = Pick<PartShape, 'format' | 'allocation' | 'virtualSize'> & { clusterBytes: number }
+type Shape = Pick<PartShape, 'format' | 'allocation' | 'virtualSize'> & { clusterSize?: number | undefined }
+type Geometry = Pick<PartShape, 'format' | 'allocation' | 'virtualSize'> & { clusterBytes: number }
 
 /** What a copy has to move, and what its target takes up. */
 export interface Survey {
@@ -18,9 +19,9 @@ export interface Survey {
 }
 
 /** What was found out about a copy before it begins. */
-export interface Surveyed extends Survey {
+export interface Work extends Survey {
   /** The block status of the front of the source. */
-  known?: BlockStatus
+  known?: BlockStatus | undefined
 }
 
 /** A part of the source that was not looked at: how much data it has at most. */
@@ -38,10 +39,11 @@ const budgetMs = 2000
  * @param options.done what of the disk is copied already: it is not to be moved again, but takes up space.
  */
 export async function surveySource (
-  source: Source, shape: Shape, { done = [], signal }: { done?: Ranges, signal: AbortSignal }
-): Promise<Surveyed> {
+  source: Source, { format, allocation, virtualSize, clusterSize }: Shape, { done = [], signal }: { done?: Ranges, signal: AbortSignal }
+): Promise<Work> {
   const reader = new StatusReader(source, signal)
-  const count = new SpaceCount(shape)
+  const clusterBytes = clusterBytesOf({ format, ...(clusterSize !== undefined && { clusterSize }) })
+  const count = new SpaceCount({ format, allocation, virtualSize, clusterBytes })
   const end = performance.now() + budgetMs
   let known: BlockStatus | undefined
   let movedBefore = 0
@@ -77,13 +79,13 @@ function unseenOf ({ files, virtualSize, dataBytes }: Source, at: number, seenBy
  * of all its clusters (docs/interop/qcow2.txt of QEMU).
  */
 export class SpaceCount {
-  readonly #shape: Shape
+  readonly #shape: Geometry
   #data = 0
   /** Clusters or blocks that hold data. */
   readonly #units: UnitCount
   readonly #tables: UnitCount
 
-  constructor (shape: Shape) {
+  constructor (shape: Geometry) {
     const { format, clusterBytes } = shape
     this.#shape = shape
     this.#units = new UnitCount(format === 'raw' ? blockBytes : clusterBytes)

@@ -46,7 +46,7 @@ export class CopyWorker {
   async copy (job: CopyJob): Promise<CopyEnd> {
     try {
       this.#stopped.signal.throwIfAborted()
-      const { proceed } = await decision(job, this.#agent.accepting)
+      const { proceed } = await this.#decision(job)
       this.#stopped.signal.throwIfAborted()
       const acceptance = await proceed()
       this.#agent.accepted()
@@ -64,10 +64,17 @@ export class CopyWorker {
   /** Looks at everything that the accept step looks at, and changes nothing. */
   async preview (job: CopyJob): Promise<CopyPreview> {
     try {
-      return (await decision(job)).preview
+      return (await this.#decision(job)).preview
     } finally {
       await releaseVolumes()
     }
+  }
+
+  /** What is decided about a copy, of an image, a volume or a chain. */
+  async #decision (job: CopyJob): Promise<Decision> {
+    const inWorker = { ...job, claim: this.#agent.claimSpace, signal: this.#stopped.signal }
+    const chain = await chainRequest(job)
+    return chain === undefined ? await decide(inWorker) : await decideChain(inWorker, chain, this.#agent.accepting)
   }
 
   /** Compares two images. */
@@ -115,9 +122,6 @@ export class CopyWorker {
     const session = new Session({ ...accepted, signal })
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], tell)
     const report = pulse.report.bind(pulse)
-    const { first } = accepted
-    const drop = () => { void first?.drop() }
-    signal.addEventListener('abort', drop)
     try {
       const { begun, done } = accepted.record
       // nothing is going to be kept of what may have been read before
@@ -132,7 +136,9 @@ export class CopyWorker {
         expectedBytesPerSecond: job.expectedBytesPerSecond,
         clusterBytes: clusterBytesOf(session.record),
         direct,
-        first: holds ? first?.status : undefined
+        work: holds ? accepted.work : { ...accepted.work, known: undefined },
+        reserveBytes: job.settings.reserveBytes,
+        settled: bytes => { this.#agent.spaceSettled(keyOf(session.record), bytes) }
       }, report, measure => { this.#agent.measured(measure) })
       this.#copier = copier
       await copier.copy()
@@ -140,19 +146,11 @@ export class CopyWorker {
       return { ...resultOf(record, copier.settledBytes, copier.movedBytes), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
       if (this.#isCanceled) await noteCancel(session)
-      throw await withSpace(error, session)
+      throw await withSpace(error, { ...accepted, image: session.record.image, bytesNeeded: accepted.work.bytesNeeded })
     } finally {
-      signal.removeEventListener('abort', drop)
-      await first?.drop()
       pulse.stop()
     }
   }
-}
-
-/** What is decided about a copy, of an image, a volume or a chain. */
-async function decision (job: CopyJob, accepting = () => {}): Promise<Decision> {
-  const chain = await chainRequest(job)
-  return chain === undefined ? await decide(job) : await decideChain(job, chain, accepting)
 }
 
 /** Lets every host know that a caller does not want the copy to go on by itself. What the deadline has stopped may. A storage that takes no note of it changes nothing. */

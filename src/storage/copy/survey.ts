@@ -1,6 +1,7 @@
 import type { Extent } from '../../qemu/map.ts'
-import { intersect, total, type Ranges } from '../ranges.ts'
+import { intersect, normalize, subtract, total, type Ranges } from '../ranges.ts'
 import { StatusReader, type BlockStatus } from './block-status.ts'
+import { maxOpenLayers } from './layers.ts'
 import { clusterBytesOf, type PartShape } from './part.ts'
 import type { Source } from './source.ts'
 
@@ -42,6 +43,7 @@ export async function surveySource (
   source: Source, { format, allocation, virtualSize, clusterSize }: Shape, { done = [], signal }: { done?: Ranges, signal: AbortSignal }
 ): Promise<Work> {
   const reader = new StatusReader(source, signal)
+  const holes = new Holes(source, signal)
   const clusterBytes = clusterBytesOf({ format, ...(clusterSize !== undefined && { clusterSize }) })
   const count = new SpaceCount({ format, allocation, virtualSize, clusterBytes })
   const end = performance.now() + budgetMs
@@ -51,12 +53,54 @@ export async function surveySource (
   while (at < source.virtualSize && (at === 0 || performance.now() < end)) {
     const status = await reader.read(at, source.virtualSize)
     known ??= status
-    count.add(status.extents)
-    movedBefore += bytesIn(status.extents, done)
+    const extents = await holes.cutOut(status.extents)
+    count.add(extents)
+    movedBefore += bytesIn(extents, done)
     at = status.end
   }
   const { bytesToMove, bytesNeeded } = count.survey(unseenOf(source, at, count.bytesSeen))
   return { bytesToMove: bytesToMove - movedBefore, bytesNeeded, ...(known !== undefined && { known }) }
+}
+
+/**
+ * The holes in the files of a source. A preallocated qcow2 file has clusters that were never written: qemu-img calls them
+ * data, and copies zeros, which take up no space.
+ */
+class Holes {
+  readonly #source: Source
+  readonly #signal: AbortSignal
+  readonly #known = new Map<number, Promise<Ranges>>()
+
+  constructor (source: Source, signal: AbortSignal) {
+    this.#source = source
+    this.#signal = signal
+  }
+
+  /** The extents, without what lies in a hole of its file. */
+  async cutOut (extents: readonly Extent[]): Promise<Extent[]> {
+    const pieces = await Promise.all(extents.map(async extent => {
+      const { depth, offset, length, zero } = extent
+      if (zero || offset === undefined || this.#source.files[depth]?.format !== 'qcow2') return [extent]
+      const written = subtract([[offset, offset + length]], await this.#of(depth))
+      return written.map(([from, to]) => ({ ...extent, start: extent.start + from - offset, length: to - from, offset: from }))
+    }))
+    return pieces.flat()
+  }
+
+  #of (layer: number): Promise<Ranges> {
+    const holes = this.#known.get(layer) ?? this.#look(layer)
+    this.#known.set(layer, holes)
+    return holes
+  }
+
+  async #look (layer: number): Promise<Ranges> {
+    const file = this.#source.files[layer]
+    // in a long chain, most files are small, and each look costs a process
+    if (file === undefined || this.#source.files.length > maxOpenLayers) return []
+    const plain = { ...file, format: 'raw', virtualSize: file.identity.size } as const
+    const { extents } = await new StatusReader({ ...this.#source, files: [plain], virtualSize: plain.virtualSize }, this.#signal).read(0, plain.virtualSize)
+    return normalize(extents.filter(({ zero }) => zero).map(({ start, length }) => [start, start + length]))
+  }
 }
 
 /** How much data of these ranges the extents have. */

@@ -152,14 +152,15 @@ export class Copier {
       if (window === undefined) break
       await this.#flusher.room(window.copyBytes, this.#rate.bytesPerSecond)
       this.#signal.throwIfAborted()
-      const startedAt = performance.now()
-      await this.#payAhead(window.dataBytes)
+      const isLast = this.#exhausted && this.#naming === undefined && this.#named.length === 0
+      // after the last one, there is nothing to wait for: the copy would look complete, and not end
+      if (isLast) await this.#pace(Math.min(window.dataBytes, unpacedBytes), performance.now())
       await this.#session.assertOwnership()
-      const copyingAt = performance.now()
+      const startedAt = performance.now()
       await this.#withRoom(window.dataBytes, async () => { await this.#copyWindow(window) })
-      this.#measure({ windowSeconds: (performance.now() - copyingAt) / 1000 })
+      this.#measure({ windowSeconds: (performance.now() - startedAt) / 1000 })
       this.#flusher.add(window)
-      await this.#pace(window.dataBytes, startedAt)
+      if (!isLast) await this.#pace(window.dataBytes, startedAt)
     }
   }
 
@@ -224,14 +225,6 @@ export class Copier {
 
   async #convert (window: CopyWindow, signal: AbortSignal): Promise<void> {
     await convertWindow(this.#session, window, { direct: this.#direct, lanes: this.#lanes, bytesPerSecond: this.#laneBandwidth }, signal)
-  }
-
-  /**
-   * Waits before a window for what qemu-img will not wait for at its end: the copy of a small image under a low limit
-   * would otherwise be complete at once, and then do nothing for as long as it should have taken.
-   */
-  async #payAhead (bytes: number): Promise<void> {
-    await this.#pace(Math.min(bytes, unpacedBytes), performance.now())
   }
 
   /**

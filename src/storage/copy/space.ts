@@ -100,7 +100,8 @@ function noInodes ({ id }: Area): AppError {
 export async function assertRoom (area: Area, { image, bytes, reserveBytes }: { image: string, bytes: number, reserveBytes: number }): Promise<void> {
   const { bytesFree, reserveBytes: kept } = await spaceOf(area, reserveBytes)
   if (bytesFree - bytes >= kept) return
-  const words = `The copy of ${image} has stopped: domain ${area.id} has ${bytesFree} bytes free, of which ${kept} are kept back for records. Make space, then mend the image: what is done of it is kept.`
+  const words = `The copy of ${image} has stopped: the last ${kept} bytes of domain ${area.id} are kept back for records. ` +
+    'Make space, then mend the image: what is done of it is kept.'
   throw new AppError('no-space', words, { changed: true })
 }
 

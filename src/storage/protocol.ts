@@ -172,6 +172,9 @@ export interface CreateRequest {
   virtualSize: number
   allocation: Allocation
   clusterSize?: number | undefined
+  /** Bytes that copies are going to take up in the domain, and those that are kept back for records. */
+  bytesReserved?: number
+  reserveBytes?: number
   host: Host
   taskId: string
 }

@@ -1,36 +1,13 @@
 import { randomUUID } from 'node:crypto'
-import { statfs } from 'node:fs/promises'
 import { AppError } from '../../errors.ts'
-import { closeFd, entry, openNameless, statFd, truncateFd } from '../../system/directory.ts'
+import { closeFd, openNameless, statFd, truncateFd } from '../../system/directory.ts'
 import { hasErrno } from '../../system/errno.ts'
 import type { Area } from '../area.ts'
 import { explain } from '../failure.ts'
 import type { CopyJob, SpaceClaim, SpaceGrant } from '../protocol.ts'
 import { keyOf, type Named } from '../record.ts'
+import { spaceOf } from '../space.ts'
 import type { Part } from './part.ts'
-
-/** The file system of a domain. All in bytes. */
-export interface Space {
-  bytesFree: number
-  /** Kept back for records and the like, so that mending and deleting work on full storage. */
-  reserveBytes: number
-  /** Every file needs one, and some file systems have a fixed number of them. */
-  freeInodes: boolean
-}
-
-/** The most of a small file system that is kept back. */
-const reserveShare = 0.02
-
-/** The space that a domain has left for us. */
-export async function spaceOf (area: Area, reserveBytes: number): Promise<Space> {
-  const { bavail, blocks, bsize, ffree, files } = await statfs(entry(area.root, '.'))
-  return {
-    bytesFree: bavail * bsize,
-    reserveBytes: Math.min(reserveBytes, Math.floor(blocks * bsize * reserveShare)),
-    // file systems that make inodes as they are needed have none to count
-    freeInodes: files === 0 || ffree > 0
-  }
-}
 
 /**
  * Throws `file-too-large` if the file system, or `ulimit -f`, does not allow a file of this size. It is tried with a file

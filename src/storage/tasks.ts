@@ -196,8 +196,18 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         const { domain, image, volume, virtualSize, allocation, clusterSize, description, diskType } = spec
         await domains.assertAnswer([domain])
         const result = await domains.get(domain).create({
-          image, volume, format: writtenFormat(domains, spec), virtualSize, allocation: allocation ?? 'sparse', clusterSize, description, diskType,
-          bytesReserved: ledger.reservedIn(domain), reserveBytes: settings.reserveBytes, host, taskId: id
+          image,
+          volume,
+          format: writtenFormat(domains, spec),
+          virtualSize,
+          allocation: allocation ?? 'sparse',
+          clusterSize,
+          description,
+          diskType,
+          bytesReserved: ledger.reservedIn(domain),
+          reserveBytes: settings.reserveBytes,
+          host,
+          taskId: id
         })
         void announce(domain, image, id)
         return result

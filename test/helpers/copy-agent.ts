@@ -1,4 +1,5 @@
-import type { CopyAgentFunctions } from '../../src/storage/protocol.ts'
+import type { AcceptJob } from '../../src/storage/copy/accept.ts'
+import type { CopyAgentFunctions, CopyJob } from '../../src/storage/protocol.ts'
 
 /** An agent for a copy worker that takes note of nothing and has space for everything. */
 export function copyAgent (functions: Partial<CopyAgentFunctions> = {}): Omit<CopyAgentFunctions, 'ready'> {
@@ -11,4 +12,9 @@ export function copyAgent (functions: Partial<CopyAgentFunctions> = {}): Omit<Co
     spaceSettled () {},
     ...functions
   }
+}
+
+/** A job as the accept step gets it. */
+export function inWorker (job: CopyJob): AcceptJob {
+  return { ...job, claim: copyAgent().claimSpace, signal: new AbortController().signal }
 }

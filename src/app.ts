@@ -31,7 +31,7 @@ import { Standing } from './http/standing.ts'
 import { taskRoutes } from './http/tasks.ts'
 import type { App } from './http/types.ts'
 import { Metrics } from './metrics/metrics.ts'
-import { Domain, type DomainOptions } from './storage/attached-domain.ts'
+import { Domain, type DomainOptions, type FoundDomain } from './storage/attached-domain.ts'
 import { Discovery } from './storage/discovery.ts'
 import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
@@ -80,11 +80,20 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
     hostId: config.hostId,
     tasks: function * () { for (const run of registry.runs()) yield run.wire() },
     lateReads: () => domains.all().map(({ id, late }) => ({ domain: id, late })),
+    locks: () => domains.all().map(({ id, locks: { status } }) => ({ domain: id, state: status?.state ?? 'checking' })),
     gluster: () => gluster.counters,
     events: () => feed,
     configuration: () => reloader.status
   })
-  const domains: Domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }, id => domains.all().find(domain => domain.id === id)), withSanlock(config, config.domains.map(domainOptions)))
+  // who the agent is does not change with its configuration
+  const self = { hostId: config.hostId, instance }
+  /** Domains with what holds for all of them. */
+  const attachable = ({ sanlock }: Config, found: readonly FoundDomain[]): DomainOptions[] => found.map(domain => ({
+    ...domain,
+    agent: self,
+    ...(domain.leases === 'sanlock' && { sanlockHostId: sanlock.hostId })
+  }))
+  const domains: Domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }, id => domains.all().find(domain => domain.id === id)), attachable(config, config.domains.map(domainOptions)))
   const discovery = new Discovery(log)
   let wanted = config
   let attaching: Promise<void> = Promise.resolve()
@@ -94,7 +103,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
     attaching = attaching.catch(() => {}).then(async () => {
       const { domains: configured, discover } = wanted
       const found = discover.length === 0 ? [] : await discovery.find(discover, configured.map(domainOptions), domains.options())
-      domains.reconcile(withSanlock(wanted, [...configured.map(domainOptions), ...found.map(domain => ({ ...domain, leases: wanted.leases }))]))
+      domains.reconcile(attachable(wanted, [...configured.map(domainOptions), ...found.map(domain => ({ ...domain, leases: wanted.leases }))]))
     })
     return attaching
   }
@@ -273,7 +282,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
 }
 
 /** A domain as it is attached. */
-function domainOptions ({ mode, ...domain }: Config['domains'][number]): DomainOptions {
+function domainOptions ({ mode, ...domain }: Config['domains'][number]): FoundDomain {
   return { ...domain, ...(mode !== undefined && { mode: Number.parseInt(mode, 8) }) }
 }
 
@@ -285,11 +294,6 @@ function attemptToListen (listener: ListenConfig, auth: AuthConfig): string[] {
   } catch (error) {
     return [error instanceof Error ? error.message : String(error)]
   }
-}
-
-/** Domains with what the configuration says of sanlock for all of them. */
-function withSanlock ({ sanlock }: Config, domains: readonly DomainOptions[]): DomainOptions[] {
-  return domains.map(domain => domain.leases === 'sanlock' ? { ...domain, sanlockHostId: sanlock.hostId } : domain)
 }
 
 async function socketOptions (listener: ListenConfig): Promise<{ host: string, port: number } | { path: string }> {

@@ -5,7 +5,9 @@ import closeWithGrace from 'close-with-grace'
 import { pino, type DestinationStream, type Logger } from 'pino'
 import { createApp, version, type Application } from './app.ts'
 import { ConfigError, loadConfig, rereadConfig, type Config, type Reread } from './config.ts'
+import { closeInherited } from './system/descriptors.ts'
 import { becomeUser, forbidCoreDumps } from './system/privileges.ts'
+import { escapeUnprintableDeep, escapeUnprintableLines } from './unprintable.ts'
 
 const usage = `Usage: vdsm-tasks serve [--config FILE] [--show-config]
 
@@ -54,12 +56,31 @@ function readConfig (file: string | undefined): Config {
 /** Makes log lines for people. In this process: a thread of its own would take its last lines with it when the agent is killed. */
 async function prettyPrinter (): Promise<DestinationStream> {
   const { default: pretty } = await import('pino-pretty')
-  return pretty({ ignore: 'pid,host', translateTime: 'SYS:HH:MM:ss', sync: true })
+  const lines = pretty({ ignore: 'pid,host', translateTime: 'SYS:HH:MM:ss', sync: true })
+  // it would make of the escapes of JSON what they stand for, on a terminal
+  return { write: line => { lines.write(`${JSON.stringify(escapeStrings(JSON.parse(line)))}\n`) } }
+}
+
+/** Everything that is logged may quote images and other hosts. Only the lines of a stack are lines. */
+function escapeStrings (value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return escapeUnprintableDeep(value)
+  return Object.fromEntries(Object.entries(value).map(([name, member]) => {
+    const isError = name === 'err' && typeof member === 'object' && member !== null && 'stack' in member
+    if (!isError) return [name, escapeUnprintableDeep(member)]
+    const plain = { ...member, stack: undefined }
+    return [name, { ...Object(escapeUnprintableDeep(plain)), stack: escapeUnprintableLines(String(member.stack)) }]
+  }))
+}
+
+/** JSON escapes C0 only; whoever looks at the log may do so on a terminal. The values stay as they are. */
+function plainLines (): DestinationStream {
+  const out = pino.destination(1)
+  return { write: line => { out.write(escapeUnprintableLines(line)) } }
 }
 
 /** Says a last word, on standard error unless all is well, and ends. */
 function leave (status: number, message: string): never {
-  (status === 0 ? process.stdout : process.stderr).write(message)
+  (status === 0 ? process.stdout : process.stderr).write(escapeUnprintableLines(message))
   process.exit(status)
 }
 
@@ -95,6 +116,7 @@ function build (config: Config, log: Logger, reread: () => Reread): Application 
 
 /** Is the agent's process: configuration, application, signals. These are the arguments of `vdsm-tasks serve`. */
 export async function serve (args: string[]): Promise<void> {
+  closeInherited()
   // whoever read what the agent says may be gone (`| head`, a log service that restarts): that must not end the copies
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => { if (error.code !== 'EPIPE') throw error })
@@ -105,7 +127,7 @@ export async function serve (args: string[]): Promise<void> {
 
   const settings = { level: config.log.level, base: { host: config.hostId } }
   // logs are for machines unless somebody looks
-  const log = process.stdout.isTTY ? pino(settings, await prettyPrinter()) : pino(settings)
+  const log = process.stdout.isTTY ? pino(settings, await prettyPrinter()) : pino(settings, plainLines())
 
   if (config.auth.tls !== undefined || config.auth.tokensFile !== undefined) {
     // before there are any in memory
@@ -124,7 +146,7 @@ export async function serve (args: string[]): Promise<void> {
     // the lines below are to work when they are pasted; a storage that hangs must not keep them back
     await Promise.race([app.prepared(), sleep(5000, undefined, { ref: false })])
     // logs may be for machines, this is for people
-    process.stderr.write(welcome(addresses, config))
+    process.stderr.write(escapeUnprintableLines(welcome(addresses, config)))
   } catch (error) {
     const inUse = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
     leave(1, `The agent cannot start: ${inUse ? `${error.message}. Is another agent running? "listen" in the configuration sets another address.` : error instanceof Error ? error.message : String(error)}\n`)

@@ -45,6 +45,7 @@ export const Readiness = Strict({
   domains: Type.Array(Strict({
     domain: DomainId,
     state: Words(['available', 'unavailable', 'unresponsive']),
+    code: Type.Optional(Type.String({ description: 'Why it is not available: see DomainStatus.' })),
     detail: Type.Optional(Type.String({ description: 'Why it is not available.' })),
     leases: Type.Optional(LeaseStatus)
   })),

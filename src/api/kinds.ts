@@ -24,7 +24,8 @@ export const CopyImage = Strict({
   bandwidth: Type.Optional(Bandwidth),
   verify: Type.Optional(Type.Boolean({ default: false, description: 'Compare the complete copy with its source before it becomes visible.' })),
   onExisting: Type.Optional(Words(['refuse', 'replace'], { default: 'refuse', description: 'What to do when the target exists: refuse, or replace it when the copy is complete. Until then the old image stays good.' })),
-  ignoreSpace: Type.Optional(Type.Boolean({ default: false, description: 'Begin although the copy looks too large for the free space of the domain, by what its source takes up on disk: zeros that are written out count there and are not copied, and space can be made meanwhile. Without it such a copy is refused with `no-space`. If space does run out, the copy fails with `no-space`, the image stays `interrupted`, and mendImage continues it.' }))
+  ignoreSpace: Type.Optional(Type.Boolean({ default: false, description: 'Begin although the copy looks too large for the free space of the domain, by what its source takes up on disk: zeros that are written out count there and are not copied, and space can be made meanwhile. Without it such a copy is refused with `no-space`. If space does run out, the copy fails with `no-space`, the image stays `interrupted`, and mendImage continues it.' })),
+  refuseLoss: Type.Optional(Type.Boolean({ default: false, description: 'Refuse with `would-lose-data` when the copy would drop internal snapshots or persistent bitmaps of its source. Without it they are named in `dropped` of the dry run and the result. A chain that is kept drops nothing.' }))
 }, {
   $id: 'CopyImage',
   description: 'Copies an image. Accepted when the target and its copy record are durable on the storage; from then on any host can continue it. Sent again, it continues an interrupted copy of the same, unchanged source, and succeeds at once when the copy is complete.',
@@ -119,6 +120,13 @@ export type Kind = TaskSpec['kind']
 
 export const kinds = ['storage.copyImage', 'storage.mendImage', 'storage.createImage', 'storage.deleteImage', 'storage.forgetCopy', 'storage.verifyImage', ...glusterKinds] as const satisfies readonly Kind[]
 
+export const Dropped = Strict({
+  snapshots: Type.Array(Type.String(), { description: 'Names of internal snapshots.' }),
+  bitmaps: Type.Array(Type.String(), { description: 'Names of persistent dirty bitmaps. Incremental backups of the copy begin with a full one.' }),
+  more: Type.Optional(Type.Integer({ minimum: 1, description: 'How many names are left out: of each kind 1000 are listed.' }))
+}, { $id: 'Dropped', description: 'What the qcow2 files of a source have that is no part of the disk that a guest sees, and that a copy does not have. The same whether or not the file system can clone files.' })
+export type Dropped = Static<typeof Dropped>
+
 export const CopyResult = Strict({
   domain: DomainId,
   image: ImageName,
@@ -130,6 +138,7 @@ export const CopyResult = Strict({
   verified: Type.Optional(Type.Boolean()),
   cloned: Type.Optional(Type.Boolean({ description: 'The file system shares the data with the source: nothing was copied.' })),
   alreadyDone: Type.Optional(Type.Boolean({ description: 'The copy was complete before: nothing was copied.' })),
+  dropped: Type.Optional(Ref(Dropped)),
   epoch: Type.Integer({ minimum: 1, description: 'How many runs the copy took.' })
 }, { $id: 'CopyResult', description: 'What a copy has done.' })
 export type CopyResult = Static<typeof CopyResult>

@@ -19,6 +19,7 @@ interface CopyOptions extends SubmitOptions {
   verify?: boolean
   onExisting?: 'refuse' | 'replace'
   ignoreSpace?: boolean
+  refuseLoss?: boolean
 }
 
 /** The format of an image whose name does not tell it. */
@@ -51,7 +52,8 @@ export function addCopy (program: Command, session: Session): void {
     .addOption(bandwidthOption())
     .option('--verify', 'compare the copy with its source before it becomes visible')
     .addOption(new Option('--on-existing <what>', 'what to do when the target exists; it stays good until it is replaced').choices(['refuse', 'replace']))
-    .option('--ignore-space', 'begin although the copy looks too large for the domain'))
+    .option('--ignore-space', 'begin although the copy looks too large for the domain')
+    .option('--refuse-loss', 'refuse what would drop internal snapshots or bitmaps of the source'))
     .addHelpText('after', `
 Ctrl-C asks whether to cancel the copy or to leave it to the agent; when nobody can be asked, it is left.
 
@@ -59,7 +61,7 @@ Examples:
   vdsm-tasks copy local/sample.raw local/copy.qcow2
   vdsm-tasks copy local/sample.raw shared/copy.raw --bandwidth 100M --verify --id nightly-42
   vdsm-tasks copy ./disk.img shared/disk.qcow2 --detach`)
-    .action(async (source: string, target: string, { format, sourceFormat, allocation, clusterSize, chain, bandwidth, verify, onExisting, ignoreSpace, ...task }: CopyOptions) => {
+    .action(async (source: string, target: string, { format, sourceFormat, allocation, clusterSize, chain, bandwidth, verify, onExisting, ignoreSpace, refuseLoss, ...task }: CopyOptions) => {
       const [from, to] = await Promise.all([findImage(session, source), findImage(session, target)])
       await submit(session, {
         kind: 'storage.copyImage',
@@ -69,7 +71,8 @@ Examples:
         ...(bandwidth !== undefined && { bandwidth }),
         ...(verify !== undefined && { verify }),
         ...(onExisting !== undefined && { onExisting }),
-        ...(ignoreSpace !== undefined && { ignoreSpace })
+        ...(ignoreSpace !== undefined && { ignoreSpace }),
+        ...(refuseLoss !== undefined && { refuseLoss })
       }, task, { resend: true })
     })
 }

@@ -23,6 +23,7 @@ const phrases: ReadonlyArray<readonly [RegExp, string | ((...found: string[]) =>
   [/Give "format": "raw" or "qcow2"/g, 'Give --format raw or --format qcow2 (--source-format for the source of a copy, --against-format for the second image of verify)'],
   [/or say "onExisting": "replace"/g, 'or give --on-existing replace'],
   [/say "ignoreSpace": true/g, 'give --ignore-space'],
+  [/Leave out "refuseLoss"/g, 'Leave out --refuse-loss'],
   [/say which "volume"/g, 'say which volume (DOMAIN/IMAGE/VOLUME)'],
   [/commit with force/g, 'commit with --force'],
   [/, or reuse this one with If-Match: "\S+"/g, ''],

@@ -14,6 +14,7 @@ import { addRebalance } from './rebalance.ts'
 import { addReload } from './reload.ts'
 import { addRemoveBrick } from './remove-brick.ts'
 import { addServe } from './serve.ts'
+import { addService } from './service.ts'
 import { escapeUnprintableLines } from '../unprintable.ts'
 import type { GlobalOptions, Session } from './session.ts'
 import { addTasks } from './tasks.ts'
@@ -72,7 +73,7 @@ Examples:
     .showHelpAfterError('(add --help to see how it is used)')
     .exitOverride()
     .hook('preAction', (_, command) => { session.configure(command.optsWithGlobals<GlobalOptions>()) })
-  for (const add of [addServe, addCopy, addMend, addVerify, addImages, addFixes, addTasks, addEvents, addRebalance, addRemoveBrick, addOperations, addDomains, addInfo, addReload, addToken]) add(program, session)
+  for (const add of [addServe, addCopy, addMend, addVerify, addImages, addFixes, addTasks, addEvents, addRebalance, addRemoveBrick, addOperations, addDomains, addInfo, addReload, addService, addToken]) add(program, session)
   return program
 }
 

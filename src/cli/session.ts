@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { Client } from '../client/client.ts'
 import { quoted } from './address.ts'
@@ -130,7 +130,15 @@ export class Session {
     }
     if ((files.cert === undefined) !== (files.key === undefined)) throw new UsageError('A client certificate needs both --cert-file and --key-file.')
     const tls = Object.fromEntries(Object.entries(files).flatMap(([name, file]) => file === undefined ? [] : [[name, readText(file)]]))
-    return new Client({ url, retryMs: 0, tls, ...(tokenFile !== undefined && { token: readToken(tokenFile) }) })
+    return new Client({ url, retryMs: 0, tls, ...(tokenFile !== undefined && { token: this.#readToken(tokenFile) }) })
+  }
+
+  #readToken (file: string): string {
+    const token = readToken(file)
+    const { mode } = statSync(file)
+    // a pipe, as from a password manager, is nobody else's
+    if ((mode & 0o170000) === 0o100000 && (mode & 0o044) !== 0) this.say(`Others on this host can read the token in ${file}. chmod 600 ${quoted(file)}, and make another token.`)
+    return token
   }
 }
 

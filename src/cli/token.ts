@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, readFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { scopes, type Scope } from '../auth/scope.ts'
@@ -8,6 +8,7 @@ import { UsageError } from './exit.ts'
 import type { Session } from './session.ts'
 
 interface Place { file?: string, config?: string }
+interface Wanted { scope: Scope, name?: string, days?: number, out?: string }
 
 export function addToken (program: Command, session: Session): void {
   const token = program.command('token').description('make tokens for the agent on this host, and list them').addHelpText('after', `
@@ -22,16 +23,17 @@ Examples:
     .description('make a token, print it, and add its digest to the tokens file')
     .addOption(new Option('--scope <scope>', 'what it allows: to read; also to create, change and cancel tasks; everything').choices(scopes).makeOptionMandatory())
     .option('--name <name>', 'what it is called in the tokens file and in the log (default: one that is free)')
+    .option('--out <file>', 'write the token to this new file, which only its owner can read, instead of printing it')
     .option('--days <days>', 'for how long it is valid (default: until its line is removed)', parseDays)
     .addHelpText('after', `
 The token is printed once and stored nowhere; the tokens file has only its digest. Without a file, the line for it is
 printed, too. The agent reads the file at its start and at SIGHUP. Remove a line to take a token back.
 
 Examples:
-  vdsm-tasks token create --scope operate --name engine --file /etc/vdsm-tasks/tokens > engine.token
+  vdsm-tasks token create --scope operate --name engine --file /etc/vdsm-tasks/tokens --out engine.token
   vdsm-tasks token create --scope read --days 30 --config /etc/vdsm-tasks/config.json
-  systemctl kill --signal=HUP vdsm-tasks`)
-    .action((options: Place & { scope: Scope, name?: string, days?: number }) => { create(session, options) })
+  systemctl reload vdsm-tasks`)
+    .action((options: Place & Wanted) => { create(session, options) })
 
   place(token.command('list'))
     .description('list the tokens in the tokens file')
@@ -47,7 +49,7 @@ Examples:
     })
 }
 
-function create (session: Session, { scope, name: wanted, days, ...place }: Place & { scope: Scope, name?: string, days?: number }): void {
+function create (session: Session, { scope, name: wanted, days, out, ...place }: Place & Wanted): void {
   const file = tokensFile(session, place)
   const names = new Set(file === undefined || !existsSync(file) ? [] : read(file).map(({ name }) => name))
   const name = wanted ?? freeName(scope, names)
@@ -56,13 +58,35 @@ function create (session: Session, { scope, name: wanted, days, ...place }: Plac
   const token = makeToken()
   const createdAt = new Date()
   const line = lineOf(token, { name, scope, createdAt, ...(days !== undefined && { expiresAt: new Date(createdAt.getTime() + days * 86_400_000) }) })
-  if (file !== undefined) append(file, line)
-  if (session.json) session.out.document({ name, scope, token, ...(file === undefined && { line: JSON.parse(line) }) })
-  else session.out.line(token)
+  const kept = out === undefined ? undefined : resolve(session.directory, out)
+  // first: of a token that could not be kept nothing is to be listed
+  if (kept !== undefined) writeSecret(kept, token)
+  if (file !== undefined) appendOr(file, line, () => { if (kept !== undefined) rmSync(kept) })
+  const where = kept === undefined ? { token } : { out: kept }
+  if (session.json) session.out.document({ name, scope, ...where, ...(file === undefined && { line: JSON.parse(line) }) })
+  else if (kept === undefined) session.out.line(token)
   if (file === undefined) {
     session.say('This is the line for the agent\'s tokens file ("auth.tokensFile" in its configuration):')
     session.say(line)
   } else session.say(`Token "${name}" (${scope}) is in ${file}. The agent knows it after SIGHUP, or when it is started. The token is not shown again.`)
+}
+
+/** In a new file: one that is there may be open to others, or lead elsewhere. */
+function writeSecret (file: string, token: string): void {
+  try {
+    writeFileSync(file, `${token}\n`, { flag: 'wx', mode: 0o600 })
+  } catch (error) {
+    throw new UsageError(`The token cannot be written to ${file}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+function appendOr (file: string, line: string, undo: () => void): void {
+  try {
+    append(file, line)
+  } catch (error) {
+    undo()
+    throw new UsageError(`The tokens file ${file} cannot be written: ${error instanceof Error ? error.message : String(error)}`)
+  }
 }
 
 /** In one write, which others who append cannot come between. */

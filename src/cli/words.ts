@@ -1,4 +1,4 @@
-import type { Copy, Progress, Task, TaskSpec } from '../client/types.ts'
+import type { Copy, Progress, Schemas, Task, TaskSpec } from '../client/types.ts'
 import { nameOf, quoted, type ImageAddress } from './address.ts'
 import { inCommands } from './glossary.ts'
 import { formatBytes, formatSeconds } from './units.ts'
@@ -61,11 +61,12 @@ export function outcomeOf ({ spec, state, result, error }: Task): string {
   if (error !== undefined) return inCommands(error.detail)
   if (result === undefined) return state
   if ('bytesMoved' in result) {
-    if (result.alreadyDone === true) return `${nameOf(result)} was complete before`
-    if (result.cloned === true) return `${nameOf(result)} is complete, ${formatBytes(result.bytesTotal)}; the file system shares its data with the source`
+    const without = droppedOf(result)
+    if (result.alreadyDone === true) return `${nameOf(result)} was complete before${without}`
+    if (result.cloned === true) return `${nameOf(result)} is complete, ${formatBytes(result.bytesTotal)}; the file system shares its data with the source${without}`
     const verified = result.verified === true ? ', identical to its source' : ''
     const runs = result.epoch > 1 ? `, in ${result.epoch} runs` : ''
-    return `${nameOf(result)} is complete, ${formatBytes(result.bytesTotal)}${verified}; moved ${formatBytes(result.bytesMoved)}${runs}`
+    return `${nameOf(result)} is complete, ${formatBytes(result.bytesTotal)}${verified}; moved ${formatBytes(result.bytesMoved)}${runs}${without}`
   }
   if ('identical' in result) return result.identical ? `${subjectOf(spec)}: identical` : `${subjectOf(spec)}: not identical, first difference at byte ${result.firstDifference ?? '?'}`
   if ('bytesFreed' in result) return `${nameOf(result)} is deleted, ${formatBytes(result.bytesFreed)} freed`
@@ -74,6 +75,18 @@ export function outcomeOf ({ spec, state, result, error }: Task): string {
   if ('alreadyStarted' in result && result.alreadyStarted === true) return `operation ${result.operationId} was started before`
   if ('alreadyDone' in result && result.alreadyDone === true) return 'the bricks had been removed before'
   return `operation ${result.operationId ?? ''}${'final' in result && result.final !== undefined ? ` is over: ${formatBytes(result.final.totals.bytes)} in ${result.final.totals.files} files moved` : ' is registered'}`
+}
+
+/** What the source has and the copy does not. */
+function droppedOf ({ dropped }: Schemas['CopyResult']): string {
+  if (dropped === undefined) return ''
+  const { snapshots, bitmaps, more = 0 } = dropped
+  const parts = [
+    snapshots.length > 0 && `internal snapshots ${snapshots.join(', ')}`,
+    bitmaps.length > 0 && `bitmaps ${bitmaps.join(', ')}`,
+    more > 0 && `${more} more`
+  ]
+  return `; not copied: ${parts.filter(part => part !== false).join('; ')}`
 }
 
 /** What the storage tells of a task that the agent has forgotten. */

@@ -520,6 +520,8 @@ export interface components {
                 domain: string;
                 /** @enum {string} */
                 state: "available" | "unavailable" | "unresponsive";
+                /** @description Why it is not available: see DomainStatus. */
+                code?: string;
                 /** @description Why it is not available. */
                 detail?: string;
                 leases?: {
@@ -560,12 +562,14 @@ export interface components {
             /** @description Where the domain is on this host. */
             path: string;
             /**
-             * @description `unavailable`: not mounted, or not the domain it should be; `unresponsive`: its file system does not answer.
+             * @description `unavailable`: not mounted, not the domain it should be, or locks do not work there: see `code`; `unresponsive`: its file system does not answer.
              * @enum {string}
              */
             state: "available" | "unavailable" | "unresponsive";
             /** @description It is no longer in the configuration: it takes no new tasks, and is detached when those that use it have ended. */
             leaving?: boolean;
+            /** @description Why it is not available, as the code of the problem that commands are refused with: `domain-unavailable`, `storage-unresponsive`, `locks-broken`, `domain-id-conflict`, for example. */
+            code?: string;
             /** @description Why it is not available. */
             detail?: string;
             /** @description Size of the file system. */
@@ -586,6 +590,26 @@ export interface components {
                 hostId?: number;
                 /** @description Why it is not ready, and what to do. */
                 detail?: string;
+            };
+            /** @description Whether the locks of this agent and of others exclude each other on this file system. */
+            locks?: {
+                /**
+                 * @description `checking`: another agent was found, or one that may have died, and it is not clear yet whether locks hold against it; commands wait. `alone`: no other agent shows itself. `proven`: locks of other agents hold. `broken`, `conflict`: commands are refused, see `problems`.
+                 * @enum {string}
+                 */
+                state: "checking" | "alone" | "proven" | "broken" | "conflict";
+                /** @description Other agents that have the domain attached now. */
+                agents: number;
+                /** @description Absent when there are none. */
+                problems?: {
+                    /**
+                     * @description `locks-broken`: two hosts can hold the same lock; `domain-id-conflict`: the directory is attached under two domain ids. Both refuse commands. `host-id-duplicate`: another agent has the same `hostId`, which refuses nothing.
+                     * @enum {string}
+                     */
+                    code: "locks-broken" | "domain-id-conflict" | "host-id-duplicate";
+                    /** @description Who it is, and what to do. */
+                    detail: string;
+                }[];
             };
             /** @description What is not as it should be, but refuses nothing: a mount on which leases do not hold across hosts, for example. Absent when there is nothing to say. */
             warnings?: string[];
@@ -781,6 +805,8 @@ export interface components {
             onExisting?: "refuse" | "replace";
             /** @description Begin although the copy looks too large for the free space of the domain, by what its source takes up on disk: zeros that are written out count there and are not copied, and space can be made meanwhile. Without it such a copy is refused with `no-space`. If space does run out, the copy fails with `no-space`, the image stays `interrupted`, and mendImage continues it. Default: false. */
             ignoreSpace?: boolean;
+            /** @description Refuse with `would-lose-data` when the copy would drop internal snapshots or persistent bitmaps of its source. Without it they are named in `dropped` of the dry run and the result. A chain that is kept drops nothing. Default: false. */
+            refuseLoss?: boolean;
         };
         /**
          * @description Continues an interrupted copy from what is durable of it.
@@ -994,6 +1020,15 @@ export interface components {
         };
         /** @description What a task is to do: the kind, and its parameters. */
         TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["ForgetCopy"] | components["schemas"]["VerifyImage"] | components["schemas"]["StartVolumeRebalance"] | components["schemas"]["StopVolumeRebalance"] | components["schemas"]["StartRemoveBrick"] | components["schemas"]["StopRemoveBrick"] | components["schemas"]["CommitRemoveBrick"];
+        /** @description What the qcow2 files of a source have that is no part of the disk that a guest sees, and that a copy does not have. The same whether or not the file system can clone files. */
+        Dropped: {
+            /** @description Names of internal snapshots. */
+            snapshots: string[];
+            /** @description Names of persistent dirty bitmaps. Incremental backups of the copy begin with a full one. */
+            bitmaps: string[];
+            /** @description How many names are left out: of each kind 1000 are listed. */
+            more?: number;
+        };
         /** @description A way out of a broken state: what it means, and the task body to send with PUT /tasks/{id}. */
         Fix: {
             /**
@@ -1636,6 +1671,7 @@ export interface components {
             cloned?: boolean;
             /** @description The copy was complete before: nothing was copied. */
             alreadyDone?: boolean;
+            dropped?: components["schemas"]["Dropped"];
             /** @description How many runs the copy took. */
             epoch: number;
         };

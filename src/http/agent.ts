@@ -107,7 +107,7 @@ export function agentRoutes (app: App, { agent, config, domains, operations, rel
     if (!ready) reply.code(503)
     return {
       ready,
-      domains: statuses.map(({ domain, state, detail, leases }) => ({ domain, state, ...(detail !== undefined && { detail }), ...(leases !== undefined && { leases }) })),
+      domains: statuses.map(({ domain, state, code, detail, leases }) => ({ domain, state, ...(code !== undefined && { code }), ...(detail !== undefined && { detail }), ...(leases !== undefined && { leases }) })),
       gluster: { available: gluster.available, ...(!gluster.available && { code: gluster.code, detail: gluster.detail }) },
       configuration: reloader.status
     }

@@ -26,8 +26,8 @@ button { font: inherit; font-weight: 600; margin-top: 1rem; padding: .3rem 1.2re
 /** Nothing runs in it, and its form goes nowhere else. */
 const policy = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`
 
-/** Guesses are hopeless; this is for the log. */
-const attempts = { max: 10, timeWindow: 10_000, keyGenerator: (request: FastifyRequest) => `login ${request.ip}` }
+/** Guesses are hopeless; this is for the log. Of one address, so many may fail in this time; a valid token always gets in. */
+const failures = { max: 10, inMs: 10_000, addresses: 10_000 }
 
 /**
  * Logging in with a browser: the token is exchanged for a cookie, which EventSource sends, too, and which no script can
@@ -38,6 +38,8 @@ export function loginRoutes (app: App, credentials: Credentials, standing: Pick<
     credentials.logOut(key)
     void standing.recheck(key)
   }
+
+  const failed = new Failures()
 
   app.register(async (routes: App) => {
     // elsewhere it is JSON, whatever curl calls it
@@ -57,7 +59,7 @@ export function loginRoutes (app: App, credentials: Credentials, standing: Pick<
       return show(reply, caller === undefined ? form(next) : welcome(caller))
     })
 
-    routes.post('/login', { bodyLimit, schema: { hide: true }, config: { ...open, rateLimit: attempts } }, async (request, reply) => {
+    routes.post('/login', { bodyLimit, schema: { hide: true }, config: open }, async (request, reply) => {
       const { token, next } = (request.body ?? {}) as Record<string, unknown>
       try {
         const { key, caller } = credentials.logIn(typeof token === 'string' ? token.trim() : '')
@@ -69,6 +71,8 @@ export function loginRoutes (app: App, credentials: Credentials, standing: Pick<
         return reply.redirect(destination(next), 303)
       } catch (error) {
         if (!(error instanceof AppError)) throw error
+        const retryAfter = failed.count(request.ip)
+        if (retryAfter !== undefined) throw new AppError('too-many-requests', 'Too many logins with wrong tokens came from this address. Wait a moment; a valid token gets in at any time.', { members: { retryAfter } })
         request.refusal = error.code
         return show(reply.code(401), form(destination(next), error.message))
       }
@@ -78,11 +82,32 @@ export function loginRoutes (app: App, credentials: Credentials, standing: Pick<
       const key = sessionKeyOf(request)
       // as for everything that a cookie changes; a foreign Origin is refused before
       if (request.headers.origin === undefined) throw new AppError('origin-not-allowed', 'POST /logout must come from the agent\'s own page.')
+      // for the log, and before it is nobody's any more
+      const caller = known(request, credentials)
+      if (caller?.via === 'session') request.caller = caller
       if (key !== undefined) logOut(key)
       setCookie(reply, '', 0)
       return reply.redirect('/login', 303)
     })
   })
+}
+
+/** Counts logins that failed, by address, in fixed periods. */
+class Failures {
+  #byAddress = new Map<string, number>()
+  #endsAt = 0
+
+  /** Counts one, and returns after how many seconds the next may be tried when there were too many. */
+  count (address: string): number | undefined {
+    const now = performance.now()
+    if (now >= this.#endsAt || this.#byAddress.size >= failures.addresses) {
+      this.#byAddress = new Map()
+      this.#endsAt = now + failures.inMs
+    }
+    const count = (this.#byAddress.get(address) ?? 0) + 1
+    this.#byAddress.set(address, count)
+    return count > failures.max ? Math.ceil((this.#endsAt - now) / 1000) : undefined
+  }
 }
 
 function known (request: FastifyRequest, credentials: Credentials): Caller | undefined {

@@ -18,6 +18,8 @@ export function referenceRoutes (app: App): void {
     const { routing } = await reference
     reply.hijack()
     // the other application writes its own head
+    // which, for its page, replaces the policy
+    reply.header('cross-origin-opener-policy', 'same-origin')
     for (const [name, value] of Object.entries(headersOf(reply))) if (value !== undefined) reply.raw.setHeader(name, value)
     routing(request.raw, reply.raw)
   }

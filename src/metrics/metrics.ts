@@ -1,5 +1,6 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ConfigurationStatus } from '../api/agent.ts'
+import type { LockStatus } from '../api/domain.ts'
 import type { Task } from '../api/task.ts'
 import type { CopyMeasure } from '../storage/protocol.ts'
 
@@ -11,6 +12,8 @@ export interface MetricsSources {
   tasks: () => Iterable<Task>
   /** Reads that a domain has not answered in time and still has not. */
   lateReads: () => Iterable<{ domain: string, late: number }>
+  /** What is known of the locks in each domain. */
+  locks: () => Iterable<{ domain: string, state: LockStatus['state'] }>
   gluster: () => { retries: number, timeouts: number, failures: number }
   /** What came of the last attempt to read the configuration. */
   configuration: () => ConfigurationStatus
@@ -84,6 +87,10 @@ export class Metrics {
     this.#reads = histogram('vdsm_tasks_domain_read_duration_seconds', 'How long reads of a domain took, until its answer or the deadline.', seconds.short, 'domain')
     this.#hangs = counter('vdsm_tasks_domain_hangs_total', 'Reads of a domain that were not answered before their deadline.', 'domain')
     read(Gauge, 'vdsm_tasks_domain_late_reads', 'Reads of a domain that are past their deadline and still have no answer.', ['domain'], function * () { for (const { domain, late } of sources.lateReads()) yield [{ domain }, late] })
+
+    read(Gauge, 'vdsm_tasks_domain_locks', 'Whether locks keep other hosts away, by domain; 1 for the present state. broken and conflict refuse commands.', ['domain', 'state'], function * () {
+      for (const { domain, state } of sources.locks()) yield [{ domain, state }, 1]
+    })
 
     this.#glusterCalls = histogram('vdsm_tasks_gluster_call_duration_seconds', 'How long runs of the gluster command took.', seconds.short)
     read(Counter, 'vdsm_tasks_gluster_retries_total', 'Repetitions of a gluster command because Gluster was busy.', [], () => [[{}, sources.gluster().retries]])

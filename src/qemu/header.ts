@@ -21,6 +21,11 @@ export function invalidImage (image: string, what: string): AppError {
   return new AppError('image-invalid', `Image ${image} is not used: ${what}.`)
 }
 
+/** Why a backing file is not read whose format nobody declares. */
+export function undeclaredFormat (overlay: string, name: string, why: string): AppError {
+  return invalidImage(overlay, `it does not declare the format of its backing file ${name}, ${why}. Declare it with qemu-img rebase -u -F FORMAT -b ${name} ${overlay}`)
+}
+
 /**
  * Parses a qcow2 header (docs/interop/qcow2.txt of QEMU). Throws `image-invalid` for anything that is none and for
  * images with an external data file: opening such an image opens whatever file it names (CVE-2024-32498), so the

@@ -3,7 +3,7 @@ import { Ajv, type ValidateFunction } from 'ajv'
 import { LeaseStatus } from '../api/domain.ts'
 import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../api/gluster-kinds.ts'
 import { BrokenImage, Copy, CopyProgress, Fix, ImageEntry, ImageStatus, Volume, VolumeInfo } from '../api/image.ts'
-import { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, ForgetCopy, ForgetResult, MendImage, TaskSpec, VerifyImage, VerifyResult } from '../api/kinds.ts'
+import { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, Dropped, ForgetCopy, ForgetResult, MendImage, TaskSpec, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import { uuidPattern } from '../api/names.ts'
 import { Bytes, Ref, Strict, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
@@ -44,7 +44,8 @@ export const answers = {
     bytesNeeded: Type.Optional(Bytes('')),
     bytesFree: Type.Optional(Bytes('')),
     bytesReserved: Type.Optional(Bytes('')),
-    bytesToMove: Type.Optional(Bytes(''))
+    bytesToMove: Type.Optional(Bytes('')),
+    dropped: Type.Optional(Ref(Dropped))
   })),
   domains: answer(Type.Array(Type.String({ pattern: uuidPattern })))
 } as const
@@ -81,7 +82,7 @@ function makeAjv (): Ajv {
   const ajv = new Ajv({ discriminator: true, strict: false, validateSchema: false })
   ajv.addFormat('date-time', timePattern)
   ajv.addSchema([
-    ImageEntry, ImageStatus, Volume, VolumeInfo, Copy, CopyProgress, BrokenImage, Fix, CreateResult, DeleteResult, CopyResult, VerifyResult, TaskSpec, CopyImage, MendImage, CreateImage,
+    ImageEntry, ImageStatus, Volume, VolumeInfo, Copy, CopyProgress, BrokenImage, Fix, CreateResult, DeleteResult, CopyResult, Dropped, VerifyResult, TaskSpec, CopyImage, MendImage, CreateImage,
     DeleteImage, ForgetCopy, ForgetResult, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick
   ])
   return ajv

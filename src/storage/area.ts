@@ -62,6 +62,7 @@ const marker = 'domain.json'
 const vdsmOwner = { uid: 36, gid: 36 }
 const metadataFile = 'dom_md/metadata'
 const rooms = ['copies', 'leases', 'parts'] as const
+const hostsRoom = 'hosts'
 
 // statfs(2) magic numbers of file systems on this host's own disks or memory: ext2-4, XFS, Btrfs, tmpfs, ZFS, overlay, F2FS
 const localFileSystems = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0x2fc12fc1, 0x794c7630, 0xf2f52010])
@@ -173,6 +174,22 @@ async function makeRooms (root: Directory, owner: Owner | undefined): Promise<vo
   const own = await openSubdirectory(root, home)
   try {
     for (const room of rooms) if (await look(own, room) === undefined) await makeDirectory(own, room, access)
+  } finally {
+    await closeFd(own.fd)
+  }
+}
+
+/**
+ * Opens the directory of the host files, which is made if need be. Undefined where there is none and none can be made:
+ * on a read-only file system, or a full one.
+ */
+export async function openHosts ({ root, layout, owner }: Area): Promise<Directory | undefined> {
+  const own = await openSubdirectory(root, home)
+  const access = layout === 'ovirt' ? { mode: 0o755, owner } : undefined
+  try {
+    const isThere = await look(own, hostsRoom) !== undefined ||
+      await makeDirectory(own, hostsRoom, access).then(() => true, () => false)
+    return isThere ? await openSubdirectory(own, hostsRoom) : undefined
   } finally {
     await closeFd(own.fd)
   }

@@ -1,16 +1,18 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { DomainStatus, Layout } from '../api/domain.ts'
+import { Value } from '@sinclair/typebox/value'
+import { LockStatus, type DomainStatus, type Layout } from '../api/domain.ts'
 import type { Format } from '../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../api/image.ts'
 import type { CreateResult, DeleteResult, ForgetResult } from '../api/kinds.ts'
-import { AppError } from '../errors.ts'
+import { AppError, isErrorCode } from '../errors.ts'
 import { programFolder } from '../location.ts'
 import { answers, type Answer } from './answers.ts'
 import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
-import type { CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, ForgetRequest, NeededSource, SourceState } from './protocol.ts'
+import { Locks } from './locks.ts'
+import type { AgentMark, CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, ForgetRequest, NeededSource, SourceState } from './protocol.ts'
 import type { Named, SourceFile } from './record.ts'
 import { Snapshots } from './snapshot.ts'
 import { judgeBroken, judgeStatus, type FindDomain } from './sources.ts'
@@ -25,7 +27,12 @@ export interface DomainOptions extends DomainPlace {
   bandwidth?: number | undefined
   /** The number of this host in its lockspace. */
   sanlockHostId?: number | undefined
+  /** As whom the agent shows itself in it. */
+  agent: AgentMark
 }
+
+/** A domain as the configuration or a look at the mounts has it. */
+export type FoundDomain = Omit<DomainOptions, 'agent' | 'sanlockHostId'>
 
 interface Log {
   info (fields: object, message: string): void
@@ -66,6 +73,8 @@ export class Domain {
   readonly #copies = new Snapshots<Copy[]>(snapshotMs)
   readonly #fixes = new Snapshots<BrokenImage[]>(snapshotMs)
   readonly #onAccepted = new Map<string, () => void>()
+  /** What its process has found out about locks there. */
+  readonly locks: Locks
   #child: DomainChild | undefined
   #late = 0
   #stopped = false
@@ -84,6 +93,8 @@ export class Domain {
     this.layout = options.layout
     this.#options = options
     this.#log = log
+    this.locks = new Locks(options.id, { enforced: options.leases !== 'sanlock' })
+    this.locks.onChange(() => { this.#tellLocks() })
     this.prepared = new Promise(resolve => { this.#settlePrepared = resolve })
   }
 
@@ -120,21 +131,30 @@ export class Domain {
     return await this.#descriptions.get('', async () => {
       const base = { domain: this.id, layout: this.layout, path: this.place.path, observedAt: new Date().toISOString() }
       try {
-        return { ...base, state: 'available' as const, ...await this.#read(answers.description, remote => remote.describe()) }
+        const description = await this.#read(answers.description, remote => remote.describe())
+        return { ...base, state: 'available' as const, ...description, ...this.locks.describe(description.warnings) }
       } catch (error) {
-        const state = error instanceof AppError && error.code === 'storage-unresponsive' ? 'unresponsive' as const : 'unavailable' as const
-        return { ...base, state, detail: error instanceof Error ? error.message : String(error) }
+        const code = error instanceof AppError ? error.code : 'storage-failed'
+        const state = code === 'storage-unresponsive' ? 'unresponsive' as const : 'unavailable' as const
+        return { ...base, state, code, detail: error instanceof Error ? error.message : String(error) }
       }
     })
   }
 
   /**
    * Throws `storage-unresponsive` if the storage does not answer, `domain-unavailable` if its leases are not to be had. Asked before a command is begun: it is refused then, and
-   * nothing was changed, where one that hangs half-way leaves everybody in doubt.
+   * nothing was changed, where one that hangs half-way leaves everybody in doubt. Throws what `Locks.assertWork` does, too.
+   *
+   * @param waiting called while it is waited for whether locks work there.
    */
-  async assertAnswers (): Promise<void> {
-    const { state, detail, leases } = await this.status()
+  async assertAnswers (waiting: () => void = () => {}): Promise<void> {
+    const { state, code, detail, leases } = await this.status()
     if (state === 'unresponsive') throw new AppError('storage-unresponsive', detail ?? `Domain ${this.id} does not answer.`)
+    if (state === 'unavailable' && this.locks.refusal === undefined) {
+      // nor is it known whether its locks work
+      throw new AppError(code !== undefined && isErrorCode(code) ? code : 'domain-unavailable', detail ?? `Domain ${this.id} is not available.`)
+    }
+    await this.locks.assertWork(waiting)
     if (leases !== undefined && leases.state !== 'ready') throw new AppError('domain-unavailable', leases.detail ?? `The leases of domain ${this.id} are not ready.`)
   }
 
@@ -220,6 +240,7 @@ export class Domain {
       const startedAt = performance.now()
       const child = this.#fork(false)
       this.#child = child
+      this.locks.forget()
       this.#late = 0
       void this.#prepare(child)
       await child.gone
@@ -233,7 +254,7 @@ export class Domain {
   async #prepare (child: DomainChild): Promise<void> {
     const { create, sample } = this.#options
     try {
-      const { sampleMade } = await child.call(`Domain ${this.id}`, answers.prepared, remote => remote.prepare({ place: this.place, create, sample, ...(this.#isSanlock && { lockspace: { hostId: this.#options.sanlockHostId } }) }))
+      const { sampleMade } = await child.call(`Domain ${this.id}`, answers.prepared, remote => remote.prepare({ place: this.place, create, sample, agent: this.#options.agent, ...(this.#isSanlock && { lockspace: { hostId: this.#options.sanlockHostId } }) }))
       this.#log.info({ domain: this.id, path: this.place.path }, `domain ${this.id} is ready`)
       if (sampleMade) this.#log.info({ domain: this.id }, 'made sample.raw, so that there is something to copy')
       const { warnings = [] } = await child.call(`Domain ${this.id}`, answers.description, remote => remote.describe(), readDeadlineMs)
@@ -299,7 +320,22 @@ export class Domain {
   }
 
   #fork (registered: boolean): DomainChild {
-    return new Child(new URL('storage/domain/main', programFolder), { accepted: (call: string) => { this.#onAccepted.get(call)?.() } }, { registered, shown: [this.id] })
+    const local = {
+      accepted: (call: string) => { this.#onAccepted.get(call)?.() },
+      // what it found in files of other hosts goes on to every caller
+      judged: (status: unknown) => { if (!registered && Value.Check(LockStatus, status)) this.locks.set(status) }
+    }
+    return new Child(new URL('storage/domain/main', programFolder), local, { registered, shown: [this.id] })
+  }
+
+  /** What has changed about its locks is in the next status, and in the log. */
+  #tellLocks (): void {
+    this.#descriptions.forget()
+    const { state, problems = [] } = this.locks.status ?? {}
+    for (const { code, detail } of problems) {
+      this.#log[code === 'host-id-duplicate' ? 'warn' : 'error']({ domain: this.id, path: this.place.path, code }, detail)
+    }
+    if (problems.length === 0 && state !== undefined) this.#log.info({ domain: this.id, state }, `domain ${this.id}: locks are ${state}`)
   }
 
   #running (): DomainChild {

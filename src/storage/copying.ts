@@ -3,7 +3,7 @@ import type { Progress } from '../api/task.ts'
 import { AppError, Canceled } from '../errors.ts'
 import { answers, type Answer } from './answers.ts'
 import type { Outcome } from './outcome.ts'
-import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, VerifyJob } from './protocol.ts'
+import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, LockRefusal, VerifyJob } from './protocol.ts'
 import type { SpaceAccount } from './space-ledger.ts'
 import type { Workers } from './workers.ts'
 
@@ -16,6 +16,8 @@ interface CopyContext {
   measured? (measure: CopyMeasure): void
   space: SpaceAccount
   onTuning (listener: (tuning: { bandwidth: number | null }) => void): void
+  /** Calls back when the leases of the copy can no longer be relied on. Returns what ends that. */
+  onLocksRefused? (listener: (refusal: LockRefusal) => void): () => void
 }
 
 /** How long the result waits for the worker to be gone, with its leases. Longer only where its storage hangs. */
@@ -51,7 +53,7 @@ export async function previewInWorker (workers: Workers, job: CopyJob, space: Pi
  * the image finds it free.
  */
 async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ canceled: true } | { result: T }>, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, context: CopyContext): Promise<T> {
-  const { signal, accepting, accepted, progress, measured = () => {}, space, onTuning } = context
+  const { signal, accepting, accepted, progress, measured = () => {}, space, onTuning, onLocksRefused } = context
   signal.throwIfAborted()
   const worker = workers.take({ accepting, accepted, progress, measured, claimSpace: async claim => space.claim(claim), spaceSettled: space.settle })
   const stop = () => {
@@ -59,10 +61,14 @@ async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ can
     worker.tell(async remote => { await remote.stop.asEvent(why) })
   }
   signal.addEventListener('abort', stop)
+  let unwatch = () => {}
   try {
     const ending = worker.call(what, answer, async remote => await work(remote))
     // messages keep their order: whatever was changed before the start arrives after the job
     onTuning(({ bandwidth }) => { worker.tell(async remote => { await remote.setBandwidth.asEvent(bandwidth) }) })
+    unwatch = onLocksRefused?.(({ code, detail }) => {
+      worker.tell(async remote => { await remote.fence.asEvent({ code, detail }) })
+    }) ?? unwatch
     const end = await ending
     if ('canceled' in end) {
       signal.throwIfAborted()
@@ -71,6 +77,7 @@ async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ can
     return end.result
   } finally {
     signal.removeEventListener('abort', stop)
+    unwatch()
     worker.end()
     workers.prepare()
     await Promise.race([worker.gone, pause(signal.aborted ? undefined : goneWithinMs)])

@@ -1,7 +1,7 @@
 import { join, sep } from 'node:path'
 import { programFolder } from '../location.ts'
 import { answers } from './answers.ts'
-import type { DomainOptions } from './attached-domain.ts'
+import type { FoundDomain } from './attached-domain.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
 
@@ -38,7 +38,7 @@ export class Discovery {
    *
    * @param known the domains of the configuration itself, which are not found a second time, nor any that is nested with them.
    */
-  async find (roots: readonly string[], known: readonly DomainOptions[], before: readonly DomainOptions[]): Promise<DomainOptions[]> {
+  async find (roots: readonly string[], known: readonly FoundDomain[], before: readonly FoundDomain[]): Promise<FoundDomain[]> {
     const found = (await Promise.all(roots.map(async root => await this.#look(root) ?? before.filter(({ path }) => path.startsWith(root + sep))))).flat()
     const taken = new Set(known.map(({ id }) => id))
     return found.filter(({ id, path }) => {
@@ -48,7 +48,7 @@ export class Discovery {
     })
   }
 
-  async #look (root: string): Promise<DomainOptions[] | undefined> {
+  async #look (root: string): Promise<FoundDomain[] | undefined> {
     if (this.#hanging.has(root)) return undefined
     this.#hanging.add(root)
     const child = new Child<DiscoverFunctions, object>(new URL('storage/discover/main', programFolder), {})

@@ -93,9 +93,13 @@ export class Domains {
     return attached.domain
   }
 
-  /** Throws if one of them does not answer, or its leases are not to be had. */
-  async assertAnswer (ids: readonly string[]): Promise<void> {
-    await Promise.all(ids.map(async id => { await this.get(id).assertAnswers() }))
+  /**
+   * Throws if one of them does not answer, or its leases are not to be had.
+   *
+   * @param waiting called while it is waited for whether locks work there.
+   */
+  async assertAnswer (ids: readonly string[], waiting?: () => void): Promise<void> {
+    await Promise.all(ids.map(async id => { await this.get(id).assertAnswers(waiting) }))
   }
 
   #attach (options: DomainOptions): void {

@@ -66,19 +66,38 @@ async function openToLook (leases: Directory, image: string): Promise<number> {
   })
 }
 
+/** A shared lock on a file of somebody else's, or what is held of it. */
+export interface Probe {
+  /** Takes the lock once more, on the same descriptor: false when it was lost and somebody has it now. */
+  confirm (): Promise<boolean>
+  release (): Promise<void>
+}
+
+/** Takes the lock of a file that is there, shared; undefined if somebody has it for himself. Throws ENOENT. */
+export async function probe (directory: Directory, name: string): Promise<Probe | undefined> {
+  // a shared lock takes no right to write, not with NFS either
+  const fd = await openFile(directory, name, constants.O_RDONLY)
+  const confirm = async () => await flock(fd, '--shared', '--nonblock')
+  const release = async () => { await closeFd(fd) }
+  try {
+    if (await confirm()) return { confirm, release }
+  } catch (error) {
+    await release()
+    throw error
+  }
+  await release()
+  return undefined
+}
+
 /** Whether some host is writing this image now. Takes the lock for an instant, shared, so that two looks do not disturb each other. */
 export async function isLeased (leases: Directory, image: string): Promise<boolean> {
-  let fd
   try {
-    fd = await openToLook(leases, image)
+    const free = await probe(leases, image)
+    await free?.release()
+    return free === undefined
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return false
     throw error
-  }
-  try {
-    return !await flock(fd, '--shared', '--nonblock')
-  } finally {
-    await closeFd(fd)
   }
 }
 

@@ -12,6 +12,20 @@ export function isImageName (name: string): boolean {
   return imageName.test(name)
 }
 
+/**
+ * The file beside an image that a backing file name in it means, as qemu reads such names: a bare name, also behind `./`,
+ * or a path into the image's own directory. Undefined for any other path, and for what qemu takes for a protocol
+ * (`nbd:host:1`), even where a file has that name.
+ *
+ * @param directory the absolute path of the image's directory, where names may begin with it.
+ */
+export function fileBeside (name: string, directory?: string): string | undefined {
+  const path = directory !== undefined && name.startsWith(`${directory}/`) ? `./${name.slice(directory.length + 1)}` : name
+  if (/^[^/]*:/.test(path)) return undefined
+  const file = path.replace(/^(?:\.\/+)+/, '')
+  return file === '' || file === '.' || file === '..' || file.includes('/') ? undefined : file
+}
+
 /** The format that the extension of an image name stands for, if it stands for one. */
 export function formatOfName (image: string): Format | undefined {
   const extension = /\.([^.]+)$/.exec(image)?.[1]?.toLowerCase()

@@ -1,7 +1,7 @@
 import type { Allocation, Format } from '../api/format.ts'
-import type { LeaseStatus } from '../api/domain.ts'
+import type { LeaseStatus, LockProblem, LockStatus } from '../api/domain.ts'
 import type { Copy, BrokenImage, ImageEntry, ImageStatus } from '../api/image.ts'
-import type { CopyResult, CreateResult, DeleteResult, ForgetResult, VerifyResult } from '../api/kinds.ts'
+import type { CopyResult, CreateResult, DeleteResult, Dropped, ForgetResult, VerifyResult } from '../api/kinds.ts'
 import type { Progress } from '../api/task.ts'
 import type { DomainPlace } from './area.ts'
 import type { Outcome } from './outcome.ts'
@@ -31,6 +31,8 @@ export interface CopyRequest {
   onExisting: 'refuse' | 'replace'
   /** Begin although it looks as if the target's domain had too little space. */
   ignoreSpace: boolean
+  /** Refuse what would have less than its source. */
+  refuseLoss?: boolean
 }
 
 export interface MendRequest {
@@ -102,6 +104,8 @@ export interface CopyPreview {
   bytesReserved?: number
   /** Data that is read and written. */
   bytesToMove?: number
+  /** What the source has that the copy does not. */
+  dropped?: Dropped
 }
 
 /** Two images to compare. */
@@ -116,6 +120,9 @@ export type CopyEnd = { canceled: true } | { result: CopyResult }
 
 export type VerifyEnd = { canceled: true } | { result: VerifyResult }
 
+/** Why no command is accepted in a domain, and running copies are ended. */
+export type LockRefusal = LockProblem & { code: 'locks-broken' | 'domain-id-conflict' }
+
 /** Who stops a copy: a caller, or the deadline of its accept step. */
 export type StopReason = 'canceled' | 'deadline'
 
@@ -125,6 +132,8 @@ export interface CopyWorkerFunctions {
   preview (job: CopyJob): Promise<Outcome<CopyPreview>>
   verify (job: VerifyJob): Promise<Outcome<VerifyEnd>>
   stop (why: StopReason): void
+  /** Ends the copy: its leases can no longer be relied on. Nothing more is written, also not into its record. */
+  fence (refusal: LockRefusal): void
   setBandwidth (bandwidth: number | null): void
 }
 
@@ -196,6 +205,22 @@ export interface LockspaceOptions {
   hostId?: number | undefined
 }
 
+/** Which agent a domain process works for. */
+export interface AgentMark {
+  hostId: string
+  /** Random for each start of the agent. */
+  instance: string
+}
+
+export interface PrepareOptions {
+  place: DomainPlace
+  create: boolean
+  sample: boolean
+  lockspace?: LockspaceOptions
+  /** As whom it shows itself to other agents and watches their locks; absent where another process does. */
+  agent?: AgentMark
+}
+
 export type NeededSource = NonNullable<CopyRecord['source']>
 
 /** What has become of a source since a copy of it began, and what of it: a file that is gone, or what has changed. */
@@ -207,7 +232,7 @@ export interface SourceState {
 /** What the agent may ask a domain process. */
 export interface DomainFunctions {
   /** Comes first: says which domain this process is for, and makes what is missing in it. */
-  prepare (options: { place: DomainPlace, create: boolean, sample: boolean, lockspace?: LockspaceOptions }): Promise<Outcome<{ sampleMade: boolean }>>
+  prepare (options: PrepareOptions): Promise<Outcome<{ sampleMade: boolean }>>
   describe (): Promise<Outcome<DomainDescription>>
   images (after: string, limit: number): Promise<Outcome<ImageEntry[]>>
   image (image: string, format: Format | undefined): Promise<Outcome<ImageStatus>>
@@ -230,4 +255,6 @@ export interface DomainAgentFunctions {
   ready (): void
   /** The step of the call of this name is durable. */
   accepted (call: string): void
+  /** Whether locks work is known, or known anew. */
+  judged (status: LockStatus): void
 }

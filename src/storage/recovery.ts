@@ -10,7 +10,7 @@ export type RecoveryPolicy = 'manual' | 'own' | 'any'
 interface RecoveryOptions {
   policy: RecoveryPolicy
   hostId: string
-  domains: () => ReadonlyArray<Pick<Domain, 'id' | 'copies' | 'fixes'>>
+  domains: () => ReadonlyArray<Pick<Domain, 'id' | 'copies' | 'fixes' | 'locks'>>
   /** Begins a task, or finds that it is under way. Throws what stands against it. */
   claim: (id: string, spec: TaskSpec) => void
   log: { info (fields: object, message: string): void, warn (fields: object, message: string): void }
@@ -76,7 +76,7 @@ export class Recovery {
         const ours = new Set(copies.filter(copy => this.#isOurs(copy)).map(keyOf))
         if (!this.#left.has(domain.id)) this.#left.set(domain.id, new Set(ours))
         for (const key of this.#attempts.keys()) if (key.startsWith(`${domain.id}/`) && !ours.has(key)) this.#attempts.delete(key)
-        if (ours.size > 0) await this.#mend(domain, ours)
+        if (ours.size > 0 && await this.#mayContinue(domain)) await this.#mend(domain, ours)
       } catch (error) {
         isWhole = false
         this.#options.log.warn({ domain: domain.id, err: error }, `could not look for interrupted copies in domain ${domain.id}`)
@@ -86,6 +86,22 @@ export class Recovery {
     if (isWhole) for (const taskId of overdue) this.#overdue.delete(taskId)
     // not on the stroke of a minute: hosts that were started together would ask the storage together for ever
     if (!this.#stopped) this.#timer = setTimeout(() => { void this.#round() }, roundMs * (0.75 + Math.random() / 2)).unref()
+  }
+
+  /**
+   * Nobody looks before it continues a copy by itself, so it must be certain that a copy which looks interrupted is: that
+   * locks keep away whoever is there. With `own`, that no other agent calls its copies those of this host, too.
+   */
+  async #mayContinue ({ id, locks }: Pick<Domain, 'id' | 'locks'>): Promise<boolean> {
+    await locks.settled()
+    const isCertain = this.#options.policy === 'any'
+      ? locks.areProven
+      : locks.refusal === undefined && locks.status?.problems?.some(({ code }) => code === 'host-id-duplicate') !== true
+    if (!isCertain) {
+      const why = 'it is not certain that they are interrupted'
+      this.#options.log.warn({ domain: id, locks: locks.status }, `copies in domain ${id} are not continued: ${why}`)
+    }
+    return isCertain
   }
 
   #isOurs (copy: Copy): boolean {

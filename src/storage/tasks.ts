@@ -93,10 +93,10 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     return told
   }
   /** The source of an interrupted copy is known to its record alone. What else is wrong with it, the worker finds out. */
-  const assertMendable = async ({ domain, image }: MendImage) => {
-    await domains.assertAnswer([domain])
+  const assertMendable = async ({ domain, image }: MendImage, waiting?: () => void) => {
+    await domains.assertAnswer([domain], waiting)
     const source = await domains.get(domain).image(image, undefined).then(({ copy }) => copy?.source?.domain, () => undefined)
-    if (source !== undefined && domains.all().some(({ id }) => id === source)) await domains.assertAnswer([source])
+    if (source !== undefined && domains.all().some(({ id }) => id === source)) await domains.assertAnswer([source], waiting)
     return source
   }
   const copy = async ({ domain, image }: { domain: string, image: string }, source: string | undefined, work: CopyJob, context: Context) => {
@@ -112,6 +112,10 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         progress: progress => {
           if (progress.bytesPerSecond !== undefined && progress.bandwidth === undefined) rates.set(domain, progress.bytesPerSecond)
           context.progress(progress)
+        },
+        onLocksRefused: listener => {
+          const ends = domains.all().filter(({ id }) => id === domain || id === source).map(({ locks }) => locks.onRefusal(listener))
+          return () => { for (const end of ends) end() }
         },
         measured: measure => { observer?.copyMeasured(domain, context.id, measure) },
         onTuning: tuned => {
@@ -160,7 +164,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       },
       uses: ({ source, target }) => ({ shared: [name(source)], exclusive: [name(target)] }),
       run: async (spec, context) => {
-        await domains.assertAnswer([spec.source.domain, spec.target.domain])
+        await domains.assertAnswer([spec.source.domain, spec.target.domain], context.accepting)
         return await copy(spec.target, spec.source.domain, job(context.id, copyRequest(domains, spec), spec.bandwidth), context)
       },
       preview: async spec => {
@@ -176,7 +180,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
       answers: async spec => { await assertMendable(spec) },
       run: async (spec, context) => {
-        const source = await assertMendable(spec)
+        const source = await assertMendable(spec, context.accepting)
         const release = domains.use(source === undefined ? [] : [source])
         const { domain, image, volume, bandwidth } = spec
         return await copy({ domain, image }, source, job(context.id, { what: 'mend', domain, image, volume }, bandwidth), context).finally(release)
@@ -192,9 +196,9 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       tunable: false,
       check: spec => { writtenFormat(domains, spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async (spec, { id }) => {
+      run: async (spec, { id, accepting }) => {
         const { domain, image, volume, virtualSize, allocation, clusterSize, description, diskType } = spec
-        await domains.assertAnswer([domain])
+        await domains.assertAnswer([domain], accepting)
         const result = await domains.get(domain).create({
           image,
           volume,
@@ -223,8 +227,8 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       tunable: false,
       check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image, volume, copyId }, { id, accepted }) => {
-        await domains.assertAnswer([domain])
+      run: async ({ domain, image, volume, copyId }, { id, accepting, accepted }) => {
+        await domains.assertAnswer([domain], accepting)
         const result = await domains.get(domain).delete({ image, volume, copyId, host, taskId: id }, accepted)
         void announce(domain, image, id)
         return result
@@ -266,7 +270,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       run: async (spec, context) => {
         const { domain, image, volume, against } = spec
         const space = ledger.join()
-        await domains.assertAnswer([domain, against.domain])
+        await domains.assertAnswer([domain, against.domain], context.accepting)
         return await verifyInWorker(workersFor(domain, against.domain), {
           image: { domain, image, volume, format: readableFormat(domains.layoutOf(domain), spec) },
           against: { ...against, format: readableFormat(domains.layoutOf(against.domain), against) },
@@ -323,7 +327,7 @@ function writtenFormat (domains: Domains, spec: CreateImage): Format {
 
 const wordsOf = (image: string, volume: string | undefined) => volume === undefined ? image : `${image}/${volume}`
 
-function copyRequest (domains: Domains, { source, target, chain = 'flat', verify, onExisting, ignoreSpace }: CopyImage): CopyRequest {
+function copyRequest (domains: Domains, { source, target, chain = 'flat', verify, onExisting, ignoreSpace, refuseLoss }: CopyImage): CopyRequest {
   return {
     what: 'copy',
     source: { ...source, format: readableFormat(domains.layoutOf(source.domain), source) },
@@ -331,6 +335,7 @@ function copyRequest (domains: Domains, { source, target, chain = 'flat', verify
     chain,
     verify: verify ?? false,
     onExisting: onExisting ?? 'refuse',
-    ignoreSpace: ignoreSpace ?? false
+    ignoreSpace: ignoreSpace ?? false,
+    refuseLoss: refuseLoss ?? false
   }
 }

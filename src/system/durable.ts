@@ -17,6 +17,12 @@ export async function syncDirectory (directory: Directory): Promise<void> {
   await syncFile(directory.fd)
 }
 
+/** Writes over the start of an open file. Nothing is durable yet. */
+export async function writeOver (fd: number, content: string | Buffer): Promise<void> {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content
+  for (let at = 0; at < bytes.length;) at += (await writeFd(fd, bytes, at, bytes.length - at, at)).bytesWritten
+}
+
 /**
  * Replaces a small file as a whole: after a crash at any instant there is the old content or the new, never half.
  * The order is restic's and everybody's: write beside it, fsync, rename, fsync the directory.
@@ -27,8 +33,7 @@ export async function replaceFile (directory: Directory, name: string, temporary
   try {
     try {
       if (access !== undefined) await giveAccess(fd, access)
-      const bytes = Buffer.from(content)
-      for (let at = 0; at < bytes.length;) at += (await writeFd(fd, bytes, at, bytes.length - at, at)).bytesWritten
+      await writeOver(fd, content)
       await syncFile(fd)
     } finally {
       await closeFd(fd)

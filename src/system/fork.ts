@@ -1,6 +1,7 @@
 import { ChildProcess, fork } from 'node:child_process'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { escapeUnprintable } from '../unprintable.ts'
 import { registeredMark, underSanlock } from './registration.ts'
 
 export interface ForkOptions {
@@ -32,7 +33,7 @@ export function forkBound (module: URL, options: ForkOptions = {}): ChildProcess
 
 function start (module: URL, { under = [], registered = false, shown = [] }: ForkOptions): ChildProcess {
   const file = fileURLToPath(module) + extname(import.meta.url)
-  return fork(file, shown, {
+  return fork(file, shown.map(escapeUnprintable), {
     execPath: 'setpriv',
     execArgv: ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...process.execArgv],
     // sanlock says a word there

@@ -3,7 +3,7 @@ import { repeat } from 'lit-html/directives/repeat.js'
 import { sendTask } from './requests.js'
 
 /** What is not to stay for the next copy. */
-const forOnce = ['targetImage', 'replace', 'ignoreSpace', 'id']
+const forOnce = ['targetImage', 'replace', 'ignoreSpace', 'refuseLoss', 'id']
 
 /** The form that starts a copy. It keeps what is typed while everything around it changes. */
 export class StartForm {
@@ -47,6 +47,7 @@ export class StartForm {
           <label>Target format <select name="targetFormat">${formats()}</select></label>
           <label class="check"><input type="checkbox" name="replace"> Replace the image of that name, when the copy is complete</label>
           <label class="check"><input type="checkbox" name="ignoreSpace"> Begin also when the space looks too small</label>
+          <label class="check"><input type="checkbox" name="refuseLoss"> Refuse what would lose internal snapshots or bitmaps</label>
           <label>Limit, MiB per second <input name="limit" type="number" min="0.1" step="any" inputmode="decimal" placeholder="none"></label>
           <label>Id of the task <input name="id" spellcheck="false" maxlength="255" placeholder="made up"></label>
         </details>
@@ -75,6 +76,7 @@ export class StartForm {
       ...(form.elements.verify.checked && { verify: true }),
       ...(form.elements.replace.checked && { onExisting: 'replace' }),
       ...(form.elements.ignoreSpace.checked && { ignoreSpace: true }),
+      ...(form.elements.refuseLoss.checked && { refuseLoss: true }),
       ...(limit > 0 && { bandwidth: Math.round(limit * 1024 * 1024) })
     }
     this.#problem = undefined

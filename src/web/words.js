@@ -83,16 +83,29 @@ export function outcome ({ spec, state, result }) {
   if (state === 'canceled') return spec.target !== undefined || spec.kind === 'storage.mendImage' ? 'Canceled. What is copied stays: the image can be continued.' : 'Canceled.'
   if (result === undefined) return ''
   if ('bytesMoved' in result) {
-    if (result.alreadyDone) return 'Was complete before.'
+    const without = notCopied(result.dropped)
+    if (result.alreadyDone) return `Was complete before.${without}`
     const verified = result.verified ? ', identical to its source' : ''
-    if (result.cloned) return `Complete, ${size(result.bytesTotal)}${verified}; the file system shares its data with the source.`
-    return `Complete, ${size(result.bytesTotal)}${verified}; ${size(result.bytesMoved)} moved${result.epoch > 1 ? `, in ${result.epoch} runs` : ''}.`
+    if (result.cloned) return `Complete, ${size(result.bytesTotal)}${verified}; the file system shares its data with the source.${without}`
+    return `Complete, ${size(result.bytesTotal)}${verified}; ${size(result.bytesMoved)} moved${result.epoch > 1 ? `, in ${result.epoch} runs` : ''}.${without}`
   }
   if ('identical' in result) return result.identical ? 'They are identical.' : `They differ, first at byte ${result.firstDifference ?? '?'}.`
   if ('forgotten' in result) return result.forgotten ? 'The record is removed; the image is as it was.' : 'There was no record.'
   if ('bytesFreed' in result) return `${size(result.bytesFreed)} freed.`
   if (result.operationId !== undefined) return `${result.alreadyStarted ? 'Was started before, as' : 'Is'} operation ${result.operationId}.`
   return 'Done.'
+}
+
+/** What the source has and the copy does not. */
+function notCopied (dropped) {
+  if (dropped === undefined) return ''
+  const { snapshots, bitmaps, more = 0 } = dropped
+  const parts = [
+    snapshots.length > 0 && `internal snapshots ${snapshots.join(', ')}`,
+    bitmaps.length > 0 && `bitmaps ${bitmaps.join(', ')}`,
+    more > 0 && `${more} more`
+  ]
+  return ` Not copied: ${parts.filter(part => part !== false).join('; ')}.`
 }
 
 /** The agent speaks to programs; whoever looks at the page is told of its fields and buttons. */
@@ -103,6 +116,7 @@ export function inThePage (detail) {
     .replace(/Give "format": "raw" or "qcow2"/, 'Choose its format below More')
     .replace(/say "onExisting": "replace"/, 'tick Replace below More')
     .replace(/say "ignoreSpace": true/, 'tick Begin also when the space looks too small, below More,')
+    .replace(/Leave out "refuseLoss"/, 'Untick Refuse what would lose internal snapshots or bitmaps')
     .replace(/ GET \/\S+ (lists|tells)[^.]*\./, '')
     .replace(/, or reuse this one with If-Match: "\S+"/, '')
     .replace(/\bmendImage\b/g, 'Continue')

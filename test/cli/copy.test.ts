@@ -29,7 +29,7 @@ t.test('a copy in a pipe: plain lines, the result on standard output, then the s
 })
 
 t.test('every option goes into the command', async t => {
-  const options = ['--chain', 'flat', '--format', 'qcow2', '--cluster-size', '1M', '--ignore-space', '--source-format', 'raw', '--allocation', 'sparse', '--bandwidth', '100M', '--on-existing', 'replace', '--verify', '--detach', '--id', 'd', '--url', address]
+  const options = ['--chain', 'flat', '--format', 'qcow2', '--cluster-size', '1M', '--ignore-space', '--refuse-loss', '--source-format', 'raw', '--allocation', 'sparse', '--bandwidth', '100M', '--on-existing', 'replace', '--verify', '--detach', '--id', 'd', '--url', address]
   const detached = await runCommand(t, ['copy', 'local/sample.raw', 'local/target', ...options])
   t.match(detached, { status: 0, stdout: `d  running; to follow it: vdsm-tasks --url ${address} wait d\n`, stderr: '' })
   const task = JSON.parse((await runCommand(t, ['task', 'd', '--json', '--url', address])).stdout)
@@ -41,7 +41,8 @@ t.test('every option goes into the command', async t => {
     bandwidth: 104857600,
     verify: true,
     onExisting: 'replace',
-    ignoreSpace: true
+    ignoreSpace: true,
+    refuseLoss: true
   })
   t.match(await runCommand(t, ['wait', 'd', '--url', address]), { status: 0, stdout: /^done {2}d {2}local\/target is complete/ })
 })

@@ -10,9 +10,12 @@ export async function temporaryDirectory (t: Test): Promise<string> {
   return path
 }
 
-/** Everything below a directory, with type, size, times and the content of small files: what a refusal must leave as it was. */
+/**
+ * Everything below a directory, with type, size, times and the content of small files: what a refusal must leave as it
+ * was. Without the host files of domains, which agents write all the time.
+ */
 export async function listing (path: string): Promise<string[]> {
-  const names = (await readdir(path, { recursive: true })).sort()
+  const names = (await readdir(path, { recursive: true })).filter(name => !/\.vdsm-tasks\/hosts(\/|$)/.test(name)).sort()
   return await Promise.all(names.map(async name => {
     const stats = await lstat(join(path, name), { bigint: true })
     const kind = stats.isDirectory() ? 'directory' : stats.isSymbolicLink() ? `link to ${await readlink(join(path, name))}` : stats.isFile() ? 'file' : 'special'

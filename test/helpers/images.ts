@@ -65,7 +65,7 @@ export async function compare (a: FormattedFile, b: FormattedFile): Promise<stri
 export const identical = 'Images are identical.'
 
 /** A qcow2 header as it should be; each test spoils what it is about. */
-export function qcow2Header ({ version = 3, virtualSize = MiB, clusterBits = 16, backing = '', l1Size = 1, l1Offset = 0x30000 }: { version?: number, virtualSize?: bigint | number, clusterBits?: number, backing?: string, l1Size?: number, l1Offset?: number } = {}): Buffer {
+export function qcow2Header ({ version = 3, virtualSize = MiB, clusterBits = 16, backing = '', backingFormat = '', l1Size = 1, l1Offset = 0x30000 }: { version?: number, virtualSize?: bigint | number, clusterBits?: number, backing?: string, backingFormat?: string, l1Size?: number, l1Offset?: number } = {}): Buffer {
   const header = Buffer.alloc(512)
   header.write('QFI\xfb', 0, 'latin1')
   header.writeUInt32BE(version, 4)
@@ -73,6 +73,11 @@ export function qcow2Header ({ version = 3, virtualSize = MiB, clusterBits = 16,
     header.writeBigUInt64BE(200n, 8)
     header.writeUInt32BE(Buffer.byteLength(backing), 16)
     header.write(backing, 200)
+  }
+  if (backingFormat !== '') {
+    header.writeUInt32BE(0xe2792aca, 104)
+    header.writeUInt32BE(backingFormat.length, 108)
+    header.write(backingFormat, 112)
   }
   header.writeUInt32BE(clusterBits, 20)
   header.writeBigUInt64BE(BigInt(virtualSize), 24)

@@ -283,10 +283,10 @@ t.test('copies between two directions, of a copy, and many at a time do not dist
   t.equal(await sha256(at('of-a-copy.raw')), await sha256(at('once.raw')))
 })
 
-t.test('nothing is left over at the end but domain.json, leases and the records of complete copies', async t => {
+t.test('nothing is left over at the end but domain.json, leases, host files and the records of complete copies', async t => {
   t.same(await agent.fixes('local'), [])
   t.same(await readdir(at('.vdsm-tasks/parts')), [])
-  t.same((await readdir(at('.vdsm-tasks'))).sort(), ['copies', 'domain.json', 'leases', 'parts'])
+  t.same((await readdir(at('.vdsm-tasks'))).sort(), ['copies', 'domain.json', 'hosts', 'leases', 'parts'])
   const records = await readdir(at('.vdsm-tasks/copies'))
   t.ok(records.length > 20, `${records.length} records`)
   for (const name of records) {

@@ -270,7 +270,7 @@ t.test('what makes no sense for a chain is refused, with the reason', async t =>
   }
   await writeFile(file, good)
   await sh('qemu-img', 'rebase', '-u', '-f', 'qcow2', '-F', 'raw', '-b', bottom?.volume ?? '', from(image, middle?.volume ?? ''))
-  t.equal(await refused('r-backing-format', keep(image)), 'image-invalid')
+  t.equal(await refused('r-backing-format', keep(image)), 'backing-format-conflict')
   t.notOk((await readdir(join(otherPath, 'images'))).includes(image), 'nothing was made')
   t.same(await readdir(join(otherPath, '.vdsm-tasks/parts')), [])
 })

@@ -88,7 +88,7 @@ t.test('under systemd it starts, copies, reloads, stops in the middle of a copy,
   t.match(await shell(`${cli} copy local/a.raw local/b.qcow2 --verify`), /identical to its source/)
   await shell(`${cli} copy local/a.raw local/c.raw --bandwidth 4M --id c --detach`)
   const pid = await shell('systemctl show -P MainPID vdsm-tasks')
-  await shell('mkdir /srv/two && sed -i \'s|"create": true }]|"create": true }, { "id": "two", "path": "/srv/two", "create": true }]|\' /etc/vdsm-tasks/config.json && systemctl reload vdsm-tasks')
+  await shell('mkdir /srv/two && sed -i \'s|"create": true }]|"create": true }, { "id": "two", "path": "/srv/two", "create": true }]|\' /etc/vdsm-tasks/config.json && mkdir -p /etc/systemd/system/vdsm-tasks.service.d && vdsm-tasks service paths --config /etc/vdsm-tasks/config.json > /etc/systemd/system/vdsm-tasks.service.d/paths.conf && systemctl daemon-reload && systemctl reload vdsm-tasks')
   await until(async () => /two +available/.test(await shell(`${cli} domains`)), 'the new domain')
   t.match(await shell(`${cli} task c`), /state +running/, 'a reload disturbs no copy')
 

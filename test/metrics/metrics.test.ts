@@ -44,9 +44,10 @@ t.test('every measure is there and moves with what it measures, and with nothing
   const gluster = { retries: 0, timeouts: 0, failures: 0 }
   const events = { subscribers: 0, opened: 0, refused: 0, dropped: { backlog: 0, silent: 0 }, events: 0 }
   const late = [{ domain: 'd', late: 0 }]
+  const locks: Array<{ domain: string, state: 'alone' | 'broken' }> = [{ domain: 'd', state: 'alone' }]
   let configuration: ConfigurationStatus = { state: 'current', readAt: '1970-01-01T00:00:10.000Z' }
   const retained: ReturnType<MetricsSources['tasks']> & unknown[] = []
-  const metrics = new Metrics({ version: '1', hostId: 'h', tasks: () => retained, lateReads: () => late, gluster: () => gluster, configuration: () => configuration, events: () => events })
+  const metrics = new Metrics({ version: '1', hostId: 'h', tasks: () => retained, lateReads: () => late, locks: () => locks, gluster: () => gluster, configuration: () => configuration, events: () => events })
   const copy = taskOf({ id: 'a', state: 'failed', endedAt: '2026-01-01T00:00:10.000Z', createdAt: '2026-01-01T00:00:00.000Z' })
   const problem = (code: string) => ({ type: '', title: '', status: 409, code, detail: '' })
   const of = { kind: copy.kind }
@@ -62,6 +63,7 @@ t.test('every measure is there and moves with what it measures, and with nothing
     ['a domain answers', () => { metrics.domainRead('d', { seconds: 0.25, late: false }) }, [['vdsm_tasks_domain_read_duration_seconds_count', { domain: 'd' }, 1], ['vdsm_tasks_domain_read_duration_seconds_sum', { domain: 'd' }, 0.25]]],
     ['a domain hangs', () => { metrics.domainRead('d', { seconds: 5, late: true }) }, [['vdsm_tasks_domain_hangs_total', { domain: 'd' }, 1], ['vdsm_tasks_domain_read_duration_seconds_count', { domain: 'd' }, 1], ['vdsm_tasks_domain_read_duration_seconds_sum', { domain: 'd' }, 5]]],
     ['its answer is overdue', () => { late[0] = { domain: 'd', late: 3 } }, [['vdsm_tasks_domain_late_reads', { domain: 'd' }, 3]]],
+    ['locks are broken', () => { locks[0] = { domain: 'd', state: 'broken' } }, [['vdsm_tasks_domain_locks', { domain: 'd', state: 'broken' }, 1]]],
     ['gluster is called', () => { metrics.glusterCall(1.5) }, [['vdsm_tasks_gluster_call_duration_seconds_count', {}, 1], ['vdsm_tasks_gluster_call_duration_seconds_sum', {}, 1.5]]],
     ['gluster is busy', () => { gluster.retries += 2 }, [['vdsm_tasks_gluster_retries_total', {}, 2]]],
     ['gluster hangs', () => { gluster.timeouts++ }, [['vdsm_tasks_gluster_timeouts_total', {}, 1]]],

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { AppError } from '../../src/errors.ts'
-import { formatOfName, isImageName, sourceFormat, targetFormat } from '../../src/storage/names.ts'
+import { fileBeside, formatOfName, isImageName, sourceFormat, targetFormat } from '../../src/storage/names.ts'
 
 t.test('an image name is one plain path component', async t => {
   for (const name of ['a', 'a.raw', '_x', 'disk 1.qcow2', 'a..b', '0', 'A-Z_~:@=+,().img', 'x'.repeat(200)]) t.ok(isImageName(name), name)
@@ -37,4 +37,14 @@ t.test('source and target formats over all combinations of name and request', as
     t.same(given.map(format => outcome(() => sourceFormat(name, format))), source, `source ${name}`)
     t.same(given.map(format => outcome(() => targetFormat(name, format))), target, `target ${name}`)
   }
+})
+
+t.test('a backing file name means a file beside the image, as qemu reads it', async t => {
+  for (const [name, file] of [
+    ['base.img', 'base.img'], ['./base.img', 'base.img'], ['././base.img', 'base.img'], ['.//./base.img', 'base.img'], ['/dir/base.img', 'base.img'],
+    ['/dir/./base.img', 'base.img'], ['/dir//base.img', 'base.img'], ['./a:b', 'a:b'], ['/dir/a:b', 'a:b'], ['...', '...'], ['.hidden', '.hidden'],
+    ['', undefined], ['.', undefined], ['..', undefined], ['./', undefined], ['./.', undefined], ['./..', undefined], ['../base.img', undefined],
+    ['sub/base.img', undefined], ['./sub/base.img', undefined], ['sub/../base.img', undefined], ['base.img/', undefined], ['/base.img', undefined],
+    ['/dir2/base.img', undefined], ['/dir/../dir/base.img', undefined], ['a:b', undefined], ['json:{}', undefined], ['nbd:host:1', undefined], ['file:base.img', undefined]
+  ] as const) t.equal(fileBeside(name, '/dir'), file, name)
 })

@@ -1,6 +1,8 @@
 import t, { type Test } from 'tap'
 import type { BrokenImage, Copy } from '../../src/api/image.ts'
+import type { LockStatus } from '../../src/api/domain.ts'
 import type { TaskSpec } from '../../src/api/kinds.ts'
+import { Locks } from '../../src/storage/locks.ts'
 import { Recovery, taskIdOf, type RecoveryPolicy } from '../../src/storage/recovery.ts'
 import { Clock } from '../helpers/clock.ts'
 
@@ -8,9 +10,10 @@ const minuteMs = 60_000
 const mend = (image: string): TaskSpec => ({ kind: 'storage.mendImage', domain: 'd', image })
 
 /** A storage on which these copies are interrupted: name of the image, and the host that was copying. */
-function storageOf (interrupted: Map<string, { host: string, canceled?: boolean, state?: Copy['state'], taskId?: string }>) {
+function storageOf (interrupted: Map<string, { host: string, canceled?: boolean, state?: Copy['state'], taskId?: string }>, locks: Locks) {
   return {
     id: 'd',
+    locks,
     copies: async (): Promise<Copy[]> => [...interrupted].map(([image, { host, canceled = false, state = 'interrupted', taskId }]) => ({
       domain: 'd',
       image,
@@ -31,11 +34,13 @@ async function settle (): Promise<void> {
 
 function begin (t: Test, policy: RecoveryPolicy, interrupted: Parameters<typeof storageOf>[0], claim?: () => void, prepared: Promise<void> = Promise.resolve()) {
   const clock = new Clock(t)
+  const locks = new Locks('d', { enforced: true })
+  locks.set({ state: 'proven', agents: 1 })
   const claimed: Array<[string, TaskSpec]> = []
   const recovery = new Recovery({
     policy,
     hostId: 'me',
-    domains: () => [storageOf(interrupted)],
+    domains: () => [storageOf(interrupted, locks)],
     claim: (id, spec) => {
       claimed.push([id, spec])
       claim?.()
@@ -45,6 +50,7 @@ function begin (t: Test, policy: RecoveryPolicy, interrupted: Parameters<typeof 
   recovery.start(prepared)
   return {
     recovery,
+    locks,
     claimed,
     /** What was claimed within so many minutes. */
     within: async (minutes: number): Promise<string[]> => {
@@ -95,6 +101,32 @@ t.test('any host continues what another has left, also later, but not what someb
   t.same(claimed, [])
   interrupted.set('a', { host: 'other' })
   t.same(await within(1.5), ['recover.d.a'])
+})
+
+t.test('nothing is continued while it is not certain that locks keep others away', async t => {
+  const problem = (code: 'locks-broken' | 'domain-id-conflict' | 'host-id-duplicate') => ({ code, detail: '' })
+  const cases: Array<[policy: RecoveryPolicy, status: LockStatus, expected: string[]]> = [
+    ['any', { state: 'proven', agents: 1 }, ['recover.d.a']],
+    ['any', { state: 'alone', agents: 0 }, ['recover.d.a']],
+    ['any', { state: 'proven', agents: 1, problems: [problem('host-id-duplicate')] }, ['recover.d.a']],
+    ['any', { state: 'checking', agents: 1 }, []],
+    ['any', { state: 'broken', agents: 1, problems: [problem('locks-broken')] }, []],
+    ['any', { state: 'conflict', agents: 1, problems: [problem('domain-id-conflict')] }, []],
+    ['own', { state: 'broken', agents: 1, problems: [problem('locks-broken')] }, []],
+    ['own', { state: 'proven', agents: 1, problems: [problem('host-id-duplicate')] }, []]
+  ]
+  for (const [policy, status, expected] of cases) {
+    await t.test(`${policy}, ${JSON.stringify(status)}`, async t => {
+      const { claimed, within, locks, recovery } = begin(t, policy, new Map([['a', { host: 'me' }]]))
+      locks.set(status)
+      await within(2)
+      t.same([...new Set(claimed.map(([id]) => id))], expected)
+      locks.set({ state: 'proven', agents: 1 })
+      await within(3)
+      t.equal(claimed[0]?.[0], 'recover.d.a', 'as soon as it is certain')
+      recovery.stop()
+    })
+  }
 })
 
 t.test('a domain that is never there keeps nobody waiting', async t => {

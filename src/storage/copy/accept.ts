@@ -1,3 +1,4 @@
+import type { Dropped } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { openArea, type Area } from '../area.ts'
 import { isSameContent, type Identity } from '../identity.ts'
@@ -8,6 +9,7 @@ import type { CopyJob, CopyPreview, CopyRequest } from '../protocol.ts'
 import { keyOf, readRecord, wordsOf, type CopyRecord, type KeptChain, type Layer, type Named, type PartOf } from '../record.ts'
 import { begin } from './begin.ts'
 import type { AcceptedChain } from './chain.ts'
+import { assertNothingLost } from './dropped.ts'
 import type { Part } from './part.ts'
 import { resume } from './resume.ts'
 import { sourceChanges, type Source } from './source.ts'
@@ -42,8 +44,8 @@ export type Acceptance =
 /** What the accept step of one copy has led to. A finished copy whose source was touched since is to be compared with it. */
 export type Single =
   | { how: 'run', accepted: Accepted }
-  | { how: 'finish', area: Area, target: CopyTarget, lease: ImageLease, record: CopyRecord }
-  | { how: 'done', lease: ImageLease, record: CopyRecord, toCompare?: Source }
+  | { how: 'finish', area: Area, target: CopyTarget, lease: ImageLease, record: CopyRecord, dropped?: Dropped | undefined }
+  | { how: 'done', lease: ImageLease, record: CopyRecord, toCompare?: Source, dropped?: Dropped | undefined }
 
 /** Everything was looked at and nothing stands against the copy. Nothing was changed so far. */
 export interface Decision<A = Acceptance> {
@@ -89,9 +91,13 @@ export async function decide (job: AcceptJob, membership?: Membership): Promise<
     return await begin(job, request, { area, target, lease, record, membership })
   }
   const { identity: found } = existing
-  const { differing, toCompare } = record?.phase === 'done' && found !== undefined ? await doneDifferences(job, request, record, found, membership?.partOf !== undefined) : {}
+  const { differing, toCompare, dropped } = record?.phase === 'done' && found !== undefined ? await doneDifferences(job, request, record, found, membership?.partOf !== undefined) : {}
   if (record !== undefined && differing?.length === 0) {
-    return { preview: { outcome: 'already-done', bytesTotal: record.virtualSize }, proceed: async () => ({ how: 'done', lease, record, ...(toCompare !== undefined && { toCompare }) }) }
+    assertNothingLost(request, { dropped })
+    return {
+      preview: { outcome: 'already-done', bytesTotal: record.virtualSize, ...(dropped !== undefined && { dropped }) },
+      proceed: async () => ({ how: 'done', lease, record, dropped, ...(toCompare !== undefined && { toCompare }) })
+    }
   }
   if (existing.offered) return await begin(job, request, { area, target, lease, record, membership })
   if (existing.replaceable && request.onExisting === 'replace' && found !== undefined) return await begin(job, request, { area, target, lease, record, membership, replaces: found })
@@ -136,7 +142,7 @@ function continuable (area: Area, request: CopyRequest, record: CopyRecord): Cop
  *
  * @param isMember it is of a volume of a chain: a command for that may ask for a comparison that the one before did not.
  */
-async function doneDifferences (job: CopyJob, request: CopyRequest, record: CopyRecord, found: Identity, isMember: boolean): Promise<{ differing: string[], toCompare?: Source }> {
+async function doneDifferences (job: CopyJob, request: CopyRequest, record: CopyRecord, found: Identity, isMember: boolean): Promise<{ differing: string[], toCompare?: Source, dropped?: Dropped | undefined }> {
   const differing = requestDifferences(isMember ? { ...request, verify: record.verify } : request, record)
   if (record.target === undefined || !isSameContent(record.target, found)) differing.push('the target was written after the copy')
   if (differing.length > 0) return { differing }
@@ -144,7 +150,7 @@ async function doneDifferences (job: CopyJob, request: CopyRequest, record: Copy
     const source = await takeSource(job, request.source, { alone: record.layer !== undefined })
     const { changed, touched } = await sourceChanges(source, record.source?.files ?? [])
     const isOpen = touched.length > 0 || (request.verify && record.verified !== true)
-    return { differing: changed, ...(isOpen && { toCompare: source }) }
+    return { differing: changed, dropped: source.dropped, ...(isOpen && { toCompare: source }) }
   } catch (error) {
     if (error instanceof AppError && error.code === 'image-not-found') return { differing: ['the source is gone'] }
     throw error

@@ -7,6 +7,7 @@ import type { CopyTarget, TargetPlan } from '../layout/copy-target.ts'
 import type { CopyRequest } from '../protocol.ts'
 import { keyOf, removeRecord, wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import type { AcceptJob, Membership, SingleDecision } from './accept.ts'
+import { assertNothingLost } from './dropped.ts'
 import { clonePart, createPart, reopenPart, type Part } from './part.ts'
 import { probeSource, recordedFiles, type Source } from './source.ts'
 import { assertFits, claimSpace, type SpaceNumbers } from './space.ts'
@@ -36,6 +37,7 @@ interface Made {
 export async function begin (job: AcceptJob, request: CopyRequest, { area, target: place, lease, record, replaces, membership }: Target): Promise<SingleDecision> {
   const { target } = request
   const source = await takeSource(job, request.source, { alone: membership !== undefined })
+  assertNothingLost(request, source)
   const plan = place.plan(source, target)
   const mayClone = job.settings.clone && area.clones && isClonable(source, plan, target.clusterSize)
   const measure = async () => await measureCopy(job, { area, source, plan, request })
@@ -75,7 +77,13 @@ export async function begin (job: AcceptJob, request: CopyRequest, { area, targe
   const creating = (): CopyRecord => ({ ...fresh, ...(membership?.chain !== undefined && { chain: membership.chain }), ...(membership?.partOf !== undefined && { partOf: membership.partOf }) })
   let begun: CopyRecord | undefined
   return {
-    preview: { outcome: replaces === undefined ? 'copy' : 'replace', bytesTotal: virtualSize, ...measured?.numbers, ...(measured !== undefined && { bytesToMove: measured.bytesToMove }) },
+    preview: {
+      outcome: replaces === undefined ? 'copy' : 'replace',
+      bytesTotal: virtualSize,
+      ...measured?.numbers,
+      ...(measured !== undefined && { bytesToMove: measured.bytesToMove }),
+      ...(source.dropped !== undefined && { dropped: source.dropped })
+    },
     announce: async () => {
       begun = creating()
       await writeRecord(area.copies, begun)
@@ -114,11 +122,11 @@ async function measureCopy (
 }
 
 /** Whether a copy of the bytes of the file is a copy of the image, as it was asked for. */
-function isClonable ({ files, snapshots, virtualSize: size }: Source, { format, allocation, virtualSize, given }: TargetPlan, clusterSize: number | undefined): boolean {
+function isClonable ({ files, dropped, virtualSize: size }: Source, { format, allocation, virtualSize, given }: TargetPlan, clusterSize: number | undefined): boolean {
   // the size of a raw image can be changed afterwards; that of a qcow2 image stands in it
   if (given === true || (format === 'qcow2' && size !== virtualSize)) return false
-  // internal snapshots are no part of what a guest sees, and a copy does not have them
-  return files.length === 1 && files[0].format === format && clusterSize === undefined && allocation === 'sparse' && snapshots === 0
+  // internal snapshots and bitmaps are no part of what a guest sees: no copy has them, wherever its files are
+  return files.length === 1 && files[0].format === format && clusterSize === undefined && allocation === 'sparse' && dropped === undefined
 }
 
 /**

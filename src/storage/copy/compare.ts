@@ -2,11 +2,12 @@ import type { VerifyResult } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { compareCommand, parseDifference, parsePercentage } from '../../qemu/commands.ts'
 import type { NodeFile } from '../../qemu/node.ts'
+import { statFd } from '../../system/directory.ts'
 import { run } from '../../system/run.ts'
 import type { CopyAgentFunctions, VerifyJob } from '../protocol.ts'
 import { wordsOf, type CopyRecord } from '../record.ts'
 import { Pulse } from './pulse.ts'
-import { probeSource, sourceFds, sourceNodes, type Source } from './source.ts'
+import { probeSource, recordedFiles, sourceChanges, sourceFds, sourceNodes, syncSource, type Source } from './source.ts'
 import { takeSource } from './take-source.ts'
 
 type Chain = readonly [NodeFile, ...NodeFile[]]
@@ -53,12 +54,31 @@ export async function compareImages (job: VerifyJob, signal: AbortSignal, { acce
   if (shorter !== undefined && longer !== undefined && longer - shorter >= 512) return { identical: false, firstDifference: shorter }
   const pulse = new Pulse([image.files[0].fd, against.files[0].fd], progress)
   try {
-    return await compare(sourceNodes(image, 3), sourceNodes(against, 3 + image.files.length), [...sourceFds(image), ...sourceFds(against)], {
+    return await whileStill([image, against], async () => await compare(sourceNodes(image, 3), sourceNodes(against, 3 + image.files.length), [...sourceFds(image), ...sourceFds(against)], {
       signal, bytesTotal: longer ?? 0, report: pulse.report.bind(pulse)
-    })
+    }))
   } finally {
     pulse.stop()
   }
+}
+
+/** Looks at images that nobody writes meanwhile: what is found holds for all of them at once. Throws `source-changed`. */
+async function whileStill<T> (sources: readonly Source[], look: () => Promise<T>): Promise<T> {
+  const stats = async () => await Promise.all(sources.flatMap(({ files }) => files.map(async ({ fd }) => await statFd(fd))))
+  for (const source of sources) await syncSource(source)
+  const before = await stats()
+  const result = await look()
+  const after = await stats()
+  for (const source of sources) {
+    const { changed, touched } = await sourceChanges(source, recordedFiles(source))
+    // who sets the time of modification back has touched it, too; what has another number of links was linked
+    const isLinked = before.some(({ nlink }, index) => after[index]?.nlink !== nlink)
+    const differs = isLinked ? changed : [...changed, ...touched]
+    if (differs.length === 0) continue
+    const image = wordsOf(source.files[0])
+    throw new AppError('source-changed', `Image ${image} was written during the comparison (${differs.join(', ')}). Compare again when its writer is done.`, { members: { differs } })
+  }
+  return result
 }
 
 /**
@@ -68,6 +88,6 @@ export async function compareImages (job: VerifyJob, signal: AbortSignal, { acce
 export async function confirm (job: Pick<VerifyJob, 'places'>, record: CopyRecord, source: Source, signal: AbortSignal, report: CopyAgentFunctions['progress']): Promise<void> {
   const { domain, image, volume, layer, format } = record
   const target = await takeSource(job, { domain, image, volume, ...(layer === undefined && { format }) }, { alone: layer !== undefined, held: true })
-  const { identical } = await compare(sourceNodes(target, 3), sourceNodes(source, 3 + target.files.length), [...sourceFds(target), ...sourceFds(source)], { signal, bytesTotal: record.virtualSize, report })
+  const { identical } = await whileStill([target, source], async () => await compare(sourceNodes(target, 3), sourceNodes(source, 3 + target.files.length), [...sourceFds(target), ...sourceFds(source)], { signal, bytesTotal: record.virtualSize, report }))
   if (!identical) throw new AppError('target-exists', `${wordsOf(record)} in domain ${domain} is a complete copy of another state of the source. Delete it first, or choose another name.`, { members: { differs: ['the content'] } })
 }

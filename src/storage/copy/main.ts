@@ -1,4 +1,5 @@
 import process from 'node:process'
+import { AppError } from '../../errors.ts'
 import { openChannel } from '../channel.ts'
 import { findRegistration } from '../../system/registration.ts'
 import { outcomeOf } from '../outcome.ts'
@@ -19,6 +20,7 @@ const workerFunctions: CopyWorkerFunctions = {
   preview: async job => await outcomeOf(`Copying ${nameOf(job)}`, async () => await worker.preview(job), unexpected),
   verify: async job => await outcomeOf(`Verifying ${job.image.image}`, async () => await worker.verify(job), unexpected),
   stop: why => { worker.stop(why) },
+  fence: ({ code, detail }) => { worker.fence(new AppError(code, detail, { changed: true })) },
   setBandwidth: bandwidth => { worker.setBandwidth(bandwidth) }
 }
 const agent = openChannel<CopyAgentFunctions, CopyWorkerFunctions>(process, workerFunctions)

@@ -1,3 +1,4 @@
+import type { Dropped } from '../../api/kinds.ts'
 import { randomUUID } from 'node:crypto'
 import { AppError } from '../../errors.ts'
 import { look } from '../../system/directory.ts'
@@ -10,6 +11,7 @@ import { total } from '../ranges.ts'
 import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import type { AcceptJob, Membership, Single, SingleDecision } from './accept.ts'
 import { createPart, reopenPart } from './part.ts'
+import { assertNothingLost } from './dropped.ts'
 import { probeSource, sourceChanges, type Source } from './source.ts'
 import { claimSpace } from './space.ts'
 import { surveySource, type Work } from './survey.ts'
@@ -35,20 +37,44 @@ export async function resume (job: AcceptJob, held: Held, before: CopyRecord): P
   if (record.source === undefined || top === undefined) throw new AppError('copy-not-found', `Image ${record.image} in domain ${area.id} was being created, not copied. Send createImage again, or deleteImage.`)
   const preview = { bytesTotal: record.virtualSize, bytesDone: total(record.done) }
   if (await target.standing(record) === 'ended') {
-    return { preview: { outcome: 'finish', ...preview }, proceed: async () => ({ how: 'finish', area, target, lease, record: await takeOver(job, area, record, {}) }) }
+    const dropped = await lookForDropped(job, record)
+    return {
+      preview: { outcome: 'finish', ...preview, ...(dropped !== undefined && { dropped }) },
+      proceed: async () => ({ how: 'finish', area, target, lease, record: await takeOver(job, area, record, {}), dropped })
+    }
   }
-  const address = { domain: record.source.domain, image: top.image, volume: top.volume }
-  const source = record.layer === undefined ? await takeSource(job, { ...address, format: top.format }) : await takeSource(job, address, { alone: true })
+  const source = await takeAgain(job, record.source, record.layer !== undefined)
   // what is only touched is compared at the end
   const { changed } = await sourceChanges(source, record.source.files)
   if (changed.length > 0) {
     throw new AppError('source-changed', `The source ${top.image} has changed since the copy began (${changed.join(', ')}): what is done of ${record.image} is of no use. Delete it and copy again.`, { members: { differs: changed } })
   }
+  if (job.request.what === 'copy') assertNothingLost(job.request, source)
   await probeSource(source)
   const work = await measureRest(job, held, record, source)
   return {
-    preview: { outcome: 'continue', ...preview, bytesToMove: work.bytesToMove },
+    preview: { outcome: 'continue', ...preview, bytesToMove: work.bytesToMove, ...(source.dropped !== undefined && { dropped: source.dropped }) },
     proceed: async () => await proceed(job, held, record, { source, work })
+  }
+}
+
+/** Opens the source that the record names. @param alone its own file is copied as it is. */
+async function takeAgain (job: CopyJob, { domain, files: [top] }: NonNullable<CopyRecord['source']>, alone: boolean): Promise<Source> {
+  if (top === undefined) throw new Error('a source has a file')
+  const address = { domain, image: top.image, volume: top.volume }
+  return alone ? await takeSource(job, address, { alone }) : await takeSource(job, { ...address, format: top.format })
+}
+
+/** What a copy that is complete has dropped, as long as its source is there to tell: the copy needs it no more. */
+async function lookForDropped (job: CopyJob, { source: recorded, layer }: CopyRecord): Promise<Dropped | undefined> {
+  if (recorded === undefined || layer !== undefined) return undefined
+  try {
+    const source = await takeAgain(job, recorded, false)
+    const { changed } = await sourceChanges(source, recorded.files)
+    return changed.length === 0 ? source.dropped : undefined
+  } catch {
+    // gone, in use, or changed: that is no reason not to finish the copy
+    return undefined
   }
 }
 

@@ -17,16 +17,19 @@ export class Session {
   readonly part: Part
   /** Aborted by a cancel, or by the first error of any window. */
   readonly signal: AbortSignal
+  /** Aborted when leases were found to keep nobody away. */
+  readonly #fenced: AbortSignal | undefined
   #record: CopyRecord
   #writing: Promise<void> = Promise.resolve()
 
-  constructor (of: { area: Area, target: CopyTarget, lease: Lease, source: Source, part: Part, record: CopyRecord, signal: AbortSignal }) {
+  constructor (of: { area: Area, target: CopyTarget, lease: Lease, source: Source, part: Part, record: CopyRecord, signal: AbortSignal, fenced?: AbortSignal }) {
     this.area = of.area
     this.target = of.target
     this.lease = of.lease
     this.source = of.source
     this.part = of.part
     this.signal = of.signal
+    this.#fenced = of.fenced
     this.#record = of.record
   }
 
@@ -53,6 +56,7 @@ export class Session {
    * our own checkpoints may just be taking its place (a FUSE file system then says ENOENT, shown by a test).
    */
   async assertOwnership (): Promise<void> {
+    this.#fenced?.throwIfAborted()
     const { image, domain, copyId, epoch } = this.#record
     const found = (this.area.local && this.area.leasing === 'flock') || await this.lease.holds().catch(() => false)
       ? await patience(this.area)(async () => await readRecord(this.area.copies, domain, keyOf(this.#record)), found => found !== undefined)

@@ -1,13 +1,16 @@
 import { constants, type BigIntStats } from 'node:fs'
+import type { Dropped } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
-import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
+import { headerBytes, invalidImage, parseQcow2Header, undeclaredFormat } from '../../qemu/header.ts'
 import { parseInfo } from '../../qemu/info.ts'
 import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
+import { looksLike, signatureBytes } from '../../qemu/signature.ts'
 import { openFile, readBytes, statFd } from '../../system/directory.ts'
+import { syncData } from '../../system/durable.ts'
 import { hasErrno } from '../../system/errno.ts'
 import { run } from '../../system/run.ts'
 import type { Area } from '../area.ts'
@@ -16,6 +19,7 @@ import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/sou
 import { patience } from '../patience.ts'
 import { sourceDifferences, wordsOf, type SourceFile } from '../record.ts'
 import { isTellable } from '../told.ts'
+import { droppedOf, type Extras } from './dropped.ts'
 import { groupsOf, layerFds, layerNodes } from './layers.ts'
 
 interface OpenFile extends SourceFile {
@@ -32,8 +36,8 @@ export interface Source {
   virtualSize: number
   /** Bytes that all its files take up: about as much data as there is to move. */
   dataBytes: number
-  /** Internal snapshots of its files. */
-  snapshots: number
+  /** What its files have that a copy of it does not. */
+  dropped?: Dropped
   /** What its layout says of it, which a copy of it should say, too. */
   description?: string
   diskType?: string
@@ -54,7 +58,7 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
   const files: OpenFile[] = []
   let virtualSize: number | undefined
   let dataBytes = 0
-  let snapshots = 0
+  const extras: Extras[] = []
   let next: ChainFile | undefined = chain.top
   while (next !== undefined) {
     const current: ChainFile = next
@@ -63,11 +67,12 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     if (files.length === maxChain) throw invalidImage(image, `it has more than ${maxChain} backing files`)
     const fd = await open(area, current, files.length === 0 ? undefined : image)
     const stats = await statFd(fd)
+    if (current.undeclared === true) await assertLooksRaw(fd, words, wordsOf(files.at(-1) ?? current))
     const { volume, generation, format } = current
     const fileBytes = lengthOf(stats, words)
     dataBytes += Number(stats.blocks) * 512
-    const { size, backing, snapshots: own, clusterBytes } = format === 'raw'
-      ? { size: fileBytes, backing: undefined, snapshots: 0, clusterBytes: 512 }
+    const { size, backing, extras: own, clusterBytes } = format === 'raw'
+      ? { size: fileBytes, backing: undefined, extras: { snapshots: [], bitmaps: [] }, clusterBytes: 512 }
       : await describeQcow2(fd, fileBytes, words)
     files.push({
       image: current.image,
@@ -80,17 +85,18 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
       virtualSize: size
     })
     virtualSize ??= size
-    snapshots += own
+    extras.push(own)
     next = chain.below(current, backing)
   }
   const [top, ...backing] = files
   if (top === undefined || virtualSize === undefined) throw invalidImage(image, 'it has no files')
   const { description, diskType } = chain
+  const dropped = droppedOf(extras)
   return {
     files: [top, ...backing],
     virtualSize,
     dataBytes,
-    snapshots,
+    ...(dropped !== undefined && { dropped }),
     ...(description !== undefined && { description }),
     ...(diskType !== undefined && { diskType }),
     changes: async () => await chain.changes()
@@ -110,20 +116,24 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
   const stats = await statFd(fd)
   const fileBytes = lengthOf(stats, words)
   const { size, backing } = top.format === 'raw' ? { size: fileBytes, backing: undefined } : await describeQcow2(fd, fileBytes, words)
-  const parent = chain.below(top, backing)
   // whoever opens the copy goes by what stands in it
-  if (parent !== undefined && backing?.format !== undefined && backing.format !== parent.format) throw invalidImage(words, `it calls its parent ${backing.format}, and the metadata of that say ${parent.format}`)
+  chain.below(top, backing)
   const { generation } = top
   return {
     files: [{ image: top.image, ...(top.volume !== undefined && { volume: top.volume }), format: 'raw', ...(generation !== undefined && { generation }), identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / 512) * 512, virtualSize: fileBytes }],
     virtualSize: fileBytes,
     dataBytes: Number(stats.blocks) * 512,
-    snapshots: 0,
     ...(description !== undefined && { description }),
     ...(diskType !== undefined && { diskType }),
     volume: { ...volume, layer: { ...volume.layer, capacity: size } },
     changes: async () => await chain.changes()
   }
+}
+
+/** A name may be the only thing that tells the format of a backing file, but not against what qemu would take the file for. */
+async function assertLooksRaw (fd: number, name: string, overlay: string): Promise<void> {
+  const found = looksLike(await readBytes(fd, signatureBytes))
+  if (found !== undefined) throw undeclaredFormat(overlay, name, `and that begins like a ${found} image`)
 }
 
 function lengthOf ({ size }: BigIntStats, words: string): number {
@@ -134,7 +144,7 @@ function lengthOf ({ size }: BigIntStats, words: string): number {
 interface Described {
   size: number
   backing: Backing | undefined
-  snapshots: number
+  extras: Extras
   clusterBytes: number
 }
 
@@ -158,8 +168,8 @@ async function describeQcow2 (fd: number, fileBytes: number, image: string): Pro
   // qemu takes what is cut off for zeros; how large the table may be, it has checked
   const table = firstTable(start)
   if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalidImage(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
-  const { virtualSize: size, snapshots, clusterBytes } = header
-  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, snapshots, clusterBytes }
+  const { virtualSize: size, clusterBytes } = header
+  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, extras: info, clusterBytes }
 }
 
 /** The source's files as nodes of a program that inherits their descriptors from number `first` on. */
@@ -189,6 +199,18 @@ function refusal (image: string, stderr: string): AppError {
   if (failure === 'storage') return new AppError('storage-failed', `Image ${image} cannot be read: ${failureLine(stderr)}. Look after its storage.`)
   if (failure !== 'in-use') return invalidImage(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`)
   return new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
+}
+
+/**
+ * Makes every page of the source clean. A store through mmap into a page that is dirty already does not change the time
+ * of modification; the first store into a clean one does. So an identity that is taken afterwards, and is what it was
+ * before, tells of every later store. Not on tmpfs, which has no clean pages; and file systems that cannot be written, such
+ * as squashfs and ISO 9660, have nothing to sync.
+ */
+export async function syncSource ({ files }: Pick<Source, 'files'>): Promise<void> {
+  await Promise.all(files.map(async ({ fd }) => {
+    await syncData(fd).catch((error: unknown) => { if (!hasErrno(error, 'EINVAL', 'EROFS')) throw error })
+  }))
 }
 
 /** What of a source is no longer as it was, in words. */

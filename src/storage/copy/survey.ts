@@ -3,7 +3,7 @@ import { intersect, normalize, subtract, total, type Ranges } from '../ranges.ts
 import { StatusReader, type BlockStatus } from './block-status.ts'
 import { maxOpenLayers } from './layers.ts'
 import { clusterBytesOf, type PartShape } from './part.ts'
-import type { Source } from './source.ts'
+import { syncSource, type Source } from './source.ts'
 
 /** File systems hand out space in blocks of this size, or larger ones. */
 const blockBytes = 4096
@@ -42,6 +42,8 @@ const budgetMs = 2000
 export async function surveySource (
   source: Source, { format, allocation, virtualSize, clusterSize }: Shape, { done = [], signal }: { done?: Ranges, signal: AbortSignal }
 ): Promise<Work> {
+  // what is mapped into memory by a writer shows in the times of the file only from here on
+  await syncSource(source)
   const reader = new StatusReader(source, signal)
   const holes = new Holes(source, signal)
   const clusterBytes = clusterBytesOf({ format, ...(clusterSize !== undefined && { clusterSize }) })

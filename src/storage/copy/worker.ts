@@ -1,5 +1,5 @@
 import { AppError } from '../../errors.ts'
-import type { CopyResult } from '../../api/kinds.ts'
+import type { CopyResult, Dropped } from '../../api/kinds.ts'
 import { takesDirectIo } from '../../system/page-cache.ts'
 import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, StopReason, VerifyEnd, VerifyJob } from '../protocol.ts'
 import { nextGeneration } from '../layout/ovirt/volume-metadata.ts'
@@ -15,7 +15,7 @@ import { complete, finish } from './finish.ts'
 import { clusterBytesOf } from './part.ts'
 import { Pulse } from './pulse.ts'
 import { Session } from './session.ts'
-import { recordedFiles } from './source.ts'
+import { recordedFiles, syncSource } from './source.ts'
 import { withSpace } from './space.ts'
 import { outlastYouth } from './youth.ts'
 
@@ -23,6 +23,9 @@ import { outlastYouth } from './youth.ts'
 export class CopyWorker {
   readonly #agent: Omit<CopyAgentFunctions, 'ready'>
   readonly #stopped = new AbortController()
+  /** Leases no longer keep others away. */
+  readonly #fenced = new AbortController()
+  readonly #signal = AbortSignal.any([this.#stopped.signal, this.#fenced.signal])
   /** A caller does not want the copy to go on. */
   #isCanceled = false
   #bandwidth: number | null | undefined
@@ -37,6 +40,11 @@ export class CopyWorker {
     this.#stopped.abort(new AppError('copy-failed', 'The copy was stopped.'))
   }
 
+  /** Ends the copy with this error. Nothing more is written, also not into its record. */
+  fence (error: AppError): void {
+    this.#fenced.abort(error)
+  }
+
   setBandwidth (bandwidth: number | null): void {
     this.#bandwidth = bandwidth
     this.#copier?.setBandwidth(bandwidth)
@@ -45,9 +53,9 @@ export class CopyWorker {
   /** Does the job. Every program it started is gone when this settles; the leases go with the process. */
   async copy (job: CopyJob): Promise<CopyEnd> {
     try {
-      this.#stopped.signal.throwIfAborted()
+      this.#signal.throwIfAborted()
       const { proceed } = await this.#decision(job)
-      this.#stopped.signal.throwIfAborted()
+      this.#signal.throwIfAborted()
       const acceptance = await proceed()
       this.#agent.accepted()
       const report = this.#agent.progress
@@ -91,7 +99,7 @@ export class CopyWorker {
   }
 
   async #runChain (job: CopyJob, chain: AcceptedChain): Promise<CopyResult> {
-    const { signal } = this.#stopped
+    const signal = this.#signal
     const { top } = chain
     let isTop = false
     const run: RunVolume = async (single, report) => {
@@ -102,7 +110,7 @@ export class CopyWorker {
       return await runChain(job, chain, { signal, report: this.#agent.progress, run })
     } catch (error) {
       // whose turn it was has taken note of it itself, and only the top's record is that of the chain
-      if (this.#isCanceled && !isTop && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal }))
+      if (this.#isCanceled && !isTop && chain.top.how === 'run') await noteCancel(new Session({ ...chain.top.accepted, signal, fenced: this.#fenced.signal }))
       throw error
     }
   }
@@ -111,21 +119,20 @@ export class CopyWorker {
     switch (single.how) {
       case 'done':
         if (single.toCompare !== undefined) await confirm(job, single.record, single.toCompare, this.#stopped.signal, report)
-        return { ...resultOf(single.record, 0, 0), alreadyDone: true }
-      case 'finish': return resultOf(await complete(single.area, single.target, single.record), 0, 0)
+        return { ...resultOf(single.record, 0, 0, single.dropped), alreadyDone: true }
+      case 'finish': return resultOf(await complete(single.area, single.target, single.record), 0, 0, single.dropped)
       case 'run': return await this.#run(job, single.accepted, report)
     }
   }
 
   async #run (job: CopyJob, accepted: Accepted, tell: CopyAgentFunctions['progress']): Promise<CopyResult> {
-    const { signal } = this.#stopped
-    const session = new Session({ ...accepted, signal })
+    const signal = this.#signal
+    const session = new Session({ ...accepted, signal, fenced: this.#fenced.signal })
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], tell)
     const report = pulse.report.bind(pulse)
     try {
       const { begun, done } = accepted.record
-      // nothing is going to be kept of what may have been read before
-      const holds = done.length === 0 && await settleSource(session)
+      const holds = await settleSource(session)
       const redoneBytes = total(subtract(begun, done))
       if (redoneBytes > 0) this.#agent.measured({ redoneBytes })
       const direct = job.settings.directIo && await takesDirectIo(session.part.fd)
@@ -143,7 +150,7 @@ export class CopyWorker {
       this.#copier = copier
       await copier.copy()
       const record = await finish(session, report)
-      return { ...resultOf(record, copier.settledBytes, copier.movedBytes), ...(accepted.cloned === true && { cloned: true }) }
+      return { ...resultOf(record, copier.settledBytes, copier.movedBytes, accepted.source.dropped), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
       if (this.#isCanceled) await noteCancel(session)
       throw await withSpace(error, { ...accepted, image: session.record.image, bytesNeeded: accepted.work.bytesNeeded })
@@ -158,10 +165,18 @@ async function noteCancel (session: Session): Promise<void> {
   await session.checkpoint(() => ({ canceledAt: new Date().toISOString() })).catch(() => { /* it stays interrupted, as after a crash */ })
 }
 
-/** Makes sure of the source's identity before anything is copied. Returns whether what was read of it before holds, too. */
+/**
+ * Makes sure, before anything is copied, that the source's identity will tell of every write. Returns whether what was
+ * read of it before holds, too.
+ */
 async function settleSource (session: Session): Promise<boolean> {
   const { area, record, source, signal } = session
   if (record.source === undefined) return false
+  if (record.done.length > 0) {
+    // its identity is the one that was made sure of when the copy began
+    await syncSource(source)
+    return false
+  }
   const found = await outlastYouth(area, keyOf(record), source, signal)
   if (found === 'changed') {
     const { domain, virtualSize } = record.source
@@ -170,7 +185,7 @@ async function settleSource (session: Session): Promise<boolean> {
   return found === 'old'
 }
 
-function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number): CopyResult {
+function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number, dropped: Dropped | undefined): CopyResult {
   const { domain, image, volume, generation, virtualSize, verified, epoch } = record
   return {
     domain,
@@ -181,6 +196,7 @@ function resultOf (record: CopyRecord, bytesCopied: number, bytesMoved: number):
     bytesCopied,
     bytesMoved,
     ...(verified !== undefined && { verified }),
+    ...(dropped !== undefined && { dropped }),
     epoch
   }
 }

@@ -4,10 +4,11 @@ import { openChannel } from '../channel.ts'
 import { outcomeOf, type Outcome } from '../outcome.ts'
 import { patience } from '../patience.ts'
 import { findRegistration } from '../../system/registration.ts'
-import type { DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
+import type { AgentMark, DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
 import { sweep } from './changes.ts'
 import { forgetCopy } from '../layout/forget.ts'
 import { layouts } from './layouts.ts'
+import { LockWatch } from './lock-watch.ts'
 import { LockspaceKeeper } from './lockspace.ts'
 import { describe } from './reads.ts'
 import { makeSample } from './sample.ts'
@@ -43,11 +44,25 @@ function withSystemFolders (path = '/usr/bin:/bin'): string {
   return `${path}:/usr/sbin:/sbin`
 }
 
+/** From the start on, also of a domain that is not there yet. */
+function watchLocks (at: DomainPlace, self: AgentMark): void {
+  new LockWatch(at, {
+    self,
+    report: status => { agent.judged.asEvent(status) },
+    warn: (message, error) => { console.error(message, error) }
+  }).start()
+}
+
 const functions: DomainFunctions = {
-  prepare: async ({ place: at, create, sample, lockspace: options }) => await outcomeOf(`Domain ${at.id}`, async () => {
+  prepare: async ({ place: at, create, sample, lockspace: options, agent: mark }) => await outcomeOf(`Domain ${at.id}`, async () => {
     place = at
     if (options !== undefined) lockspace = new LockspaceKeeper(at, options)
-    await prepareArea(at, create)
+    try {
+      await prepareArea(at, create)
+    } finally {
+      // it may be mounted later
+      if (mark !== undefined) watchLocks(at, mark)
+    }
     const area = await openArea(at)
     try {
       return { sampleMade: sample && await makeSample(area, process.execPath, withSystemFolders(process.env['PATH'])) }

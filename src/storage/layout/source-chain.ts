@@ -11,15 +11,18 @@ export interface ChainFile {
   image: string
   volume?: string
   format: Format
+  /** Nothing declares that format: it is what the extension of the name stands for. */
+  undeclared?: true
   /** GEN of the volume. */
   generation?: number
   directory: Directory
   name: string
 }
 
-/** What stands in a file about the one below it. */
+/** What the header of a file says of the one below it. */
 export interface Backing {
   name: string
+  /** The format that the header declares; any word, where somebody else has written it. */
   format: string | undefined
 }
 

@@ -54,7 +54,7 @@ async function makeChain (t: Test, layers: readonly LayerPlan[]): Promise<Source
   }).reverse()
   const [top, ...backing] = files
   if (top === undefined) throw new Error('a chain has a layer at least')
-  return { files: [top, ...backing], virtualSize: top.virtualSize, dataBytes: 0, snapshots: 0, changes: async () => [] }
+  return { files: [top, ...backing], virtualSize: top.virtualSize, dataBytes: 0, changes: async () => [] }
 }
 
 /** A byte for each cluster: the layer whose data it has, counted from the top, or zeros. */
@@ -106,7 +106,7 @@ t.test('a fragmented disk is read piece by piece: each look ends after some thou
   const virtualSize = fragments * 8 * KiB
   const identity = { inode: '1', size: virtualSize, modified: '0', changed: '0' }
   const source: Source = {
-    files: [{ image: 'fragmented.raw', format: 'raw', identity, fd, endBytes: virtualSize, virtualSize }], virtualSize, dataBytes: 0, snapshots: 0, changes: async () => []
+    files: [{ image: 'fragmented.raw', format: 'raw', identity, fd, endBytes: virtualSize, virtualSize }], virtualSize, dataBytes: 0, changes: async () => []
   }
   let [at, looks, data] = [0, 0, 0]
   while (at < virtualSize) {

@@ -393,14 +393,14 @@ t.test('a finished copy is confirmed only while neither it nor its source was wr
   await copierOf(session).copy()
   await finish(session, () => {})
   await session.lease.release()
-  const confirmed = await decide(job())
+  const confirmed = await decide(inWorker(job()))
   t.equal(confirmed.preview.outcome, 'already-done')
   const single = await confirmed.proceed()
   if (single.how !== 'done') throw new Error(single.how)
   await single.lease.release()
   const past = new Date('2026-02-02')
   await utimes(at('target.raw'), past, past)
-  await t.rejects(decide(job()), { code: 'target-exists', members: { differs: ['the target was written after the copy'] } })
+  await t.rejects(decide(inWorker(job())), { code: 'target-exists', members: { differs: ['the target was written after the copy'] } })
 })
 
 t.test('a finished copy of another state of its source is not confirmed', async t => {
@@ -413,5 +413,5 @@ t.test('a finished copy of another state of its source is not confirmed', async 
   await makeOld(at('source.raw'))
   const past = new Date('2026-03-03')
   await utimes(at('source.raw'), past, past)
-  await t.rejects(decide(job()), { code: 'target-exists', members: { differs: [/modified/] } })
+  await t.rejects(decide(inWorker(job())), { code: 'target-exists', members: { differs: [/modified/] } })
 })

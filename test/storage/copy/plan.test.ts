@@ -21,7 +21,7 @@ async function makeSource (t: Test, mebibytes: number, hasData: (index: number) 
   const fd = openSync(path, constants.O_RDONLY)
   t.teardown(() => { closeSync(fd) })
   const identity = { inode: '1', size: mebibytes * MiB, modified: '0', changed: '0' }
-  return { files: [{ image: 'source.raw', format: 'raw', identity, fd, endBytes: mebibytes * MiB, virtualSize: mebibytes * MiB }], virtualSize: mebibytes * MiB, dataBytes: 0, snapshots: 0, changes: async () => [] }
+  return { files: [{ image: 'source.raw', format: 'raw', identity, fd, endBytes: mebibytes * MiB, virtualSize: mebibytes * MiB }], virtualSize: mebibytes * MiB, dataBytes: 0, changes: async () => [] }
 }
 
 async function allWindows (plan: Plan, windowBytes: number): Promise<{ windows: CopyWindow[], zero: Ranges }> {

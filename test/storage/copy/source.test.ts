@@ -50,6 +50,26 @@ t.test('a chain in the domain is opened whole, each file once', async t => {
   t.match(await open('trojan.raw'), { virtualSize: trojan.length, files: [{ format: 'raw' }] }, 'raw is raw, whatever it begins with')
 })
 
+t.test('a backing file is read as it is declared, whatever it is called and holds', async t => {
+  await sh('qemu-img', 'create', '-q', '-f', 'qcow2', at('content.qcow2'), '1M')
+  const [qcow2, raw] = [await readFile(at('content.qcow2')), await readFile(at('base.raw'))]
+  for (const name of ['x.img', 'x.iso', 'x.raw', 'x.qcow2', 'x', 'x.vmdk']) {
+    for (const [content, bytes] of [['qcow2', qcow2], ['raw', raw]] as const) {
+      await writeFile(at(name), bytes)
+      for (const declared of ['raw', 'qcow2', 'vmdk', 'luks', ''] as const) {
+        const what = `${name} holds ${content}, declared ${declared === '' ? 'not at all' : declared}`
+        await writeFile(at('over-x.qcow2'), qcow2Header({ backing: `./${name}`, backingFormat: declared, l1Offset: 0x10000 }))
+        await truncate(at('over-x.qcow2'), 0x20000)
+        const byName = content === 'raw' && /\.(img|iso|raw)$/.test(name) ? 'raw' : undefined
+        const asDeclared = declared === 'raw' || (declared === 'qcow2' && content === 'qcow2') ? declared : undefined
+        const format = declared === '' ? byName : asDeclared
+        if (format === undefined) await t.rejects(open('over-x.qcow2'), { code: 'image-invalid', message: /over-x\.qcow2|does not begin like/ }, what)
+        else t.strictSame((await open('over-x.qcow2')).files.map(file => [file.image, file.format]), [['over-x.qcow2', 'qcow2'], [name, format]], what)
+      }
+    }
+  }
+})
+
 t.test('an image that leads out of the domain, or nowhere, is refused by name', async t => {
   await symlink(secret, at('link.raw'))
   await link(at('base.raw'), at('base.img2'))
@@ -64,7 +84,7 @@ t.test('an image that leads out of the domain, or nowhere, is refused by name', 
     ['sibling', `${place.path}-other/secret.raw`, 'raw', beside],
     ['own-files', '.vdsm-tasks/domain.json', 'raw', beside],
     ['json', `json:{"driver":"raw","file":{"driver":"file","filename":"${secret}"}}`, 'raw', beside],
-    ['nbd', 'nbd:127.0.0.1:10809', 'raw', /nbd:127\.0\.0\.1:10809 is missing/],
+    ['nbd', 'nbd:127.0.0.1:10809', 'raw', /"nbd:127\.0\.0\.1:10809" does not lie beside it/],
     ['nbd-unix', `nbd+unix:///?socket=${top}/nbd.sock`, 'raw', beside],
     ['http', 'http://127.0.0.1:10809/x', 'raw', beside],
     ['file-protocol', `file:${secret}`, 'raw', beside],
@@ -72,7 +92,7 @@ t.test('an image that leads out of the domain, or nowhere, is refused by name', 
     ['missing', 'nothing.raw', 'raw', /nothing\.raw is missing/],
     ['exotic', 'base.img2', 'vmdk', /format of its backing file base\.img2/],
     ['self', 'self.qcow2', 'qcow2', /loop at self\.qcow2/],
-    // the name tells the format, not the image: with raw the loop would not be seen
+    // a file that is its own backing file, if only as raw
     ['disguised', 'disguised.qcow2', 'raw', /loop/],
     ['loop-a', 'loop-b.qcow2', 'qcow2', /loop at loop-a\.qcow2/],
     ['loop-b', 'loop-a.qcow2', 'qcow2', /loop/],
@@ -108,7 +128,7 @@ t.test('a damaged image is refused, in bounded time and memory', async t => {
 t.test('a chain of two hundred files is one too many', async t => {
   let below = 'base.raw'
   for (let index = 0; index < 200; index++) {
-    await writeFile(at(`chain-${index}.qcow2`), qcow2Header({ backing: below, l1Offset: 0x10000 }))
+    await writeFile(at(`chain-${index}.qcow2`), qcow2Header({ backing: below, backingFormat: below.endsWith('.raw') ? 'raw' : 'qcow2', l1Offset: 0x10000 }))
     await truncate(at(`chain-${index}.qcow2`), 0x20000)
     below = `chain-${index}.qcow2`
   }

@@ -1,13 +1,13 @@
 import { AppError } from '../../../errors.ts'
 import { isFormat } from '../../../qemu/commands.ts'
-import { invalidImage } from '../../../qemu/header.ts'
+import { invalidImage, undeclaredFormat } from '../../../qemu/header.ts'
 import { look } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isLeased } from '../../lease.ts'
-import { formatOfName, isImageName, sourceFormat } from '../../names.ts'
+import { fileBeside, formatOfName, isImageName, sourceFormat } from '../../names.ts'
 import type { ImageAddress } from '../../protocol.ts'
 import { readRecord } from '../../record.ts'
-import type { SourceChain } from '../source-chain.ts'
+import type { ChainFile, SourceChain } from '../source-chain.ts'
 
 /** An image file, and what its own header says of the ones below it: they must lie beside it. */
 export async function directoryChain (area: Area, { domain, image, format }: ImageAddress): Promise<SourceChain> {
@@ -20,12 +20,24 @@ export async function directoryChain (area: Area, { domain, image, format }: Ima
     top: { image, format: sourceFormat(image, format), directory: area.root, name: image },
     below: (file, backing) => {
       if (backing === undefined) return undefined
-      const name = backing.name.startsWith(`${area.path}/`) ? backing.name.slice(area.path.length + 1) : backing.name
-      if (!isImageName(name)) throw invalidImage(file.image, `its backing file ${JSON.stringify(backing.name.slice(0, 200))} does not lie beside it in the domain`)
-      const format = formatOfName(name) ?? backing.format
-      if (format === undefined || !isFormat(format)) throw invalidImage(file.image, `the format of its backing file ${name} is not known: neither name nor image tells it`)
-      return { image: name, format, directory: area.root, name }
+      const name = fileBeside(backing.name, area.path)
+      if (name === undefined || !isImageName(name)) {
+        const quoted = JSON.stringify(backing.name.slice(0, 200))
+        throw invalidImage(file.image, `its backing file ${quoted} does not lie beside it in the domain`)
+      }
+      return { image: name, ...backingFormat(file.image, name, backing.format), directory: area.root, name }
     },
     changes: async () => []
   }
+}
+
+/** What the overlay declares. The name is only asked where that says nothing: a qcow2 image may well be called base.img. */
+function backingFormat (overlay: string, name: string, declared: string | undefined): Pick<ChainFile, 'format' | 'undeclared'> {
+  if (declared !== undefined) {
+    if (isFormat(declared)) return { format: declared }
+    throw invalidImage(overlay, `it declares ${JSON.stringify(declared)} as the format of its backing file ${name}, and only raw and qcow2 can be read`)
+  }
+  const format = formatOfName(name)
+  if (format === undefined) throw undeclaredFormat(overlay, name, 'and the name does not tell it')
+  return { format, undeclared: true }
 }

@@ -1,4 +1,5 @@
 import { AppError } from '../../../errors.ts'
+import { fileBeside } from '../../names.ts'
 import type { VolumeMetadata } from './volume-metadata.ts'
 
 /** A volume as far as its place among the others goes. */
@@ -79,4 +80,9 @@ export function cycleDetail (cycle: readonly string[], image: string): string {
 function refuseCycle (volumes: readonly Link[], image: string): void {
   const cycle = cycleAmong(volumes)
   if (cycle.length > 0) throw new AppError('metadata-invalid', cycleDetail(cycle, image))
+}
+
+/** The volume that a backing file name in a header means, or that name where it means none: to be compared with a parent. */
+export function parentIn (backing: string | undefined): string | undefined {
+  return backing === undefined ? undefined : fileBeside(backing) ?? backing
 }

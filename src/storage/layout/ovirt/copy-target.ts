@@ -14,6 +14,7 @@ import { fileStanding } from '../../standing.ts'
 import { writtenSince } from '../copy-state.ts'
 import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
 import type { ChainVolume } from '../source-chain.ts'
+import { parentIn } from './chain.ts'
 import { isEmptyVolume } from './empty.ts'
 import { differenceOf } from './kept-chain.ts'
 import { publish, wholeBlocks, withdraw } from './publish.ts'
@@ -197,7 +198,7 @@ export class OvirtTarget implements CopyTarget {
   async assertWhole ({ layer, virtualSize }: CopyRecord, fd: number): Promise<void> {
     if (layer?.format !== 'qcow2') return
     const { backing, virtualSize: capacity } = parseQcow2Header(await readBytes(fd, headerBytes), `${this.#image}/${this.#volume}`, virtualSize)
-    if (backing !== layer.parent || capacity !== layer.capacity) throw new AppError('image-invalid', `Volume ${this.#volume} of image ${this.#image} in domain ${this.#area.id} is not what was to be copied: its backing file is ${JSON.stringify(backing ?? 'none')}, its capacity ${capacity}.`)
+    if (parentIn(backing) !== layer.parent || capacity !== layer.capacity) throw new AppError('image-invalid', `Volume ${this.#volume} of image ${this.#image} in domain ${this.#area.id} is not what was to be copied: its backing file is ${JSON.stringify(backing ?? 'none')}, its capacity ${capacity}.`)
   }
 
   async #isEmpty ({ capacity, format, parent }: VolumeMetadata): Promise<boolean> {

@@ -5,6 +5,7 @@ import { headerBytes, parseQcow2Header } from '../../../qemu/header.ts'
 import { parseMap } from '../../../qemu/map.ts'
 import { readBytes, statFd } from '../../../system/directory.ts'
 import { run } from '../../../system/run.ts'
+import { parentIn } from './chain.ts'
 
 /**
  * Whether nothing was written into a volume, without looking at its data: by what the file system and qcow2 know of it.
@@ -17,7 +18,7 @@ export async function isEmptyVolume (fd: number, format: Format, capacity: numbe
   try {
     if (format === 'qcow2') {
       const header = parseQcow2Header(await readBytes(fd, headerBytes), 'the volume', Number(size))
-      if (header.backing !== parent || header.virtualSize !== capacity || header.snapshots > 0) return false
+      if (parentIn(header.backing) !== parent || header.virtualSize !== capacity || header.snapshots > 0) return false
     } else if (Number(size) !== capacity) {
       return false
     }

@@ -3,9 +3,9 @@ import { invalidImage } from '../../../qemu/header.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
 import type { ImageAddress } from '../../protocol.ts'
-import { keyOf, readRecord } from '../../record.ts'
+import { keyOf, readRecord, wordsOf } from '../../record.ts'
 import type { ChainFile, ChainVolume, SourceChain } from '../source-chain.ts'
-import { ancestry, leafOf } from './chain.ts'
+import { ancestry, leafOf, parentIn } from './chain.ts'
 import { formatOf, type VolumeMetadata } from './volume-metadata.ts'
 import { openImage, readVolume, readVolumes, type VolumeFiles } from './volumes.ts'
 
@@ -24,7 +24,11 @@ export async function ovirtChain (area: Area, { image, volume: given, format }: 
   const [first] = files
   const [link] = links
   if (first === undefined || link === undefined) throw new Error('a chain has a top')
-  if (format !== undefined && format !== first.format) throw new AppError('format-conflict', `Volume ${top} of image ${image} is ${first.format} by its metadata, not ${format}. Leave out "format".`)
+  if (format !== undefined && format !== first.format) {
+    throw new AppError('format-conflict', `Volume ${top} of image ${image} is ${first.format} by its metadata, not ${format}. Leave out "format".`, {
+      members: { declarations: { request: format, metadata: first.format } }
+    })
+  }
   return {
     top: first,
     description: link.metadata.description,
@@ -37,10 +41,11 @@ export async function ovirtChain (area: Area, { image, volume: given, format }: 
     below: (file, backing) => {
       const next = files[files.findIndex(({ volume }) => volume === file.volume) + 1]
       // the two must say the same: qemu goes by the one, vdsm by the other
-      if (backing?.name !== next?.volume) {
+      if (parentIn(backing?.name) !== next?.volume) {
         const names = (name: string | undefined) => name === undefined ? 'none' : JSON.stringify(name.slice(0, 200))
         throw invalidImage(image, `the backing file of volume ${file.volume} is ${names(backing?.name)}, its parent by PUUID is ${names(next?.volume)}`)
       }
+      if (next !== undefined && backing?.format !== undefined && backing.format !== next.format) throw formatsDiffer(file, next, backing.format)
       return next
     },
     changes: async () => (await Promise.all(links.map(async ({ files: { volume }, metadata: was }) => {
@@ -49,6 +54,14 @@ export async function ovirtChain (area: Area, { image, volume: given, format }: 
       return (['legality', 'generation', 'parent', 'capacity'] as const).filter(key => metadata[key] !== was[key]).map(key => `${key} of ${volume}`)
     }))).flat()
   }
+}
+
+/** Why a volume is not read whose format the header of its overlay declares otherwise than its own metadata. */
+function formatsDiffer (overlay: ChainFile, parent: ChainFile, declared: string): AppError {
+  const [above, below] = [wordsOf(overlay), wordsOf(parent)]
+  return new AppError('backing-format-conflict', `Volume ${below} is declared as ${JSON.stringify(declared)} by the header of its overlay ${above}, and as ${parent.format} by its own metadata. Nothing was read: correct the one that is wrong.`, {
+    members: { overlay: above, backing: below, declarations: { header: declared, metadata: parent.format } }
+  })
 }
 
 /** What a volume is by itself. @param isTop nothing is based on it in a copy of the chain. */

@@ -33,6 +33,8 @@ await step('types off', () => run(join(root, 'scripts/typescript/all.mjs')))
 const report = new TapReport(print)
 await step('tests', () => runTests(report, args))
 
+const slowest = report.times.toSorted((a, b) => b.ms - a.ms).slice(0, 10)
+if (slowest.length > 1) print(`the slowest files:\n${slowest.map(({ title, ms }) => `  ${(ms / 1000).toFixed(1)} s ${title}`).join('\n')}`)
 const { pass = 0, fail = 0, skip = 0, todo = 0 } = report.counts ?? {}
 if (skip + todo > 0) print(`${skip} skipped, ${todo} todo`)
 if (failed.length > 0) print(`failed: ${failed.join(', ')}`)

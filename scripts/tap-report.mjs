@@ -7,6 +7,8 @@
 export class TapReport {
   /** `{ total, pass, fail, skip, todo }`, or undefined before tap has closed. */
   counts
+  /** How long each test file took, in milliseconds. */
+  times = []
   #print
   #partial = ''
   /** The subtests that the current line is in, each with the number of failures known when it began. */
@@ -68,6 +70,7 @@ export class TapReport {
       const toldInside = ended !== undefined && this.#failures.length > ended.failuresBefore
       this.#failures.push({ indent, lines: [], path: toldInside ? undefined : [...this.#open.map(({ title }) => title), title] })
     }
+    if (indent === 0 && ms !== undefined) this.times.push({ title, ms: Math.round(ms) })
     if (indent === 0) this.#print(`${failed ? 'FAIL' : 'ok  '} ${title}${ms === undefined ? '' : ` (${Math.round(ms)} ms)`}`)
   }
 

@@ -93,6 +93,8 @@ t.test('of a brick removal only the hosts of the bricks are expected', async t =
   t.match(seen, { kind: 'remove-brick', bricks: ['node2:/srv/1/v0'], state: 'running', complete: true, missing: Empty })
   const silent = describeOperation(observe({ info: 'rb3-info', tasks: 'rb3-tasks-down', status: 'rb3-status-down', pool: 'pool-list' }, { disconnected: new Set(['5e538d17-8db1-44fd-9f64-ed2f7fd14c90']) }))
   t.match(silent, { state: 'unknown', complete: false, missing: ['node2'], nodes: Empty })
+  const { report: _, ...unreported } = observe({ info: 'rb3-info', tasks: 'rb3-tasks', status: 'rb3-status', pool: 'pool-list' })
+  t.strictSame(describeOperation(unreported).missing, ['node2'], 'also when there is no report')
 })
 
 t.test('the mark names the task, unless it is that of another operation', async t => {

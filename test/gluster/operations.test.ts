@@ -15,16 +15,23 @@ function sameCluster (output: string): string {
     .replaceAll('40f84ddc-1bb1-4f85-884d-02a349a4946f', 'bae82259-f6e0-4fb0-b41b-d0eadb85c1f3')
 }
 
-/** A stand-in for gluster that prints a capture for each command; `answers` maps the end of the command line to captures. */
-async function standIn (t: Test, answers: Record<string, string>): Promise<{ gluster: Gluster, calls: () => Promise<string[]>, change: (end: string, capture: string) => Promise<void> }> {
+/**
+ * A stand-in for gluster that prints a capture for each command; `answers` maps the end of the command line to captures.
+ * What is changed of an end with `.next` is printed from the second time on.
+ */
+async function standIn (t: Test, answers: Record<string, string>): Promise<{ gluster: Gluster, calls: () => Promise<string[]>, change: (end: string, capture: string, edit?: (output: string) => string) => Promise<void> }> {
   const folder = await temporaryDirectory(t)
   const command = join(folder, 'gluster')
-  const change = (end: string, capture: string): Promise<void> => writeFile(join(folder, end.replace(/[ /]/g, '_')), sameCluster(outputOf(capture)))
+  const change = async (end: string, capture: string, edit = (output: string) => output): Promise<void> => {
+    await writeFile(join(folder, end.replace(/[ /]/g, '_')), edit(sameCluster(outputOf(capture))))
+  }
   await Promise.all(Object.entries(answers).map(([end, capture]) => change(end, capture)))
   await writeFile(command, `#!/bin/sh
 echo "$*" >> '${folder}/calls'
 shift 2
-exec cat "${folder}/$(echo "$*" | tr ' /' '__')"
+answer="${folder}/$(echo "$*" | tr ' /' '__')"
+cat "$answer"
+if [ -e "$answer.next" ]; then mv "$answer.next" "$answer"; fi
 `)
   await chmod(command, 0o755)
   const calls = async (): Promise<string[]> => (await readFile(join(folder, 'calls'), 'utf8')).trim().split('\n')
@@ -78,6 +85,23 @@ t.test('an operation whose status cannot be understood is told as such, with the
 t.test('an operation that has vanished since the look at the tasks is not there', async t => {
   const { gluster } = await standIn(t, { ...healthy, 'volume remove-brick v0 node2:/srv/1/v0 status': 'never3-rb-status' })
   t.same((await new Operations({ gluster, hostId: 'here' }).list()).items, [])
+})
+
+t.test('a report of another operation than the tasks tell of says nothing of that one', async t => {
+  const { gluster, change } = await standIn(t, healthy)
+  const other = (output: string) => output.replaceAll('599f20be-c518-4fb4-b2a4-0941018bed24', '11111111-c518-4fb4-b2a4-0941018bed24')
+  await change('volume remove-brick v0 node2:/srv/1/v0 status', 'rb3-status', other)
+  t.strictSame((await new Operations({ gluster, hostId: 'here' }).list()).items, [])
+})
+
+t.test('a host that was lost after the look at the hosts is missing', async t => {
+  const { gluster, change } = await standIn(t, healthy)
+  // as Gluster leaves out a host whose glusterd is down
+  await change('volume remove-brick v0 node2:/srv/1/v0 status', 'rb3-status', output => output.replace(/<node>[^]*<\/node>/, ''))
+  t.match((await new Operations({ gluster, hostId: 'here' }).list()).items, [{ missing: Empty }], 'connected all the time, and silent: it takes no part')
+  const lost = (output: string) => output.replace(/(5e538d17-8db1-44fd-9f64-ed2f7fd14c90[^]*?<connected>)1/, '$10')
+  await change('pool list.next', 'pool-list', lost)
+  t.match((await new Operations({ gluster, hostId: 'here' }).list()).items, [{ complete: false, missing: ['node2'] }])
 })
 
 t.test('another host that tells of another operation is a disagreement, one that cannot be asked is none', async t => {

@@ -76,3 +76,11 @@ t.test('ids are told from other text', async t => {
 t.test('markup in values is text', async t => {
   t.equal(text(parseXml(frame('<v>{"a":"&lt;b&gt; &amp;amp; &quot;"}</v>')), 'v'), '{"a":"<b> &amp; ""}')
 })
+
+t.test('of what there should be one, there are not two', async t => {
+  const two = parseXml(frame('<a><b>1</b></a><a><b>2</b></a>'))
+  t.throws(() => only(two, 'a'), UnexpectedOutput)
+  t.throws(() => only(two, 'c'), UnexpectedOutput)
+  t.equal(all(two, 'a').length, 2)
+  t.throws(() => text(parseXml(frame('<b>1</b><b>2</b>')), 'b'), UnexpectedOutput)
+})

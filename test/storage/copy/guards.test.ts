@@ -348,6 +348,7 @@ t.test('a copy says that it was compared when it was, and only then', async t =>
     await copierOf(session).copy()
     if (touch) await link(at('source.raw'), at('linked.raw'))
     t.equal((await finish(session, () => {})).verified, verify || touch ? true : undefined, what)
+    t.equal((await stat(at('target.raw'))).size, size, 'and it is as long as its source')
   }
 })
 

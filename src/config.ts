@@ -102,6 +102,11 @@ export const ConfigSchema = Type.Object({
     nice: Type.Integer({ minimum: 0, maximum: 19, default: 10, description: 'How much copies give way to other programs of the host: nice(1). Guests come first.' }),
     ioPriority: Words(['normal', 'low', 'idle'], { default: 'low', description: 'What copies get of a disk that others want, too, where its scheduler knows priorities: ionice(1). `idle`: only what nobody else wants.' }),
     directIo: Type.Boolean({ default: true, description: 'Write past the page cache where that is possible, so that the data of guests stays in it.' }),
+    reserveBytes: Type.Integer({
+      minimum: 0,
+      default: 64 * 1024 * 1024,
+      description: 'What copies leave free in a domain, but at most 2 % of its file system: records can then always be written, and images mended and deleted.'
+    }),
     clone: Type.Boolean({ default: true, description: 'Share the data of the source where the file system can (XFS, Btrfs), instead of copying it.' })
   }),
   tasks: group({

@@ -16,8 +16,10 @@ export const Progress = Strict({
   queuePosition: Type.Optional(Type.Integer({ minimum: 1, description: 'How many wait before this one, itself included.' })),
   bytesTotal: Type.Optional(Bytes('The virtual size.')),
   bytesDone: Type.Optional(Bytes('Bytes of the virtual disk that are settled and durable; holes count when they are settled.')),
+  bytesToMove: Type.Optional(Bytes('Data that the copy reads and writes in all, those of its runs before this one included. Percentages and estimates are of this: most of a disk may be empty.')),
+  bytesMoved: Type.Optional(Bytes('How much of that is durable.')),
   bytesPerSecond: Type.Optional(Bytes('Data moved per second, lately.')),
-  etaSeconds: Type.Optional(Type.Number({ minimum: 0, description: 'Estimated from the data left and the rate.' })),
+  etaSeconds: Type.Optional(Type.Number({ minimum: 0, description: 'Estimated from the data left to move and the rate.' })),
   bandwidth: Type.Optional(Bytes('The limit in force, bytes per second.')),
   stalledSince: Type.Optional(Time('Since when the storage of the source or of the target does not answer; absent while it does. When it answers again, work goes on by itself. Until then the task can be canceled, and is `canceled` when the storage has let go of it; it takes none of the places for copies.'))
 }, { $id: 'Progress' })

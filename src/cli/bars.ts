@@ -2,7 +2,7 @@ import type { Task } from '../client/types.ts'
 import { escapeUnprintable } from '../unprintable.ts'
 import { paint, render, type Piece, type Sink } from './output.ts'
 import { formatBytes, formatSeconds } from './units.ts'
-import { percentOf, subjectOf } from './words.ts'
+import { percentOf, subjectOf, workOf } from './words.ts'
 
 /** The least that is worth to be called a bar. */
 const leastRoom = 8
@@ -43,18 +43,24 @@ function wordsInsteadOfBar ({ state, progress }: Task): string | undefined {
 
 /** In columns that do not jump. */
 function numbersOf ({ progress }: Task, withRate: boolean, withEstimate: boolean): string {
-  const { phase, bytesTotal = 0, bytesDone = 0, bytesPerSecond, etaSeconds } = progress ?? {}
+  const { phase, bytesPerSecond, etaSeconds } = progress ?? {}
+  const { done, total } = workIn(progress)
   return [
-    `${String(percentOf(bytesDone, bytesTotal)).padStart(3)} %`,
+    `${String(percentOf(done, total)).padStart(3)} %`,
     ...phase === 'verifying' ? ['verifying'] : [],
     ...withRate ? [(bytesPerSecond === undefined ? '' : `${formatBytes(bytesPerSecond)}/s`).padStart(10)] : [],
     ...withEstimate ? [(etaSeconds === undefined ? '' : `${formatSeconds(etaSeconds)} left`).padEnd(16)] : []
   ].join('  ')
 }
 
+function workIn (progress: Task['progress']): { done: number, total: number } {
+  return (progress === undefined ? undefined : workOf(progress)) ?? { done: 0, total: 0 }
+}
+
 function barOf ({ progress }: Task, room: number): Piece[] {
-  const { phase, bytesTotal = 0, bytesDone = 0 } = progress ?? {}
-  const full = Math.floor(room * (bytesTotal === 0 ? 1 : bytesDone / bytesTotal))
+  const { phase } = progress ?? {}
+  const { done, total } = workIn(progress)
+  const full = Math.floor(room * (total === 0 ? 1 : done / total))
   return [paint(phase === 'verifying' ? 'green' : 'cyan', '█'.repeat(full)), paint('dim', '░'.repeat(room - full))]
 }
 

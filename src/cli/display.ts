@@ -1,7 +1,7 @@
 import type { Task } from '../client/types.ts'
 import { drawBars, LiveLines } from './bars.ts'
 import { render, type Sink } from './output.ts'
-import { percentOf, progressOf, subjectOf } from './words.ts'
+import { percentOf, progressOf, subjectOf, workOf } from './words.ts'
 
 /** Shows on standard error how far tasks are. Standard output is for what comes of them. */
 export interface Display {
@@ -79,8 +79,9 @@ class Lines implements Display {
 
   /** Says what is new: another state or phase, another tenth, or a storage that does not answer. */
   show ({ id, runId, spec, state, progress }: Task): void {
-    const { phase = '', bytesDone = 0, bytesTotal, stalledSince = '' } = progress ?? {}
-    const tenth = bytesTotal === undefined ? 0 : Math.floor(percentOf(bytesDone, bytesTotal) / 10)
+    const { phase = '', stalledSince = '' } = progress ?? {}
+    const work = progress === undefined ? undefined : workOf(progress)
+    const tenth = work === undefined ? 0 : Math.floor(percentOf(work.done, work.total) / 10)
     const now = `${runId} ${state} ${phase} ${tenth} ${stalledSince}`
     if (this.#last.get(id) === now) return
     this.#last.set(id, now)

@@ -22,17 +22,29 @@ export function verbOf (kind: string): string {
 }
 
 /** How far a task is: `45 %, 115 MiB of 256 MiB, 12.3 MiB/s, 11 s left`. */
-export function progressOf ({ phase, queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds, stalledSince }: Progress): string {
+export function progressOf (progress: Progress): string {
+  const { phase, queuePosition, bytesTotal, bytesPerSecond, etaSeconds, stalledSince } = progress
+  const work = workOf(progress)
   if (phase === 'queued') return queuePosition === undefined ? 'waits for its turn' : `waits for its turn, number ${queuePosition}`
   const parts = [
     phase === 'verifying' && 'verifying',
-    bytesTotal !== undefined && `${percentOf(bytesDone, bytesTotal)} %`,
-    bytesTotal !== undefined && `${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}`,
+    work !== undefined && `${percentOf(work.done, work.total)} %`,
+    work !== undefined && `${formatBytes(work.done)} of ${formatBytes(work.total)}`,
+    bytesTotal !== undefined && work?.total !== bytesTotal && `disk of ${formatBytes(bytesTotal)}`,
     stalledSince !== undefined && 'the storage does not answer',
     bytesPerSecond !== undefined && `${formatBytes(bytesPerSecond)}/s`,
     etaSeconds !== undefined && `${formatSeconds(etaSeconds)} left`
   ]
   return parts.filter(part => part !== false).join(', ')
+}
+
+/**
+ * What a percentage is of, in bytes: of a copy the data that it moves, for most of a disk may be empty; of a comparison the
+ * disk. Undefined where nothing is known yet.
+ */
+export function workOf ({ phase, bytesTotal, bytesDone = 0, bytesToMove = 0, bytesMoved = 0 }: Progress): { done: number, total: number } | undefined {
+  if (phase === 'copying' && bytesToMove > 0) return { done: bytesMoved, total: bytesToMove }
+  return bytesTotal === undefined ? undefined : { done: bytesDone, total: bytesTotal }
 }
 
 /** Rounded down: 100 is said of what is complete. */

@@ -1200,9 +1200,13 @@ export interface components {
             bytesTotal?: number;
             /** @description Bytes of the virtual disk that are settled and durable; holes count when they are settled. */
             bytesDone?: number;
+            /** @description Data that the copy reads and writes in all, those of its runs before this one included. Percentages and estimates are of this: most of a disk may be empty. */
+            bytesToMove?: number;
+            /** @description How much of that is durable. */
+            bytesMoved?: number;
             /** @description Data moved per second, lately. */
             bytesPerSecond?: number;
-            /** @description Estimated from the data left and the rate. */
+            /** @description Estimated from the data left to move and the rate. */
             etaSeconds?: number;
             /** @description The limit in force, bytes per second. */
             bandwidth?: number;

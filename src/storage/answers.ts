@@ -43,6 +43,8 @@ export const answers = {
     bytesDone: Type.Optional(Bytes('')),
     bytesNeeded: Type.Optional(Bytes('')),
     bytesFree: Type.Optional(Bytes('')),
+    bytesReserved: Type.Optional(Bytes('')),
+    bytesToMove: Type.Optional(Bytes('')),
     dropped: Type.Optional(Ref(Dropped))
   })),
   domains: answer(Type.Array(Type.String({ pattern: uuidPattern })))

@@ -4,6 +4,7 @@ import { AppError, Canceled } from '../errors.ts'
 import { answers, type Answer } from './answers.ts'
 import type { Outcome } from './outcome.ts'
 import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, LockRefusal, VerifyJob } from './protocol.ts'
+import type { SpaceAccount } from './space-ledger.ts'
 import type { Workers } from './workers.ts'
 
 /** What a running copy needs of its task. */
@@ -13,6 +14,7 @@ interface CopyContext {
   accepted (): void
   progress (progress: Progress): void
   measured? (measure: CopyMeasure): void
+  space: SpaceAccount
   onTuning (listener: (tuning: { bandwidth: number | null }) => void): void
   /** Calls back when the leases of the copy can no longer be relied on. Returns what ends that. */
   onLocksRefused? (listener: (refusal: LockRefusal) => void): () => void
@@ -34,8 +36,9 @@ export async function verifyInWorker (workers: Workers, job: VerifyJob, context:
 }
 
 /** Asks a worker what a copy would do. */
-export async function previewInWorker (workers: Workers, job: CopyJob): Promise<CopyPreview> {
-  const worker = workers.take({ accepting: () => {}, accepted: () => {}, progress: () => {}, measured: () => {} })
+export async function previewInWorker (workers: Workers, job: CopyJob, space: Pick<SpaceAccount, 'claim'>): Promise<CopyPreview> {
+  const ignore = () => {}
+  const worker = workers.take({ accepting: ignore, accepted: ignore, progress: ignore, measured: ignore, claimSpace: async claim => space.claim(claim), spaceSettled: ignore })
   try {
     return await worker.call('The preview', answers.preview, async remote => await remote.preview(job), previewDeadlineMs)
   } finally {
@@ -50,9 +53,9 @@ export async function previewInWorker (workers: Workers, job: CopyJob): Promise<
  * the image finds it free.
  */
 async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ canceled: true } | { result: T }>, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, context: CopyContext): Promise<T> {
-  const { signal, accepting, accepted, progress, measured = () => {}, onTuning, onLocksRefused } = context
+  const { signal, accepting, accepted, progress, measured = () => {}, space, onTuning, onLocksRefused } = context
   signal.throwIfAborted()
-  const worker = workers.take({ accepting, accepted, progress, measured })
+  const worker = workers.take({ accepting, accepted, progress, measured, claimSpace: async claim => space.claim(claim), spaceSettled: space.settle })
   const stop = () => {
     const why = signal.reason instanceof Canceled ? 'canceled' : 'deadline'
     worker.tell(async remote => { await remote.stop.asEvent(why) })

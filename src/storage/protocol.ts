@@ -54,6 +54,8 @@ export interface CopySettings {
   directIo: boolean
   /** Share the source's data where the file system can, instead of copying it. */
   clone: boolean
+  /** Bytes of a domain that copies leave free, so that records can always be written; less on small file systems. */
+  reserveBytes: number
 }
 
 /** What a copy worker is told to do. */
@@ -69,6 +71,27 @@ export interface CopyJob {
   settings: CopySettings
 }
 
+/** Space that a copy is going to take up. */
+export interface SpaceClaim {
+  domain: string
+  /** Names the file system on this host. */
+  device: string
+  /** Of the copy record. */
+  key: string
+  bytesNeeded: number
+  /** What is free on the file system, less what is kept back. */
+  bytesFree: number
+  /** Take it, however little there is. */
+  force: boolean
+}
+
+/** The answer to a claim. */
+export interface SpaceGrant {
+  granted: boolean
+  /** What the other copies of this agent are still going to take up on the file system. */
+  bytesReserved: number
+}
+
 /** What a copy would do, as a look at the storage tells. */
 export interface CopyPreview {
   outcome: 'copy' | 'replace' | 'continue' | 'finish' | 'already-done'
@@ -77,6 +100,10 @@ export interface CopyPreview {
   /** About as much space as the copy takes. */
   bytesNeeded?: number
   bytesFree?: number
+  /** What other copies are still going to take up, and what is kept back for records. */
+  bytesReserved?: number
+  /** Data that is read and written. */
+  bytesToMove?: number
   /** What the source has that the copy does not. */
   dropped?: Dropped
 }
@@ -129,6 +156,9 @@ export interface CopyAgentFunctions {
   accepted (): void
   progress (progress: Progress): void
   measured (measure: CopyMeasure): void
+  claimSpace (claim: SpaceClaim): Promise<SpaceGrant>
+  /** The copy of this record is still going to take up so many bytes. */
+  spaceSettled (key: string, bytes: number): void
 }
 
 export interface DomainDescription {
@@ -151,6 +181,9 @@ export interface CreateRequest {
   virtualSize: number
   allocation: Allocation
   clusterSize?: number | undefined
+  /** Bytes that copies are going to take up in the domain, and those that are kept back for records. */
+  bytesReserved?: number
+  reserveBytes?: number
   host: Host
   taskId: string
 }

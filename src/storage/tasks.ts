@@ -9,6 +9,7 @@ import type { Domains } from './domains.ts'
 import { Previews } from './previews.ts'
 import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host } from './protocol.ts'
 import { Shares } from './shares.ts'
+import { SpaceLedger } from './space-ledger.ts'
 import { Workers } from './workers.ts'
 
 interface Uses { shared: readonly string[], exclusive: readonly string[] }
@@ -75,6 +76,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
   const workersFor = (...ids: Array<string | undefined>) => domains.haveSanlock(ids) ? workers.registered : workers.plain
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
   const rates = new Map<string, number>()
+  const ledger = new SpaceLedger()
   const shares = new Shares({ host: settings.bandwidth, get domains () { return domains.ceilings() } })
   const announce = async (domain: string, image: string, taskId: string) => {
     try {
@@ -101,10 +103,12 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     const target = domains.get(domain)
     let accepted = false
     let member: ReturnType<Shares['join']> | undefined
+    const space = ledger.join()
     try {
       const expectedBytesPerSecond = rates.get(domain)
       return await copyInWorker(workersFor(domain, source), { ...work, ...(expectedBytesPerSecond !== undefined && { expectedBytesPerSecond }) }, {
         ...context,
+        space,
         progress: progress => {
           if (progress.bytesPerSecond !== undefined && progress.bandwidth === undefined) rates.set(domain, progress.bytesPerSecond)
           context.progress(progress)
@@ -129,6 +133,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
     } catch (error) {
       throw await explainDeath(error, domain, source)
     } finally {
+      space.leave()
       member?.leave()
       observer?.copyEnded(context.id)
       if (context.signal.aborted && !(context.signal.reason instanceof Canceled)) overdue(context.id)
@@ -138,7 +143,10 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
   }
 
   const previews = new Previews()
-  const preview = async (domain: string, source: string | undefined, work: CopyJob) => await previews.run(`${domain} ${source}`, async () => await previewInWorker(workersFor(domain, source), work))
+  const preview = async (domain: string, source: string | undefined, work: CopyJob) => await previews.run(`${domain} ${source}`, async () => {
+    const space = ledger.join()
+    return await previewInWorker(workersFor(domain, source), work, space).finally(space.leave)
+  })
 
   return keepAttached(domains, {
     'storage.copyImage': {
@@ -192,7 +200,18 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         const { domain, image, volume, virtualSize, allocation, clusterSize, description, diskType } = spec
         await domains.assertAnswer([domain], accepting)
         const result = await domains.get(domain).create({
-          image, volume, format: writtenFormat(domains, spec), virtualSize, allocation: allocation ?? 'sparse', clusterSize, description, diskType, host, taskId: id
+          image,
+          volume,
+          format: writtenFormat(domains, spec),
+          virtualSize,
+          allocation: allocation ?? 'sparse',
+          clusterSize,
+          description,
+          diskType,
+          bytesReserved: ledger.reservedIn(domain),
+          reserveBytes: settings.reserveBytes,
+          host,
+          taskId: id
         })
         void announce(domain, image, id)
         return result
@@ -250,12 +269,13 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       uses: spec => ({ shared: [name(spec), name(spec.against)], exclusive: [] }),
       run: async (spec, context) => {
         const { domain, image, volume, against } = spec
+        const space = ledger.join()
         await domains.assertAnswer([domain, against.domain], context.accepting)
         return await verifyInWorker(workersFor(domain, against.domain), {
           image: { domain, image, volume, format: readableFormat(domains.layoutOf(domain), spec) },
           against: { ...against, format: readableFormat(domains.layoutOf(against.domain), against) },
           places: domains.places()
-        }, context).catch(async (error: unknown) => { throw await explainDeath(error, domain, against.domain) })
+        }, { ...context, space }).catch(async (error: unknown) => { throw await explainDeath(error, domain, against.domain) }).finally(space.leave)
       }
     }
   })

@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { Progress } from '../api/task.ts'
+import { Bytes, Strict } from '../api/schema.ts'
 import { programFolder } from '../location.ts'
 import { Child } from './child.ts'
 import type { CopyAgentFunctions, CopySettings, CopyWorkerFunctions } from './protocol.ts'
@@ -16,6 +17,9 @@ interface Started {
 }
 
 const Measure = Type.Record(Type.String(), Type.Number())
+const Claim = Strict({
+  domain: Type.String(), device: Type.String(), key: Type.String(), bytesNeeded: Bytes(''), bytesFree: Bytes(''), force: Type.Boolean()
+})
 
 /** How long a worker is kept for the next copy. It takes up some 40 MiB meanwhile. */
 const spareMs = 60_000
@@ -67,7 +71,14 @@ export class Workers {
       accepted: () => { started.listener?.accepted() },
       // what it says of itself goes on to every subscriber
       progress: progress => { if (Value.Check(Progress, progress)) started.listener?.progress(progress) },
-      measured: measure => { if (Value.Check(Measure, measure)) started.listener?.measured(measure) }
+      measured: measure => { if (Value.Check(Measure, measure)) started.listener?.measured(measure) },
+      claimSpace: async claim => {
+        if (!Value.Check(Claim, claim) || started.listener === undefined) throw new Error('a worker claims space that cannot be understood')
+        return await started.listener.claimSpace(claim)
+      },
+      spaceSettled: (key, bytes) => {
+        if (typeof key === 'string' && Number.isSafeInteger(bytes) && bytes >= 0) started.listener?.spaceSettled(key, bytes)
+      }
     }, { under: this.#under, registered: this.#registered })
     return Object.assign(started, { process })
   }

@@ -1,6 +1,6 @@
 import { html, nothing } from 'lit-html'
 import { repeat } from 'lit-html/directives/repeat.js'
-import { clock, inThePage, numbers, outcome, percent, seconds, what } from './words.js'
+import { clock, inThePage, numbers, outcome, percent, seconds, what, workOf } from './words.js'
 
 const shownAtFirst = 20
 
@@ -35,9 +35,10 @@ function theRest (all, shown, showAll) {
 }
 
 function progressOf ({ id, progress }) {
-  const { bytesTotal, bytesDone = 0, phase, stalledSince } = progress
+  const { phase, stalledSince } = progress
+  const work = workOf(progress)
   return html`
-    ${phase === 'queued' || bytesTotal === undefined ? nothing : bar(`Progress of ${id}`, bytesDone, bytesTotal, stalledSince === undefined ? '' : 'stalled')}
+    ${phase === 'queued' || work === undefined ? nothing : bar(`Progress of ${id}`, work.done, work.total, stalledSince === undefined ? '' : 'stalled')}
     <p class="numbers">${numbers(progress)}</p>
     ${stalledSince === undefined ? nothing : html`<p class="warning">The storage has not answered since ${clock(stalledSince)}. When it does, the task goes on by itself.</p>`}`
 }

@@ -54,12 +54,24 @@ export function what (spec) {
   return `${verb} ${spec.image === undefined ? `volume ${spec.volume}` : imageName(spec)}`
 }
 
+/**
+ * What a bar is of, in bytes: of a copy the data that it moves, for most of a disk may be empty; of a comparison the disk.
+ * Undefined where nothing is known yet.
+ */
+export function workOf ({ phase, bytesTotal, bytesDone = 0, bytesToMove = 0, bytesMoved = 0 }) {
+  if (phase === 'copying' && bytesToMove > 0) return { done: bytesMoved, total: bytesToMove }
+  return bytesTotal === undefined ? undefined : { done: bytesDone, total: bytesTotal }
+}
+
 /** How far a running task is. */
-export function numbers ({ phase, queuePosition, bytesTotal, bytesDone = 0, bytesPerSecond, etaSeconds, bandwidth, stalledSince }) {
+export function numbers (progress) {
+  const { phase, queuePosition, bytesTotal, bytesPerSecond, etaSeconds, bandwidth, stalledSince } = progress
+  const work = workOf(progress)
   if (phase === 'queued') return queuePosition === undefined ? 'Waits for its turn' : `Waits for its turn, number ${queuePosition}`
   return [
     phase === 'verifying' && 'comparing',
-    bytesTotal !== undefined && `${size(bytesDone)} of ${size(bytesTotal)}`,
+    work !== undefined && `${size(work.done)} of ${size(work.total)}`,
+    bytesTotal !== undefined && work.total !== bytesTotal && `disk of ${size(bytesTotal)}`,
     stalledSince === undefined && bytesPerSecond !== undefined && `${size(bytesPerSecond)}/s`,
     bandwidth !== undefined && `limit ${size(bandwidth)}/s`,
     stalledSince === undefined && etaSeconds !== undefined && `${seconds(etaSeconds)} left`

@@ -2,6 +2,7 @@
 // status 0, or with status 3 and the error as JSON. Made for strace: killed at any call, it leaves what a crash leaves.
 import { explain } from '../../src/storage/failure.ts'
 import { CopyWorker } from '../../src/storage/copy/worker.ts'
+import { copyAgent } from './copy-agent.ts'
 import { change, type StorageJob } from './storage-change.ts'
 
 process.on('SIGXFSZ', () => {})
@@ -9,7 +10,7 @@ process.on('SIGXFSZ', () => {})
 const todo = JSON.parse(process.argv[2] ?? '') as StorageJob
 try {
   if (todo.what === 'copy' || todo.what === 'preview') {
-    const worker = new CopyWorker({ accepting () {}, accepted () {}, progress () {}, measured () {} })
+    const worker = new CopyWorker(copyAgent())
     process.stdout.write(JSON.stringify(await worker[todo.what](todo.job)))
   } else await change(todo)
   process.exitCode = 0

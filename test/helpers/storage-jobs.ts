@@ -13,7 +13,7 @@ import { change, type StorageJob } from './storage-change.ts'
 export function copyJob (places: readonly DomainPlace[], request: CopyJob['request'], { bandwidth = null, ...settings }: Partial<CopyJob['settings']> & { bandwidth?: number | null } = {}): StorageJob & { what: 'copy' } {
   return {
     what: 'copy',
-    job: { request, bandwidth, places, host: { id: 'node1' }, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4, nice: 0, ioPriority: 'normal', directIo: true, clone: true, ...settings } }
+    job: { request, bandwidth, places, host: { id: 'node1' }, taskId: 'step', settings: { parallelWindows: 2, windowSeconds: 4, nice: 0, ioPriority: 'normal', directIo: true, clone: true, reserveBytes: 0, ...settings } }
   }
 }
 

@@ -2,6 +2,7 @@ import { link, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'n
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
+import { SpaceLedger } from '../../src/storage/space-ledger.ts'
 import { copyInWorker } from '../../src/storage/copying.ts'
 import { total } from '../../src/storage/ranges.ts'
 import { Workers } from '../../src/storage/workers.ts'
@@ -211,7 +212,7 @@ t.test('with every volume of a chain that is looked at and made, the storage sho
   // the next one, which stands ready afterwards, ends with this process
   const workers = new Workers(job.settings)
   const told: string[] = []
-  await copyInWorker(workers, job, { signal: AbortSignal.timeout(60_000), accepting: () => { told.push('accepting') }, accepted: () => { told.push('accepted') }, progress: () => {}, onTuning: () => {} })
+  await copyInWorker(workers, job, { signal: AbortSignal.timeout(60_000), accepting: () => { told.push('accepting') }, accepted: () => { told.push('accepted') }, progress: () => {}, space: new SpaceLedger().join(), onTuning: () => {} })
   t.same(told, [...Array<string>(4).fill('accepting'), 'accepted'], 'two volumes are below the top')
   await forget(image)
 })

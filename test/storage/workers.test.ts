@@ -1,10 +1,11 @@
 import t from 'tap'
 import { answers } from '../../src/storage/answers.ts'
 import { Workers, type Worker } from '../../src/storage/workers.ts'
+import { copyAgent } from '../helpers/copy-agent.ts'
 import { Clock } from '../helpers/clock.ts'
 import { commandLine, descendants, until, untilGone } from '../helpers/processes.ts'
 
-const listener = { accepting: () => {}, accepted: () => {}, progress: () => {}, measured: () => {} }
+const listener = copyAgent()
 const running = () => descendants(process.pid).filter(pid => commandLine(pid).includes('storage/copy/main'))
 const first = async () => await until(() => running()[0], 'a worker')
 const isUp = async (worker: Worker) => {
@@ -12,7 +13,7 @@ const isUp = async (worker: Worker) => {
     request: { what: 'mend', domain: 'nowhere', image: 'a.raw' }, bandwidth: null, places: [], host: { id: 'h' }, taskId: 't', settings
   })), { code: 'domain-not-found' })
 }
-const settings = { windowSeconds: 4, parallelWindows: 2, nice: 0, ioPriority: 'normal', clone: true, directIo: true } as const
+const settings = { windowSeconds: 4, parallelWindows: 2, nice: 0, ioPriority: 'normal', clone: true, directIo: true, reserveBytes: 0 } as const
 
 t.test('a worker that was made ready is the next one, and one that died is not', async t => {
   const workers = new Workers(settings)

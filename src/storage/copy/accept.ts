@@ -11,9 +11,10 @@ import { begin } from './begin.ts'
 import type { AcceptedChain } from './chain.ts'
 import { assertNothingLost } from './dropped.ts'
 import type { Part } from './part.ts'
-import type { FirstLook } from './plan.ts'
 import { resume } from './resume.ts'
 import { sourceChanges, type Source } from './source.ts'
+import type { ClaimSpace } from './space.ts'
+import type { Work } from './survey.ts'
 import { placeOf, takeSource } from './take-source.ts'
 
 /** A copy that is accepted: target and record are durable. */
@@ -26,8 +27,13 @@ export interface Accepted {
   record: CopyRecord
   /** The part shares the source's data: nothing is left to copy. */
   cloned?: boolean
-  /** Of a copy that starts at once, and of a source that has stood still. */
-  first?: FirstLook | undefined
+  work: Work
+}
+
+/** A job in its worker, which can ask the agent, and be stopped. */
+export interface AcceptJob extends CopyJob {
+  claim: ClaimSpace
+  signal: AbortSignal
 }
 
 /** What the accept step has led to: a copy to be run, one whose last steps are to be done, or one that is complete. */
@@ -67,7 +73,7 @@ export interface Membership {
  * The first half of the accept step: takes the leases and looks at everything under them. Throws the refusal. The
  * second half, `proceed`, makes target and record durable.
  */
-export async function decide (job: CopyJob, membership?: Membership): Promise<SingleDecision> {
+export async function decide (job: AcceptJob, membership?: Membership): Promise<SingleDecision> {
   const { request } = job
   const named = request.what === 'copy' ? request.target : request
   const area = await openArea(placeOf(job, named.domain))

@@ -4,14 +4,14 @@ import type { Area } from '../area.ts'
 import type { Identity } from '../identity.ts'
 import type { ImageLease } from '../image-lease.ts'
 import type { CopyTarget, TargetPlan } from '../layout/copy-target.ts'
-import type { CopyJob, CopyRequest } from '../protocol.ts'
+import type { CopyRequest } from '../protocol.ts'
 import { keyOf, removeRecord, wordsOf, writeRecord, type CopyRecord } from '../record.ts'
-import type { Membership, SingleDecision } from './accept.ts'
+import type { AcceptJob, Membership, SingleDecision } from './accept.ts'
 import { assertNothingLost } from './dropped.ts'
 import { clonePart, createPart, reopenPart, type Part } from './part.ts'
-import { lookAhead } from './plan.ts'
 import { probeSource, recordedFiles, type Source } from './source.ts'
-import { assertFits, freeSpace, spaceFor } from './space.ts'
+import { assertFits, claimSpace, type SpaceNumbers } from './space.ts'
+import { surveySource, type Work } from './survey.ts'
 import { takeSource } from './take-source.ts'
 import { outlastYouth } from './youth.ts'
 
@@ -34,23 +34,22 @@ interface Made {
 }
 
 /** Begins a new copy, if nothing stands against it. */
-export async function begin (job: CopyJob, request: CopyRequest, { area, target: place, lease, record, replaces, membership }: Target): Promise<SingleDecision> {
+export async function begin (job: AcceptJob, request: CopyRequest, { area, target: place, lease, record, replaces, membership }: Target): Promise<SingleDecision> {
   const { target } = request
   const source = await takeSource(job, request.source, { alone: membership !== undefined })
   assertNothingLost(request, source)
+  const plan = place.plan(source, target)
+  const mayClone = job.settings.clone && area.clones && isClonable(source, plan, target.clusterSize)
+  const measure = async () => await measureCopy(job, { area, source, plan, request })
+  // a clone takes no space; whether the file system can make one shows when it is tried
+  const measuring = mayClone ? undefined : measure()
+  measuring?.catch(() => { /* the refusal of the probe comes first */ })
   await probeSource(source)
   if (replaces !== undefined) await place.assertReplaceable?.()
-  const plan = place.plan(source, target)
   const { virtualSize } = plan
-  const bytesNeeded = spaceFor(plan, source)
+  let measured = await measuring
   // a qcow2 file grows with what is written into it
-  await assertFits(area, target.image, plan.format === 'raw' ? virtualSize : bytesNeeded)
-  const bytesFree = await freeSpace(area)
-  const mayClone = job.settings.clone && area.clones && isClonable(source, plan, target.clusterSize)
-  const isShort = bytesFree < bytesNeeded && !request.ignoreSpace
-  const noSpace = () => new AppError('no-space', `Domain ${area.id} has ${bytesFree} bytes free, the copy needs about ${bytesNeeded}. Make space, or say "ignoreSpace": true to try it.`, { members: { bytesFree, bytesNeeded } })
-  // a clone takes none; whether the file system can make one shows when it is tried
-  if (isShort && !mayClone) throw noSpace()
+  await assertFits(area, target.image, plan.format === 'raw' ? virtualSize : measured?.bytesNeeded ?? source.dataBytes)
   const now = new Date().toISOString()
   const fresh: CopyRecord = {
     version: 1,
@@ -78,7 +77,13 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
   const creating = (): CopyRecord => ({ ...fresh, ...(membership?.chain !== undefined && { chain: membership.chain }), ...(membership?.partOf !== undefined && { partOf: membership.partOf }) })
   let begun: CopyRecord | undefined
   return {
-    preview: { outcome: replaces === undefined ? 'copy' : 'replace', bytesTotal: virtualSize, bytesNeeded, bytesFree, ...(source.dropped !== undefined && { dropped: source.dropped }) },
+    preview: {
+      outcome: replaces === undefined ? 'copy' : 'replace',
+      bytesTotal: virtualSize,
+      ...measured?.numbers,
+      ...(measured !== undefined && { bytesToMove: measured.bytesToMove }),
+      ...(source.dropped !== undefined && { dropped: source.dropped })
+    },
     announce: async () => {
       begun = creating()
       await writeRecord(area.copies, begun)
@@ -92,20 +97,28 @@ export async function begin (job: CopyJob, request: CopyRequest, { area, target:
       // an interrupted createImage or deleteImage of the same name: the new command is for the whole image
       if (record !== undefined && record.phase !== 'done') await place.discard(record)
       begun = creating()
-      // a chain's volumes have their turn later
-      const first = membership === undefined && !mayClone && virtualSize > 0 ? lookAhead(source) : undefined
       const made = await make({ area, target: place, lease, record }, begun, async () => {
         const cloned = mayClone ? await clone(area, creating(), source) : undefined
-        if (cloned === undefined && isShort) throw noSpace()
+        if (cloned === undefined) measured ??= await measure()
         return cloned
-      }).catch(async (error: unknown) => {
-        await first?.drop()
-        throw error
       })
       begun = made.record
-      return { how: 'run', accepted: { area, target: place, lease, source, first, ...made } }
+      return { how: 'run', accepted: { area, target: place, lease, source, work: measured ?? nothingToMove, ...made } }
     }
   }
+}
+
+/** What a clone has to do. */
+const nothingToMove: Work = { bytesToMove: 0, bytesNeeded: 0 }
+
+/** Finds out what the copy has to move, and claims the space of its target. */
+async function measureCopy (
+  job: AcceptJob, { area, source, plan, request }: { area: Area, source: Source, plan: TargetPlan, request: CopyRequest }
+): Promise<Work & { numbers: SpaceNumbers }> {
+  const { target, ignoreSpace } = request
+  const work = await surveySource(source, { ...plan, clusterSize: target.clusterSize }, { signal: job.signal })
+  const numbers = await claimSpace(job, area, { named: target, bytesNeeded: work.bytesNeeded, force: ignoreSpace })
+  return { ...work, numbers }
 }
 
 /** Whether a copy of the bytes of the file is a copy of the image, as it was asked for. */

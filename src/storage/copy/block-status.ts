@@ -1,6 +1,6 @@
 import { mapCommand } from '../../qemu/commands.ts'
 import { ExtentReader, type Extent } from '../../qemu/map.ts'
-import { runOk } from '../../system/run.ts'
+import { CommandError, runOk } from '../../system/run.ts'
 import type { Ranges } from '../ranges.ts'
 import { groupsOf, layerFds, layerNodes, type Layers } from './layers.ts'
 import { assertWhole, type Source } from './source.ts'
@@ -41,6 +41,50 @@ export async function blockStatus (
   }
   assertWhole(source, known.extents)
   return known
+}
+
+const firstLookBytes = 16 * 1024 ** 3
+/** A look at this much ends in time, even with the smallest clusters there are (512 bytes). */
+const minLookBytes = 64 * 1024 * 1024
+/** A look that finds fewer extents than this makes the next one longer: each costs a process. */
+const fewExtents = 1250
+
+/** Reads the block status of a source from front to back, in looks that are as long as memory and limits allow. */
+export class StatusReader {
+  readonly #source: Source
+  readonly #signal: AbortSignal
+  #lookBytes = firstLookBytes
+  #known: BlockStatus | undefined
+
+  /** @param known what has been read already, from the start of the disk. */
+  constructor (source: Source, signal: AbortSignal, known?: BlockStatus) {
+    this.#source = source
+    this.#signal = signal
+    this.#known = known
+  }
+
+  /** What lies from `start` on, up to `end` at most. Beyond the end of the source, a larger target has no extents. */
+  async read (start: number, end: number): Promise<BlockStatus> {
+    if (start >= this.#source.virtualSize) return { extents: [], end }
+    const known = start === 0 ? this.#known : undefined
+    if (known !== undefined) return this.#adapt(known)
+    for (;;) {
+      const until = Math.min(start + this.#lookBytes, end)
+      try {
+        return this.#adapt(await blockStatus(this.#source, [start, until], { signal: this.#signal }))
+      } catch (error) {
+        // the limits of processor time and memory end it by these signals
+        const tooMuch = error instanceof CommandError && (error.signal === 'SIGXCPU' || error.signal === 'SIGABRT')
+        if (!tooMuch || until - start <= minLookBytes) throw error
+        this.#lookBytes = Math.max(this.#lookBytes / 16, minLookBytes)
+      }
+    }
+  }
+
+  #adapt (status: BlockStatus): BlockStatus {
+    if (status.extents.length < fewExtents) this.#lookBytes = Math.min(this.#lookBytes * 4, 2 ** 45)
+    return status
+  }
 }
 
 /** Whether layers further down decide about (a part of) an extent. */

@@ -70,33 +70,40 @@ class Told {
   /** Those that are not done with yet, the present one first. */
   readonly #left: Single[]
   readonly #bytesTotal: number
+  readonly #bytesToMove: number
   #bytesBefore = 0
+  #movedBefore = 0
 
   constructor (singles: readonly Single[], report: Report) {
     this.#report = report
     this.#left = [...singles]
     this.#bytesTotal = singles.reduce((sum, single) => sum + bytesOf(single), 0)
+    this.#bytesToMove = singles.reduce((sum, single) => sum + toMove(single), 0)
   }
 
-  readonly report: Report = ({ bytesDone = 0, etaSeconds, ...progress }) => {
+  readonly report: Report = ({ bytesDone = 0, bytesMoved = 0, etaSeconds, ...progress }) => {
     const rate = Math.min(progress.bytesPerSecond ?? 0, progress.bandwidth ?? Infinity)
-    const later = this.#left.slice(1).reduce((sum, single) => sum + dataOf(single), 0)
+    const later = this.#left.slice(1).reduce((sum, single) => sum + toMove(single), 0)
     this.#report({
       ...progress,
       bytesTotal: this.#bytesTotal,
       bytesDone: Math.min(this.#bytesBefore + bytesDone, this.#bytesTotal),
+      ...(progress.bytesToMove !== undefined && { bytesToMove: this.#bytesToMove, bytesMoved: Math.min(this.#movedBefore + bytesMoved, this.#bytesToMove) }),
       ...(etaSeconds !== undefined && rate > 0 && { etaSeconds: etaSeconds + Math.round(later / rate) })
     })
   }
 
   next (): void {
     const done = this.#left.shift()
-    if (done !== undefined) this.#bytesBefore += bytesOf(done)
+    if (done === undefined) return
+    this.#bytesBefore += bytesOf(done)
+    this.#movedBefore += toMove(done)
   }
 }
 
 const bytesOf = (single: Single) => single.how === 'run' ? single.accepted.record.virtualSize : single.record.virtualSize
-const dataOf = (single: Single) => single.how === 'run' ? single.accepted.source.dataBytes : 0
+/** What a run before this one has moved, and what is left. */
+const toMove = (single: Single) => single.how === 'run' ? single.accepted.record.bytesMoved + single.accepted.work.bytesToMove : 0
 
 /** What came of the chain: that of its top, with the bytes of all its volumes. */
 function totalOf (results: readonly CopyResult[]): CopyResult {

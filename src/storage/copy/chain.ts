@@ -6,7 +6,7 @@ import { assertTemplate, hasBase } from '../layout/ovirt/kept-chain.ts'
 import { sourceChain, type ChainVolume } from '../layout/source-chain.ts'
 import type { CopyJob, CopyRequest } from '../protocol.ts'
 import { keyOf, readRecord, type CopyRecord, type KeptChain, type PartOf } from '../record.ts'
-import { decide, type Acceptance, type Decision, type Membership, type Single, type SingleDecision } from './accept.ts'
+import { decide, type AcceptJob, type Acceptance, type Decision, type Membership, type Single, type SingleDecision } from './accept.ts'
 import { placeOf } from './take-source.ts'
 
 /** A volume below the top of a chain. */
@@ -65,7 +65,7 @@ function recordedRequest ({ domain, image, volume, given, generation, source, ve
  * @param accepting told after each volume that is looked at, and each that is made: chains may be long, and a storage slow
  * that does answer.
  */
-export async function decideChain (job: CopyJob, request: CopyRequest, accepting: () => void): Promise<Decision> {
+export async function decideChain (job: AcceptJob, request: CopyRequest, accepting: () => void): Promise<Decision> {
   const { source, target } = request
   const [from, area] = await Promise.all([openArea(placeOf(job, source.domain)), openArea(placeOf(job, target.domain))])
   const found = await sourceChain(from, source)
@@ -91,9 +91,6 @@ export async function decideChain (job: CopyJob, request: CopyRequest, accepting
   if (head.preview.outcome === 'copy') membership.chain = chain
   else assertSameChain(recorded, chain)
   const preview = totalOf(head, lower)
-  if (preview.bytesNeeded !== undefined && preview.bytesFree !== undefined && preview.bytesNeeded > preview.bytesFree && !request.ignoreSpace && !(job.settings.clone && area.clones)) {
-    throw new AppError('no-space', `Domain ${area.id} has ${preview.bytesFree} bytes free, the chain needs about ${preview.bytesNeeded}. Make space, or say "ignoreSpace": true to try it.`, { members: { bytesFree: preview.bytesFree, bytesNeeded: preview.bytesNeeded } })
-  }
   return { preview, proceed: async () => await proceed({ head, lower }, { area, image: target.image, request }, accepting) }
 }
 
@@ -111,7 +108,7 @@ function volumeRequest (request: CopyRequest, { image: from, volume, allocation 
 
 type DecidedLower = Lower & { decision?: SingleDecision }
 
-async function decideLower (job: CopyJob, request: CopyRequest, { from, area, volume: found, partOf, isBase }: { from: Area, area: Area, volume: ChainVolume, partOf: PartOf, isBase: boolean }): Promise<DecidedLower> {
+async function decideLower (job: AcceptJob, request: CopyRequest, { from, area, volume: found, partOf, isBase }: { from: Area, area: Area, volume: ChainVolume, partOf: PartOf, isBase: boolean }): Promise<DecidedLower> {
   const { volume } = found
   const image = found.image === request.source.image ? request.target.image : found.image
   const [there, here] = [{ area, image, volume }, { area: from, image: found.image, volume }]
@@ -136,10 +133,10 @@ function assertSameChain (recorded: KeptChain | undefined, found: KeptChain): vo
 
 function totalOf (head: SingleDecision, lower: readonly DecidedLower[]): Decision['preview'] {
   const previews = [head, ...lower.flatMap(({ decision }) => decision ?? [])].map(({ preview }) => preview)
-  const sum = (key: 'bytesTotal' | 'bytesDone' | 'bytesNeeded') => previews.reduce((bytes, preview) => bytes + (preview[key] ?? 0), 0)
+  const sum = (key: 'bytesTotal' | 'bytesDone' | 'bytesNeeded' | 'bytesToMove') => previews.reduce((bytes, preview) => bytes + (preview[key] ?? 0), 0)
   const free = previews.find(({ bytesFree }) => bytesFree !== undefined)?.bytesFree
   const outcome = head.preview.outcome === 'already-done' && previews.some(({ outcome }) => outcome !== 'already-done') ? 'continue' : head.preview.outcome
-  return { outcome, bytesTotal: sum('bytesTotal'), ...(outcome === 'continue' && { bytesDone: sum('bytesDone') }), ...(free !== undefined && { bytesNeeded: sum('bytesNeeded'), bytesFree: free }) }
+  return { outcome, bytesTotal: sum('bytesTotal'), ...(outcome === 'continue' && { bytesDone: sum('bytesDone') }), ...(free !== undefined && { bytesNeeded: sum('bytesNeeded'), bytesToMove: sum('bytesToMove'), bytesFree: free }) }
 }
 
 /** The record of the chain, then every volume below the top, then that: when it is there, all of it is. */

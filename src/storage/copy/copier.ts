@@ -4,15 +4,19 @@ import type { CopyMeasure, CopySettings } from '../protocol.ts'
 import { subtract, total, union, type Ranges } from '../ranges.ts'
 import { convertWindow } from './convert.ts'
 import { Flusher } from './flusher.ts'
-import { Plan, type FirstLook } from './plan.ts'
+import { Plan } from './plan.ts'
 import { Rate } from './rate.ts'
 import type { Session } from './session.ts'
+import { assertRoom, stillNeeded } from './space.ts'
+import type { Work } from './survey.ts'
 import type { CopyWindow } from './windows.ts'
 
 const MiB = 1024 * 1024
 
 const maxWindowBytes = 4096 * MiB
 const firstWindowBytes = 64 * MiB
+/** What qemu-img moves at the end of a run without waiting for its limit. */
+const unpacedBytes = 2 * MiB
 
 interface CopierOptions {
   settings: CopySettings
@@ -22,7 +26,11 @@ interface CopierOptions {
   clusterBytes: number
   /** The target can be written past the page cache. */
   direct: boolean
-  first?: FirstLook['status'] | undefined
+  work: Work
+  /** Bytes that are left free on the file system of the target. */
+  reserveBytes: number
+  /** Called with the bytes that the target is still going to take up. */
+  settled?: (bytes: number) => void
 }
 
 /**
@@ -34,6 +42,10 @@ interface CopierOptions {
  */
 export class Copier {
   readonly #session: Session
+  readonly #work: Work
+  readonly #bytesMovedBefore: number
+  readonly #reserveBytes: number
+  readonly #settledSpace: (bytes: number) => void
   readonly #settings: CopySettings
   readonly #plan: Plan
   readonly #align: number
@@ -54,14 +66,20 @@ export class Copier {
   #naming: Promise<void> | undefined
   #exhausted = false
   readonly #flusher: Flusher
+  /** Data of the windows that are being copied. */
+  #inFlightBytes = 0
   /** Bytes of data that this run has made durable. */
   #movedBytes = 0
   /** Bytes of the disk that this run has settled. */
   #settledBytes = 0
 
-  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes, direct, first }: CopierOptions, report: (progress: Progress) => void, measure: (measure: CopyMeasure) => void = () => {}) {
+  constructor (session: Session, { settings, bandwidth, expectedBytesPerSecond, clusterBytes, direct, work, reserveBytes, settled = () => {} }: CopierOptions, report: (progress: Progress) => void, measure: (measure: CopyMeasure) => void = () => {}) {
     const { record, source } = session
     this.#session = session
+    this.#work = work
+    this.#bytesMovedBefore = record.bytesMoved
+    this.#reserveBytes = reserveBytes
+    this.#settledSpace = settled
     this.#settings = settings
     this.#bandwidth = bandwidth
     this.#align = Math.max(clusterBytes, MiB)
@@ -83,7 +101,7 @@ export class Copier {
       settle: async windows => { await this.#settle(windows) },
       fail: error => { this.#fail(error) }
     })
-    this.#plan = new Plan({ source, size: record.virtualSize, align: this.#align, lanes: this.#lanes, done: record.done, begun: record.begun, first, signal: this.#signal })
+    this.#plan = new Plan({ source, size: record.virtualSize, align: this.#align, lanes: this.#lanes, done: record.done, begun: record.begun, known: work.known, signal: this.#signal })
   }
 
   /** qemu-img limits each process; the limit is for the whole copy. */
@@ -134,12 +152,28 @@ export class Copier {
       if (window === undefined) break
       await this.#flusher.room(window.copyBytes, this.#rate.bytesPerSecond)
       this.#signal.throwIfAborted()
+      const isLast = this.#exhausted && this.#naming === undefined && this.#named.length === 0
+      // after the last one, there is nothing to wait for: the copy would look complete, and not end
+      if (isLast) await this.#pace(Math.min(window.dataBytes, unpacedBytes), performance.now())
       await this.#session.assertOwnership()
       const startedAt = performance.now()
-      await this.#copyWindow(window)
+      await this.#withRoom(window.dataBytes, async () => { await this.#copyWindow(window) })
       this.#measure({ windowSeconds: (performance.now() - startedAt) / 1000 })
       this.#flusher.add(window)
-      await this.#pace(window.dataBytes, startedAt)
+      if (!isLast) await this.#pace(window.dataBytes, startedAt)
+    }
+  }
+
+  /** Copies a window if the file system has room for it and for those that are being copied. */
+  async #withRoom (dataBytes: number, copy: () => Promise<void>): Promise<void> {
+    const { area, part, record } = this.#session
+    this.#inFlightBytes += dataBytes
+    try {
+      const left = await stillNeeded({ part, bytesNeeded: this.#work.bytesNeeded })
+      await assertRoom(area, { image: record.image, bytes: Math.min(this.#inFlightBytes, left), reserveBytes: this.#reserveBytes })
+      await copy()
+    } finally {
+      this.#inFlightBytes -= dataBytes
     }
   }
 
@@ -246,6 +280,7 @@ export class Copier {
       }
     })
     this.#movedBytes += moved
+    this.#settledSpace(await stillNeeded({ part: this.#session.part, bytesNeeded: this.#work.bytesNeeded }))
     this.#measure({ movedBytes: moved })
     // windows reach over gaps of zeros that were counted before
     this.#settledBytes += total(this.#session.record.done) - before
@@ -253,17 +288,22 @@ export class Copier {
   }
 
   #tell (): void {
-    const { record, source } = this.#session
+    const { record } = this.#session
     const bytesDone = total(record.done)
     const measured = this.#rate.bytesPerSecond
     // the first windows under a limit are over before it holds them back
     const bytesPerSecond = measured === undefined ? undefined : Math.min(measured, this.#bandwidth ?? Infinity)
-    // the data left is at most what the source takes up on disk less what was moved, and at most what is not done
-    const left = Math.min(Math.max(source.dataBytes - record.bytesMoved, 0), record.virtualSize - bytesDone)
+    const bytesMoved = record.bytesMoved
+    // what was begun before a crash is moved again, and the rest of a fragmented source was only estimated
+    const isDone = bytesDone === record.virtualSize
+    const bytesToMove = isDone ? bytesMoved : Math.max(this.#bytesMovedBefore + this.#work.bytesToMove, bytesMoved)
+    const left = bytesToMove - bytesMoved
     this.#report({
       phase: 'copying',
       bytesTotal: record.virtualSize,
       bytesDone,
+      bytesToMove,
+      bytesMoved,
       ...(bytesPerSecond !== undefined && { bytesPerSecond }),
       ...(bytesPerSecond !== undefined && bytesPerSecond > 0 && { etaSeconds: Math.round(left / bytesPerSecond) }),
       ...(this.#bandwidth !== null && { bandwidth: this.#bandwidth })

@@ -28,7 +28,9 @@ const worker = new CopyWorker({
   accepting: () => { agent.accepting.asEvent() },
   accepted: () => { agent.accepted.asEvent() },
   progress: progress => { agent.progress.asEvent(progress) },
-  measured: measure => { agent.measured.asEvent(measure) }
+  measured: measure => { agent.measured.asEvent(measure) },
+  claimSpace: async claim => await agent.claimSpace(claim),
+  spaceSettled: (key, bytes) => { agent.spaceSettled.asEvent(key, bytes) }
 })
 
 // SIGKILL, because exit() waits for threads that are blocked in a dead file system

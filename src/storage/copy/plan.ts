@@ -1,43 +1,22 @@
 import type { Extent } from '../../qemu/map.ts'
-import { CommandError } from '../../system/run.ts'
 import { intersect, subtract, total, union, type Ranges } from '../ranges.ts'
-import { blockStatus, type BlockStatus } from './block-status.ts'
+import { StatusReader, type BlockStatus } from './block-status.ts'
 import { layersOf, maxOpenLayers } from './layers.ts'
-import { syncSource, type Source } from './source.ts'
+import type { Source } from './source.ts'
 import { cutWindow, planChunk, type CopyWindow } from './windows.ts'
 
-/** A chunk with fewer extents than this makes the next one longer: each costs a process. */
-const fewExtents = 1250
-/** A look at this much ends in time, even with the smallest clusters there are (512 bytes). */
-const minChunkBytes = 64 * 1024 * 1024
-const firstChunkBytes = 16 * 1024 ** 3
 /** Less than this is not shared out: a process more costs more than it gains. */
 const minShareBytes = 64 * 1024 * 1024
 
-/** The block status of the first chunk of a source, asked for before there is a plan. */
-export interface FirstLook {
-  /** Nothing, if that did not work: the plan asks again. */
-  readonly status: Promise<BlockStatus | undefined>
-  /** Ends its program, if that is not done yet. Resolves when it is gone. */
-  drop (): Promise<void>
-}
-
-/**
- * Begins the first look while record and target of a copy are still being made: the copy starts earlier by what it takes.
- * It must not be used of a source that was written a moment ago: a write in between might not show in its time of modification.
- */
-export function lookAhead (source: Source): FirstLook {
-  const dropped = new AbortController()
-  const status = syncSource(source)
-    .then(async () => await blockStatus(source, [0, firstChunkBytes], { signal: dropped.signal }))
-    .catch(() => undefined)
-  return {
-    status,
-    drop: async () => {
-      dropped.abort()
-      await status
-    }
-  }
+interface PlanOptions {
+  source: Source
+  size: number
+  align: number
+  lanes: number
+  done: Ranges
+  begun: Ranges
+  known?: BlockStatus | undefined
+  signal: AbortSignal
 }
 
 /**
@@ -50,11 +29,9 @@ export class Plan {
   readonly #align: number
   readonly #lanes: number
   readonly #done: Ranges
-  readonly #signal: AbortSignal
-  #first: FirstLook['status'] | undefined
+  readonly #reader: StatusReader
   #begun: Ranges
   #at = 0
-  #chunkBytes = firstChunkBytes
   #copy: Ranges = []
   #data: Ranges = []
   #zero: Ranges = []
@@ -64,10 +41,11 @@ export class Plan {
   #round = { windows: 0, bytes: 0 }
 
   /**
-   * @param align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB.
-   * @param lanes How many windows are copied at the same time.
+   * @param options.align Bytes that windows are aligned to: the target's cluster size, at least 1 MiB.
+   * @param options.lanes How many windows are copied at the same time.
+   * @param options.known The block status of the front of the source, if it was read before and still holds.
    */
-  constructor ({ source, size, align, lanes, done, begun, first, signal }: { source: Source, size: number, align: number, lanes: number, done: Ranges, begun: Ranges, first?: FirstLook['status'] | undefined, signal: AbortSignal }) {
+  constructor ({ source, size, align, lanes, done, begun, known, signal }: PlanOptions) {
     this.#source = source
     this.#size = size
     this.#align = align
@@ -75,8 +53,7 @@ export class Plan {
     this.#done = done
     // no window goes beyond the end of its source: there, a larger target is as it was, also when all of it is to be copied anew
     this.#begun = intersect(begun, [[0, Math.ceil(source.virtualSize / align) * align]])
-    this.#first = first
-    this.#signal = signal
+    this.#reader = new StatusReader(source, signal, known)
   }
 
   /** The next window, of at most about this many bytes of data; undefined when nothing is left to copy. */
@@ -126,49 +103,27 @@ export class Plan {
   }
 
   async #look (): Promise<void> {
-    const start = this.#at
-    const end = Math.min(start + this.#chunkBytes, this.#size)
-    const todo = subtract([[start, end]], this.#done)
-    const status = todo.length === 0 ? { extents: [], end } : await this.#status(start, end)
-    if (status === undefined) {
-      this.#chunkBytes = Math.max(this.#chunkBytes / 16, minChunkBytes)
+    // what is done needs no look
+    const [next] = subtract([[this.#at, this.#size]], this.#done)
+    if (next === undefined) {
+      this.#at = this.#size
       return
     }
-    // beyond the end of its source, a larger target is zero
-    const reached = status.end >= this.#source.virtualSize ? end : this.#borderBefore(status.end, start)
-    this.#at = reached
-    if (status.extents.length < fewExtents) this.#chunkBytes = Math.min(this.#chunkBytes * 4, 2 ** 45)
-    const left = intersect(todo, [[start, reached]])
-    const { data, copy, zero } = planChunk(left, status.extents, intersect(this.#begun, left), this.#align)
+    const start = Math.floor(next[0] / this.#align) * this.#align
+    const status = await this.#reader.read(start, this.#size)
+    this.#at = status.end >= this.#source.virtualSize ? this.#size : this.#borderBefore(status.end, start)
+    const todo = subtract([[start, this.#at]], this.#done)
+    const { data, copy, zero } = planChunk(todo, status.extents, intersect(this.#begun, todo), this.#align)
     this.#extents = status.extents
     this.#data = data
     this.#copy = copy
     this.#zero = union(this.#zero, zero)
   }
 
-  /** Where windows can end, at most at `at`, but never back at the start: what is known of less than that is of no use. */
+  /** Where windows can end, at most at `at`. A look always reaches over several. */
   #borderBefore (at: number, start: number): number {
     const border = Math.floor(at / this.#align) * this.#align
-    if (border <= start) throw new Error(`no window fits into the block status up to byte ${at}`)
+    if (border <= start) throw new Error(`no window fits into the block status from byte ${start} to ${at}`)
     return border
-  }
-
-  /** The block status of a part of the source; undefined if looking at so much takes too much time or memory. */
-  async #status (start: number, end: number): Promise<BlockStatus | undefined> {
-    // a target may be larger than its source
-    if (start >= this.#source.virtualSize) return { extents: [], end }
-    const first = this.#first
-    this.#first = undefined
-    const ahead = start === 0 ? await first : undefined
-    this.#signal.throwIfAborted()
-    if (ahead !== undefined) return ahead
-    try {
-      return await blockStatus(this.#source, [start, end], { signal: this.#signal })
-    } catch (error) {
-      // the limits of processor time and memory end it by these signals
-      const tooMuch = error instanceof CommandError && (error.signal === 'SIGXCPU' || error.signal === 'SIGABRT')
-      if (tooMuch && end - start > minChunkBytes) return undefined
-      throw error
-    }
   }
 }

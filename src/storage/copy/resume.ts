@@ -1,6 +1,7 @@
 import type { Dropped } from '../../api/kinds.ts'
 import { randomUUID } from 'node:crypto'
 import { AppError } from '../../errors.ts'
+import { look } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import { explain } from '../failure.ts'
 import type { CopyTarget } from '../layout/copy-target.ts'
@@ -8,10 +9,12 @@ import type { ImageLease } from '../image-lease.ts'
 import type { CopyJob } from '../protocol.ts'
 import { total } from '../ranges.ts'
 import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
-import type { Membership, Single, SingleDecision } from './accept.ts'
+import type { AcceptJob, Membership, Single, SingleDecision } from './accept.ts'
 import { createPart, reopenPart } from './part.ts'
 import { assertNothingLost } from './dropped.ts'
 import { probeSource, sourceChanges, type Source } from './source.ts'
+import { claimSpace } from './space.ts'
+import { surveySource, type Work } from './survey.ts'
 import { takeSource } from './take-source.ts'
 
 /** The target, with its lease. */
@@ -26,7 +29,7 @@ interface Held {
  * Continues a copy: from what is done of it when the part is there, from the start when it is not. It writes to
  * nothing but the part that the record names, and never when a file that it may not replace has the image's name.
  */
-export async function resume (job: CopyJob, held: Held, before: CopyRecord): Promise<SingleDecision> {
+export async function resume (job: AcceptJob, held: Held, before: CopyRecord): Promise<SingleDecision> {
   const { area, target, lease, membership } = held
   // another command for the chain has another copy of it: from now on, this one is part of that
   const record = membership?.partOf === undefined ? before : { ...before, partOf: membership.partOf }
@@ -48,7 +51,11 @@ export async function resume (job: CopyJob, held: Held, before: CopyRecord): Pro
   }
   if (job.request.what === 'copy') assertNothingLost(job.request, source)
   await probeSource(source)
-  return { preview: { outcome: 'continue', ...preview, ...(source.dropped !== undefined && { dropped: source.dropped }) }, proceed: async () => await proceed(job, held, record, source) }
+  const work = await measureRest(job, held, record, source)
+  return {
+    preview: { outcome: 'continue', ...preview, bytesToMove: work.bytesToMove, ...(source.dropped !== undefined && { dropped: source.dropped }) },
+    proceed: async () => await proceed(job, held, record, { source, work })
+  }
 }
 
 /** Opens the source that the record names. @param alone its own file is copied as it is. */
@@ -71,7 +78,18 @@ async function lookForDropped (job: CopyJob, { source: recorded, layer }: CopyRe
   }
 }
 
-async function proceed (job: CopyJob, { area, target, lease }: Held, record: CopyRecord, source: Source): Promise<Single> {
+/** Finds out what is left to move, and claims the space for it. Nobody else should have it, so it is not refused. */
+async function measureRest (job: AcceptJob, { area, target }: Held, record: CopyRecord, source: Source): Promise<Work> {
+  const { format, allocation, virtualSize, clusterSize, done } = record
+  const work = await surveySource(source, { format, allocation, virtualSize, clusterSize }, { done, signal: job.signal })
+  const { directory, name } = await target.fileOf(record)
+  const part = await look(directory, name)
+  const taken = part === undefined ? 0 : Number(part.blocks) * 512
+  await claimSpace(job, area, { named: record, bytesNeeded: Math.max(work.bytesNeeded - taken, 0), force: true })
+  return work
+}
+
+async function proceed (job: CopyJob, { area, target, lease }: Held, record: CopyRecord, { source, work }: { source: Source, work: Work }): Promise<Single> {
   // what a run before found out about its own end says nothing about the end of this one
   const { verified: _, target: ___, ...unverified } = record
   const isToBeTaken = record.phase === 'creating' && record.given === true
@@ -80,7 +98,7 @@ async function proceed (job: CopyJob, { area, target, lease }: Held, record: Cop
   const part = record.phase !== 'creating' || isToBeTaken ? await reopenPart(area, await target.fileOf(record), record, record.inode) : undefined
   if (part !== undefined) {
     await lease.secure()
-    return { how: 'run', accepted: { area, target, lease, source, part, record: await takeOver(job, area, taken, { phase: 'copying' }) } }
+    return { how: 'run', accepted: { area, target, lease, source, work, part, record: await takeOver(job, area, taken, { phase: 'copying' }) } }
   }
   await target.discard(record)
   // a fresh part has a fresh name: on a shared file system the old name may still be seen
@@ -92,7 +110,7 @@ async function proceed (job: CopyJob, { area, target, lease }: Held, record: Cop
     await lease.secure()
     const copying: CopyRecord = { ...fresh, phase: 'copying', inode: made.inode }
     await writeRecord(area.copies, copying)
-    return { how: 'run', accepted: { area, target, lease, source, part: made, record: copying } }
+    return { how: 'run', accepted: { area, target, lease, source, work, part: made, record: copying } }
   })
 }
 

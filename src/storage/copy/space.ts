@@ -1,24 +1,13 @@
 import { randomUUID } from 'node:crypto'
-import { statfs } from 'node:fs/promises'
 import { AppError } from '../../errors.ts'
-import { closeFd, entry, openNameless, statFd, truncateFd } from '../../system/directory.ts'
+import { closeFd, openNameless, statFd, truncateFd } from '../../system/directory.ts'
 import { hasErrno } from '../../system/errno.ts'
 import type { Area } from '../area.ts'
 import { explain } from '../failure.ts'
-import type { CopyRecord } from '../record.ts'
+import type { CopyJob, SpaceClaim, SpaceGrant } from '../protocol.ts'
+import { keyOf, type Named } from '../record.ts'
+import { spaceOf } from '../space.ts'
 import type { Part } from './part.ts'
-import type { Source } from './source.ts'
-
-/** About as much space as a whole copy takes: all of it if it is reserved, else as much as its source takes. */
-export function spaceFor ({ allocation, virtualSize }: Pick<CopyRecord, 'allocation' | 'virtualSize'>, source: Pick<Source, 'dataBytes'>): number {
-  return allocation === 'preallocated' ? virtualSize : Math.min(virtualSize, source.dataBytes)
-}
-
-/** The space that a domain has left for us. */
-export async function freeSpace (area: Area): Promise<number> {
-  const { bavail, bsize } = await statfs(entry(area.root, '.'))
-  return bavail * bsize
-}
 
 /**
  * Throws `file-too-large` if the file system, or `ulimit -f`, does not allow a file of this size. It is tried with a file
@@ -36,11 +25,76 @@ export async function assertFits ({ id, parts }: Area, image: string, bytes: num
   }
 }
 
-/** Adds to an error of a running copy that is about space how much there is, and about how much is still needed. */
-export async function withSpace (error: unknown, { area, part, record, source }: { area: Area, part: Part, record: CopyRecord, source: Source }): Promise<unknown> {
-  const known = explain(error, `Copying ${record.image}`)
-  if (known.code !== 'no-space') return error
+/** Asks the agent for space on the file system of a domain, where its other copies are taking up theirs. */
+export type ClaimSpace = (claim: SpaceClaim) => Promise<SpaceGrant>
+
+/** What to claim. */
+interface Need {
+  named: Named
+  bytesNeeded: number
+  /** Take it, however little there is. */
+  force: boolean
+}
+
+/** What a domain has free for a copy, and what it needs; all in bytes. */
+export interface SpaceNumbers {
+  bytesFree: number
+  bytesNeeded: number
+  /** What other copies are still going to take up, and what is kept back. */
+  bytesReserved: number
+}
+
+/** Claims the space of a copy. Throws `no-space` when there is not enough, unless that is to be ignored. */
+export async function claimSpace (
+  job: Pick<CopyJob, 'settings'> & { claim: ClaimSpace }, area: Area, { named, bytesNeeded, force }: Need
+): Promise<SpaceNumbers> {
+  const { bytesFree, reserveBytes, freeInodes } = await spaceOf(area, job.settings.reserveBytes)
+  if (!freeInodes) throw noInodes(area)
+  const { device } = await deviceOf(area)
+  const { granted, bytesReserved } = await job.claim({
+    domain: area.id, device, key: keyOf(named), bytesNeeded, bytesFree: Math.max(bytesFree - reserveBytes, 0), force
+  })
+  const numbers = { bytesFree, bytesNeeded, bytesReserved: bytesReserved + reserveBytes }
+  if (!granted) throw noSpace(area, numbers)
+  return numbers
+}
+
+async function deviceOf ({ root }: Area): Promise<{ device: string }> {
+  return { device: String((await statFd(root.fd)).dev) }
+}
+
+export function noSpace ({ id }: Area, numbers: SpaceNumbers): AppError {
+  const { bytesFree, bytesNeeded, bytesReserved } = numbers
+  return new AppError('no-space', `The copy needs about ${bytesNeeded} bytes in domain ${id}. ${bytesFree} are free, of which ` +
+    `${bytesReserved} are reserved for other copies and for records. Make space, or send "ignoreSpace": true to try it.`, { members: { ...numbers } })
+}
+
+function noInodes ({ id }: Area): AppError {
+  return new AppError('no-space', `Domain ${id} has no free inodes: its file system cannot hold one more file, however much space is free. Delete files there.`)
+}
+
+/** Throws `no-space` where so many bytes more would use up what is kept back. */
+export async function assertRoom (area: Area, { image, bytes, reserveBytes }: { image: string, bytes: number, reserveBytes: number }): Promise<void> {
+  const { bytesFree, reserveBytes: kept } = await spaceOf(area, reserveBytes)
+  if (bytesFree - bytes >= kept) return
+  const words = `The copy of ${image} has stopped: the last ${kept} bytes of domain ${area.id} are kept back for records. ` +
+    'Make space, then mend the image: what is done of it is kept.'
+  throw new AppError('no-space', words, { changed: true })
+}
+
+/** What a part is still going to take up, by what its copy needs in all. */
+export async function stillNeeded ({ part, bytesNeeded }: { part: Part, bytesNeeded: number }): Promise<number> {
   const taken = Number((await statFd(part.fd)).blocks) * 512
-  const members = { bytesFree: await freeSpace(area), bytesNeeded: Math.max(spaceFor(record, source) - taken, 0) }
-  return new AppError('no-space', `${known.message} ${members.bytesFree} bytes are free, about ${members.bytesNeeded} more are needed.`, { members, changed: known.changed, cause: error })
+  return Math.max(bytesNeeded - taken, 0)
+}
+
+/** Adds to an error of a running copy that is about space how much there is, and how much is still needed. */
+export async function withSpace (error: unknown, copy: { area: Area, part: Part, image: string, bytesNeeded: number }): Promise<unknown> {
+  const known = explain(error, `Copying ${copy.image}`)
+  if (known.code !== 'no-space' || 'bytesFree' in known.members) return error
+  const { bytesFree, freeInodes } = await spaceOf(copy.area, 0)
+  const members = { bytesFree, bytesNeeded: await stillNeeded(copy) }
+  const inodes = freeInodes ? '' : ' The file system has no free inodes.'
+  const words = `${known.message} ${bytesFree} bytes are free, about ${members.bytesNeeded} more are needed.${inodes}`
+  return new AppError('no-space', words, { members, changed: known.changed, cause: error })
 }

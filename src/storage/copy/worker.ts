@@ -54,7 +54,7 @@ export class CopyWorker {
   async copy (job: CopyJob): Promise<CopyEnd> {
     try {
       this.#signal.throwIfAborted()
-      const { proceed } = await decision(job, this.#agent.accepting)
+      const { proceed } = await this.#decision(job)
       this.#signal.throwIfAborted()
       const acceptance = await proceed()
       this.#agent.accepted()
@@ -72,10 +72,17 @@ export class CopyWorker {
   /** Looks at everything that the accept step looks at, and changes nothing. */
   async preview (job: CopyJob): Promise<CopyPreview> {
     try {
-      return (await decision(job)).preview
+      return (await this.#decision(job)).preview
     } finally {
       await releaseVolumes()
     }
+  }
+
+  /** What is decided about a copy, of an image, a volume or a chain. */
+  async #decision (job: CopyJob): Promise<Decision> {
+    const inWorker = { ...job, claim: this.#agent.claimSpace, signal: this.#stopped.signal }
+    const chain = await chainRequest(job)
+    return chain === undefined ? await decide(inWorker) : await decideChain(inWorker, chain, this.#agent.accepting)
   }
 
   /** Compares two images. */
@@ -123,9 +130,6 @@ export class CopyWorker {
     const session = new Session({ ...accepted, signal, fenced: this.#fenced.signal })
     const pulse = new Pulse([accepted.part.fd, accepted.source.files[0].fd], tell)
     const report = pulse.report.bind(pulse)
-    const { first } = accepted
-    const drop = () => { void first?.drop() }
-    signal.addEventListener('abort', drop)
     try {
       const { begun, done } = accepted.record
       const holds = await settleSource(session)
@@ -139,7 +143,9 @@ export class CopyWorker {
         expectedBytesPerSecond: job.expectedBytesPerSecond,
         clusterBytes: clusterBytesOf(session.record),
         direct,
-        first: holds ? first?.status : undefined
+        work: holds ? accepted.work : { ...accepted.work, known: undefined },
+        reserveBytes: job.settings.reserveBytes,
+        settled: bytes => { this.#agent.spaceSettled(keyOf(session.record), bytes) }
       }, report, measure => { this.#agent.measured(measure) })
       this.#copier = copier
       await copier.copy()
@@ -147,19 +153,11 @@ export class CopyWorker {
       return { ...resultOf(record, copier.settledBytes, copier.movedBytes, accepted.source.dropped), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
       if (this.#isCanceled) await noteCancel(session)
-      throw await withSpace(error, session)
+      throw await withSpace(error, { ...accepted, image: session.record.image, bytesNeeded: accepted.work.bytesNeeded })
     } finally {
-      signal.removeEventListener('abort', drop)
-      await first?.drop()
       pulse.stop()
     }
   }
-}
-
-/** What is decided about a copy, of an image, a volume or a chain. */
-async function decision (job: CopyJob, accepting = () => {}): Promise<Decision> {
-  const chain = await chainRequest(job)
-  return chain === undefined ? await decide(job) : await decideChain(job, chain, accepting)
 }
 
 /** Lets every host know that a caller does not want the copy to go on by itself. What the deadline has stopped may. A storage that takes no note of it changes nothing. */

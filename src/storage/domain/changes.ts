@@ -13,6 +13,7 @@ import {
   assertCopy, hasCutOffWrite, readAnyRecord, readRecord, readToDelete, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord,
   type CopyRecord
 } from '../record.ts'
+import { assertCreatable } from '../space.ts'
 import { fileStanding, isMeantBy, isStillThere } from '../standing.ts'
 import { wholeBlocks } from '../whole-blocks.ts'
 
@@ -35,6 +36,7 @@ export async function createImage (area: Area, request: CreateRequest): Promise<
     if (record !== undefined && record.phase !== 'done' && record.source !== undefined) {
       throw new AppError('image-interrupted', `${image} in domain ${area.id} is an unfinished copy. Mend it or delete it first.`)
     }
+    await assertCreatable(area, request)
     if (record !== undefined && record.phase !== 'done') await removeFile(area.parts, record.copyId)
     const creating = sourcelessRecord(area, { image }, 'creating', request, { format, virtualSize: wanted, allocation, ...(clusterSize !== undefined && { clusterSize }) })
     try {

@@ -16,6 +16,7 @@ import type { CopyJob } from '../../../src/storage/protocol.ts'
 import { total } from '../../../src/storage/ranges.ts'
 import { readRecord, writeRecord, type CopyRecord } from '../../../src/storage/record.ts'
 import { closeFd } from '../../../src/system/directory.ts'
+import { inWorker } from '../../helpers/copy-agent.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { KiB, makeDisk, makeOld, MiB, sh, sha256 } from '../../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../../helpers/mount-space.ts'
@@ -62,7 +63,7 @@ async function domainIn (t: Test) {
 
 /** Accepts a copy, as the worker does, and lets go of it. */
 async function accepted (t: Test, job: CopyJob): Promise<Accepted> {
-  const single = await (await decide(job)).proceed()
+  const single = await (await decide(inWorker(job))).proceed()
   if (single.how !== 'run') throw new Error(`there is nothing to run: ${single.how}`)
   const { part, lease } = single.accepted
   t.teardown(async () => {
@@ -84,7 +85,9 @@ const copierOf = (session: Session, { parallelWindows = 1, bandwidth = null }: {
   bandwidth,
   expectedBytesPerSecond: MiB / 4,
   clusterBytes: 1,
-  direct: false
+  direct: false,
+  work: { bytesToMove: size, bytesNeeded: size },
+  reserveBytes: 0
 }, () => {})
 
 /** A session that nothing guards but one question: whose the copy is, at the so-manyth time. */
@@ -206,7 +209,7 @@ t.test('after a lease that somebody may have held, a writer waits for what that 
   const { recorded, mend, job } = await domainIn(t)
   await letGo(await accepted(t, job()))
   const late = await recorded()
-  const decision = decide({ ...mend, places: [shared] })
+  const decision = decide(inWorker({ ...mend, places: [shared] }))
   decision.catch(() => { /* looked at below */ })
   await until(async () => await isLeased(area.leases, 'target.raw'))
   await writeRecord(area.copies, { ...late, phase: 'deleting' })
@@ -339,7 +342,7 @@ t.test('a copy that has its name gets nothing but its last record', async t => {
   const { completedAt: _, target: __, ...done } = await recorded()
   await writeRecord(area.copies, { ...done, phase: 'finishing', done: [[0, size]] })
   const written = (await stat(at('target.raw'))).mtimeMs
-  const single = await (await decide(mend)).proceed()
+  const single = await (await decide(inWorker(mend))).proceed()
   if (single.how !== 'finish') throw new Error(single.how)
   await single.lease.release()
   t.equal((await stat(at('target.raw'))).mtimeMs, written)
@@ -354,7 +357,7 @@ t.test('a source that has changed is not copied on, nor ends the copy', async t 
   await t.rejects(finish(session, () => {}), { code: 'source-changed' })
   t.equal((await recorded()).phase, 'copying')
   await letGo(copy)
-  await t.rejects(decide(mend), { code: 'source-changed' })
+  await t.rejects(decide(inWorker(mend)), { code: 'source-changed' })
 })
 
 t.test('a copy says that it was compared when it was, and only then', async t => {
@@ -410,14 +413,14 @@ t.test('a finished copy is confirmed only while neither it nor its source was wr
   await copierOf(session).copy()
   await finish(session, () => {})
   await session.lease.release()
-  const confirmed = await decide(job())
+  const confirmed = await decide(inWorker(job()))
   t.equal(confirmed.preview.outcome, 'already-done')
   const single = await confirmed.proceed()
   if (single.how !== 'done') throw new Error(single.how)
   await single.lease.release()
   const past = new Date('2026-02-02')
   await utimes(at('target.raw'), past, past)
-  await t.rejects(decide(job()), { code: 'target-exists', members: { differs: ['the target was written after the copy'] } })
+  await t.rejects(decide(inWorker(job())), { code: 'target-exists', members: { differs: ['the target was written after the copy'] } })
 })
 
 t.test('a finished copy of another state of its source is not confirmed', async t => {
@@ -430,5 +433,5 @@ t.test('a finished copy of another state of its source is not confirmed', async 
   await makeOld(at('source.raw'))
   const past = new Date('2026-03-03')
   await utimes(at('source.raw'), past, past)
-  await t.rejects(decide(job()), { code: 'target-exists', members: { differs: [/modified/] } })
+  await t.rejects(decide(inWorker(job())), { code: 'target-exists', members: { differs: [/modified/] } })
 })

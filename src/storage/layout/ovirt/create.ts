@@ -5,6 +5,7 @@ import type { Area } from '../../area.ts'
 import { makePart, underLease } from '../make-part.ts'
 import type { CreateRequest } from '../../protocol.ts'
 import { keyOf, readRecord, removeRecord, sourcelessRecord, writeRecord, type CopyRecord } from '../../record.ts'
+import { assertCreatable } from '../../space.ts'
 import { wholeBlocks } from '../../whole-blocks.ts'
 import { publish, withdraw } from './publish.ts'
 import { formatVolumeMetadata, type VolumeMetadata } from './volume-metadata.ts'
@@ -39,6 +40,7 @@ export async function createVolume (area: Area, request: CreateRequest): Promise
     } else if (files.data !== undefined || files.metadata !== undefined || files.problem !== undefined || files.lease) {
       throw files.problem ?? exists(area, image, volume)
     }
+    await assertCreatable(area, request)
     await make(area, { ...creating, volume }, metadata)
   })
   return { domain: area.id, image, volume, virtualSize: creating.virtualSize }

@@ -1,0 +1,58 @@
+import type { SpaceClaim, SpaceGrant } from './protocol.ts'
+
+interface Claimed {
+  domain: string
+  device: string
+  bytes: number
+}
+
+/**
+ * Knows how much space the copies of this agent are still going to take up, so that each one is accepted only if there is
+ * room for it beside the others. Copies of other hosts are not known here: what they have written is no longer free.
+ */
+export class SpaceLedger {
+  readonly #members = new Set<Map<string, Claimed>>()
+
+  /** Begins the account of a command; it ends with `leave`. */
+  join (): SpaceAccount {
+    const claims = new Map<string, Claimed>()
+    this.#members.add(claims)
+    return {
+      claim: claim => this.#claim(claims, claim),
+      settle: (key, bytes) => {
+        const claimed = claims.get(key)
+        if (claimed !== undefined) claimed.bytes = bytes
+      },
+      leave: () => { this.#members.delete(claims) }
+    }
+  }
+
+  /** Bytes that are still going to be taken up in a domain. */
+  reservedIn (domain: string): number {
+    return this.#sum(claimed => claimed.domain === domain)
+  }
+
+  /** Look and note are one step: no other claim comes in between. */
+  #claim (claims: Map<string, Claimed>, { domain, device, key, bytesNeeded, bytesFree, force }: SpaceClaim): SpaceGrant {
+    claims.delete(key)
+    // domains may share a file system
+    const bytesReserved = this.#sum(claimed => claimed.device === device)
+    const granted = force || bytesNeeded + bytesReserved <= bytesFree
+    if (granted) claims.set(key, { domain, device, bytes: bytesNeeded })
+    return { granted, bytesReserved }
+  }
+
+  #sum (counts: (claimed: Claimed) => boolean): number {
+    let bytes = 0
+    for (const claims of this.#members) for (const claimed of claims.values()) if (counts(claimed)) bytes += claimed.bytes
+    return bytes
+  }
+}
+
+/** The claims of one command. */
+export interface SpaceAccount {
+  claim (claim: SpaceClaim): SpaceGrant
+  /** Notes what a copy is still going to take up, in bytes. */
+  settle (key: string, bytes: number): void
+  leave (): void
+}

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmodSync, cpSync, existsSync, readFileSync, readdirSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join, relative } from 'node:path'
+import { dirname, join, relative } from 'node:path'
 import { root, say, StepError, unlessFresh } from './step.mjs'
 
 const dist = join(root, 'dist')
@@ -58,8 +58,12 @@ function build (lockFd) {
 function bundle () {
   // not before: without node_modules this script must still say what is wrong
   const { buildSync } = createRequire(import.meta.url)('esbuild')
-  const entryPoints = bundles.map(file => join(next, file))
-  buildSync({ entryPoints, outdir: next, outbase: next, external, allowOverwrite: true, bundle: true, platform: 'node', format: 'esm', target: 'node20', minifyWhitespace: true, minifySyntax: true, sourcemap: 'linked', logLevel: 'warning', banner: { js: bannerForCommonJs } })
+  const options = { outdir: next, outbase: next, external, allowOverwrite: true, bundle: true, platform: 'node', format: 'esm', target: 'node20', minifyWhitespace: true, minifySyntax: true, sourcemap: 'linked', logLevel: 'warning', banner: { js: bannerForCommonJs } }
+  for (const file of bundles) {
+    const entry = join(next, file)
+    const define = { PROGRAM_FOLDER: JSON.stringify(`${relative(dirname(entry), next) || '.'}/`) }
+    buildSync({ ...options, define, entryPoints: [entry] })
+  }
 }
 
 /** Makes one module and one style sheet of the page, with the libraries in them: it runs without any network but the agent. */
@@ -69,9 +73,9 @@ function bundlePage () {
   buildSync({ entryPoints, outdir: join(next, 'web'), bundle: true, minify: true, format: 'esm', target: 'es2023', logLevel: 'warning' })
 }
 
-/** The page's documents, and hand-written or generated declarations, which tsc reads but does not emit. */
+/** The page's documents, the launcher of programs, and hand-written or generated declarations, which tsc reads but does not emit. */
 function notCompiled (file) {
-  return file.endsWith('.d.ts') || /^web\/.*\.(html|svg)$/.test(file)
+  return file.endsWith('.d.ts') || file.endsWith('.pl') || /^web\/.*\.(html|svg)$/.test(file)
 }
 
 /** A hash over names and contents: git changes times without changing files, and a removed file changes no time that we would look at. */

@@ -36,7 +36,7 @@ const rooms = {
   metrics: { may: ['api'], types: ['storage'] },
   qemu: { may: ['api', 'errors', 'system'] },
   sanlock: { may: ['system'] },
-  system: { may: ['errors'] },
+  system: { may: ['errors', 'location'] },
   client: {},
   cli: { may: ['client', 'auth'] },
   // `vdsm-tasks serve` becomes the agent, and only then is the agent loaded.

@@ -11,6 +11,7 @@ import { root, say, StepError, unlessFresh } from './step.mjs'
 export const needs = {
   start: {
     'qemu-img': 'qemu-utils',
+    perl: 'perl-base',
     setpriv: 'util-linux',
     flock: 'util-linux',
     prlimit: 'util-linux',
@@ -26,6 +27,7 @@ export const needs = {
     'mkfs.xfs': 'xfsprogs',
     strace: 'strace',
     bindfs: 'bindfs',
+    bwrap: 'bubblewrap',
     sanlock: 'sanlock',
     gcc: 'gcc',
     '/usr/include/dlfcn.h': 'libc6-dev',

@@ -37,6 +37,7 @@ import { Domains } from './storage/domains.ts'
 import { Recovery } from './storage/recovery.ts'
 import { storageKinds } from './storage/tasks.ts'
 import { Reloader } from './reload.ts'
+import { confinementInForce, type ConfinementInForce } from './system/confinement.ts'
 import { lookForUnanswered } from './system/tcp.ts'
 import { TaskRegistry } from './tasks/registry.ts'
 
@@ -166,7 +167,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
     log
   })
 
-  const agent: Agent = {
+  const agent: Omit<Agent, 'confinement'> = {
     name: 'vdsm-tasks',
     version,
     hostId: config.hostId,
@@ -236,7 +237,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
   documentRoutes(http, { version })
   http.register(async (app: App) => {
     metricsRoutes(app, { metrics })
-    agentRoutes(app, { agent, config, domains, operations, reloader })
+    agentRoutes(app, { agent: async () => ({ ...agent, confinement: await confinementInForce() }), config, domains, operations, reloader })
     taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId, standing })
     domainRoutes(app, { domains })
     glusterRoutes(app, { operations })
@@ -257,6 +258,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
     instance,
     start: async () => {
       await http.ready()
+      logConfinement(await confinementInForce(), log)
       domains.start()
       void attach()
       const [first, ...more] = config.listen
@@ -327,4 +329,12 @@ function addressOf (server: Server): string {
   const address = server.address()
   if (address === null || typeof address === 'string') return `unix:${address ?? ''}`
   return `http${server instanceof TlsServer ? 's' : ''}://${address.family === 'IPv6' ? `[${address.address}]` : address.address}:${address.port}`
+}
+
+function logConfinement (confinement: ConfinementInForce, log: FastifyBaseLogger): void {
+  const { fileSystem, user } = confinement
+  const as = user === 'owner' ? 'as the owner of the images' : 'as the user of the agent'
+  if (fileSystem === 'none') {
+    log.warn({ confinement }, `qemu-img runs ${as}, but may open any file of that user: this kernel has no Landlock, and bubblewrap (bwrap) does not work. Install bubblewrap, or a kernel with Landlock`)
+  } else log.info({ confinement }, `qemu-img runs ${as} and opens nothing but the images it is given (${fileSystem})`)
 }

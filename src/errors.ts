@@ -35,6 +35,7 @@ export const catalogue = {
   'target-exists': { status: 409, title: 'The target image exists' },
   'image-exists': { status: 409, title: 'The image exists' },
   'source-changed': { status: 409, title: 'The source has changed since the copy began' },
+  'header-changed': { status: 409, title: 'The header of an image was changed during the copy' },
   'source-in-use': { status: 409, title: 'The source is open for writing by another program' },
   'image-in-use': { status: 409, title: 'The image is open in another program' },
   'would-lose-data': { status: 409, title: 'The copy would not have all that its source has' },

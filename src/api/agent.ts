@@ -18,6 +18,11 @@ export const Agent = Strict({
     maxWaitSeconds: Type.Number({ description: 'The longest `Prefer: wait`.' }),
     maxBodyBytes: Type.Integer()
   }),
+  confinement: Strict({
+    fileSystem: Words(['landlock', 'mount-namespace', 'none'], { description: 'What keeps them from every other file: Landlock of the kernel, or a mount namespace (bubblewrap). `none`: this host has neither.' }),
+    capabilities: Words(['none', 'when-needed'], { description: '`none`: they have none. `when-needed`: they have none either, but for the one that lets them open the files which no single user of the host may open together.' }),
+    user: Words(['owner', 'agent'], { description: 'Whose they are: the owner of the images (`owner` of the domain), or, where the agent may not choose, its own user.' })
+  }, { description: 'What holds for the programs that open images, as qemu-img: an image may have been made to take one over.' }),
   links: Type.Record(Type.String(), Type.String(), { description: 'Where else to look.' })
 }, { $id: 'Agent', description: 'This agent: who it is, what it takes, and its limits.' })
 export type Agent = Static<typeof Agent>

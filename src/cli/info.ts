@@ -14,7 +14,7 @@ Examples:
       const agent = await client.agent()
       if (json) return out.document(agent)
       const { who, scope } = await client.caller()
-      const { version, hostId, instance, startedAt, kinds, limits } = agent
+      const { version, hostId, instance, startedAt, kinds, limits, confinement } = agent
       out.fields([
         ['version', version],
         ['host', hostId],
@@ -23,6 +23,7 @@ Examples:
         ['you', `${who}, may ${scope}`],
         ['kinds', kinds.join(', ')],
         ['copies', `${limits.maxConcurrentCopies} at a time`],
+        ['confined', `programs that open images: ${confinement.fileSystem}, as the ${confinement.user === 'owner' ? 'owner of the images' : 'user of the agent'}`],
         ['tasks', `${limits.maxActive} active, a finished one is kept for ${formatSeconds(limits.retentionSeconds)}`]
       ])
     })

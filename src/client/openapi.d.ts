@@ -468,6 +468,24 @@ export interface components {
                 maxWaitSeconds: number;
                 maxBodyBytes: number;
             };
+            /** @description What holds for the programs that open images, as qemu-img: an image may have been made to take one over. */
+            confinement: {
+                /**
+                 * @description What keeps them from every other file: Landlock of the kernel, or a mount namespace (bubblewrap). `none`: this host has neither.
+                 * @enum {string}
+                 */
+                fileSystem: "landlock" | "mount-namespace" | "none";
+                /**
+                 * @description `none`: they have none. `when-needed`: they have none either, but for the one that lets them open the files which no single user of the host may open together.
+                 * @enum {string}
+                 */
+                capabilities: "none" | "when-needed";
+                /**
+                 * @description Whose they are: the owner of the images (`owner` of the domain), or, where the agent may not choose, its own user.
+                 * @enum {string}
+                 */
+                user: "owner" | "agent";
+            };
             /** @description Where else to look. */
             links: {
                 [key: string]: string;

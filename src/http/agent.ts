@@ -11,7 +11,7 @@ import type { App } from './types.ts'
 
 /** What these routes tell of, and what they change. */
 export interface AgentParts {
-  agent: Agent
+  agent: () => Promise<Agent>
   config: Config
   domains: Pick<Domains, 'all'>
   operations: Pick<Operations, 'availability'>
@@ -28,7 +28,7 @@ export function agentRoutes (app: App, { agent, config, domains, operations, rel
       summary: 'Read who the agent is and what its limits are',
       response: { 200: json('The agent.', Ref(Agent)), ...problems({}) }
     }
-  }, async () => agent)
+  }, async () => await agent())
 
   app.get('/agent/caller', {
     config: { scope: 'read' },

@@ -1,15 +1,12 @@
 import type { Allocation, Format } from '../api/format.ts'
-import { imageNode, nodeName, soleReaderNode, targetOptions, windowNode, type NodeFile } from './node.ts'
+import { imageNode, nodeName, soleReaderNode, targetNode, windowNode, type NodeFile } from './node.ts'
 
 type Argv = readonly [string, ...string[]]
 type Chain = readonly [NodeFile, ...NodeFile[]]
 
-// A hostile image can make the parser work or grow without end.
-const confined = ['prlimit', '--cpu=30', '--as=1073741824', '--'] as const
-
 /** Describes one file of an image as JSON, without its backing file. */
 export function infoCommand (file: NodeFile): Argv {
-  return [...confined, 'qemu-img', 'info', '--output=json', nodeName(imageNode([file]))]
+  return ['qemu-img', 'info', '--output=json', nodeName(imageNode([file]))]
 }
 
 /**
@@ -32,7 +29,7 @@ export function lockProbeCommand (fd: number): Argv {
 
 /** Lists which parts of an image hold data and which read as zeros, as JSON. */
 export function mapCommand (chain: Chain, offset: number, length: number): Argv {
-  return [...confined, 'qemu-img', 'map', '--output=json', `--start-offset=${offset}`, `--max-length=${length}`, nodeName(imageNode(chain))]
+  return ['qemu-img', 'map', '--output=json', `--start-offset=${offset}`, `--max-length=${length}`, nodeName(imageNode(chain))]
 }
 
 /** Makes an empty image in an existing, empty file. */
@@ -65,11 +62,11 @@ export type CacheMode = 'none' | 'writeback' | 'unsafe'
 export function convertCommand (chain: Chain, target: NodeFile, window: Window, options: { cache: CacheMode, direct?: boolean, nativeAio?: boolean, preallocated: boolean, locking: boolean, writeZeros: boolean, bytesPerSecond: number | undefined }): Argv {
   const { offset, length, targetIsZero } = window
   return [
-    'qemu-img', 'convert', '-n', '-W', '-m', options.nativeAio ? '16' : '4', '-t', options.cache, '--target-image-opts',
+    'qemu-img', 'convert', '-n', '-W', '-m', options.nativeAio ? '16' : '4', '-t', options.cache, '-O', 'raw',
     ...(targetIsZero ? ['--target-is-zero'] : []),
     ...(options.bytesPerSecond === undefined ? [] : ['-r', String(options.bytesPerSecond)]),
     nodeName(windowNode(imageNode(chain), offset, length)),
-    targetOptions(target, offset, length, options)
+    nodeName(targetNode(target, offset, length, options))
   ]
 }
 
@@ -91,7 +88,7 @@ export function compareCommand (a: Chain, b: Chain): Argv {
  * It prints a line for each cluster, up to half the image: discard its output.
  */
 export function repairLeaksCommand (fd: number): Argv {
-  return ['qemu-img', 'check', '-q', '-r', 'leaks', '-f', 'qcow2', `/proc/self/fd/${fd}`]
+  return ['qemu-img', 'check', '-q', '-r', 'leaks', nodeName(imageNode([{ fd, format: 'qcow2' }]))]
 }
 
 /** The whole percentages that `-p` printed last, 0 to 100. */

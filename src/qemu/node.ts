@@ -8,6 +8,7 @@ export interface NodeFile {
 
 interface BlockNode {
   driver: string
+  file?: BlockNode
   [option: string]: unknown
 }
 
@@ -70,10 +71,10 @@ interface TargetOptions {
 }
 
 /** qemu's block layer writes zeros itself where a driver says ENOTSUP; blkdebug can be told to say so. */
-const refuseZeroing = ['event=none', 'iotype=write-zeroes', 'errno=95'] as const
+const refuseZeroing = { event: 'none', iotype: 'write-zeroes', errno: 95 } as const
 
 /**
- * A window of a target as `--target-image-opts`, the one form that `convert` takes for a target with a graph.
+ * A window of a target as if it were a raw disk of its own.
  * Preallocated targets must never be punched: a redone window would give back what was reserved. Other raw targets are:
  * there, zeros of a redone window would take space.
  * Several windows of a raw target are written at once, by a process each, and one that opens the file while another does
@@ -84,15 +85,13 @@ const refuseZeroing = ['event=none', 'iotype=write-zeroes', 'errno=95'] as const
  * that a killed one had written, the rest of a cluster that is written in part then reads as old data (shown by a test).
  * Punched holes do read as zeros there.
  */
-export function targetOptions ({ fd, format }: NodeFile, offset: number, size: number, { preallocated, locking, writeZeros, direct = false, nativeAio = false }: TargetOptions): string {
+export function targetNode ({ fd, format }: NodeFile, offset: number, size: number, options: TargetOptions): BlockNode {
+  const { preallocated, locking, writeZeros, direct = false, nativeAio = false } = options
   const discarding = preallocated ? 'off' : format === 'raw' ? 'unmap' : undefined
-  const discard = (prefix: string) => discarding === undefined ? [] : [`${prefix}discard=${discarding}`]
-  const first = format === 'raw' ? 'file.' : 'file.file.'
-  const below = writeZeros ? `${first}image.` : first
-  return [
-    'driver=raw', `offset=${offset}`, `size=${size}`, ...(direct ? ['cache.direct=on'] : []), ...discard(''),
-    ...(format === 'raw' ? [] : ['file.driver=qcow2', ...discard('file.')]),
-    ...(writeZeros ? [`${first}driver=blkdebug`, ...refuseZeroing.map(option => `${first}inject-error.0.${option}`), ...discard(first)] : []),
-    `${below}driver=file`, `${below}filename=/proc/self/fd/${fd}`, ...(nativeAio ? [`${below}aio=native`] : []), ...(format === 'raw' && !locking ? [`${below}locking=off`] : []), ...discard(below)
-  ].join(',')
+  const discard = discarding === undefined ? {} : { discard: discarding }
+  const file = { ...fileNode(fd), ...discard, ...(nativeAio && { aio: 'native' }), ...(format === 'raw' && !locking && { locking: 'off' }) }
+  const below = writeZeros ? { driver: 'blkdebug', image: file, 'inject-error': [refuseZeroing], ...discard } : file
+  // no header of a target may name a file for qemu to open
+  const image = format === 'raw' ? below : { driver: 'qcow2', backing: null, file: below, ...discard }
+  return { driver: 'raw', offset, size, file: image, ...discard, ...(direct && { cache: { direct: true } }) }
 }

@@ -7,7 +7,7 @@ import { Bandwidth, CreateImage } from '../api/kinds.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, look, namesIn, NotAFileError, openFile, readBytes, type Directory } from '../system/directory.ts'
+import { closeFd, look, namesIn, NotAFileError, openFile, readBytes, statFd, type Directory } from '../system/directory.ts'
 import { hasErrno } from '../system/errno.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { differences, Identity } from './identity.ts'
@@ -190,6 +190,7 @@ async function readText (copies: Directory, key: string): Promise<Buffer | undef
   try {
     const fd = await openFile(copies, fileName(key), constants.O_RDONLY)
     try {
+      if ((await statFd(fd)).nlink > 1n) throw invalid(key, 'its file has other names, too')
       return await readBytes(fd, maxRecordBytes)
     } finally {
       await closeFd(fd)

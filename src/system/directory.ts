@@ -135,9 +135,12 @@ export async function openNameless (directory: Directory, name: string): Promise
   return fd
 }
 
-/** Makes a new file that shares the data of an open one (FICLONE). Throws where the file system cannot, or the name exists. */
-export async function cloneFile (fd: number, directory: Directory, name: string): Promise<void> {
-  await copyFile(`/proc/self/fd/${fd}`, entry(directory, name), constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE)
+/**
+ * Makes an open, empty file share the data of another one (FICLONE). Throws where the file system cannot. The file gets the
+ * mode of the other one; copyFile(3) of libuv would also remove it if it fails, but a descriptor is no name.
+ */
+export async function cloneFile (source: number, target: number): Promise<void> {
+  await copyFile(`/proc/self/fd/${source}`, `/proc/self/fd/${target}`, constants.COPYFILE_FICLONE_FORCE)
 }
 
 /** Opens an open file once more, with flags of its own. */

@@ -1,8 +1,12 @@
-import { promisify } from 'node:util'
+import process from 'node:process'
+import { getSystemErrorName, promisify } from 'node:util'
 import { constants, fdatasync, fsync, write } from 'node:fs'
-import { link, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
-import { closeFd, entry, giveAccess, look, openDirectory, openFile, type Access, type Directory } from './directory.ts'
+import { link, mkdir, readdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { AppError } from '../errors.ts'
+import { makeDirectoryCommand, mayBecomeOthers } from './confine.ts'
+import { closeFd, entry, giveAccess, look, openFile, openSubdirectory, statFd, type Access, type Directory } from './directory.ts'
 import { hasErrno } from './errno.ts'
+import { runOk } from './run.ts'
 
 const writeFd = promisify(write)
 
@@ -26,10 +30,10 @@ export async function writeOver (fd: number, content: string | Buffer): Promise<
 /**
  * Replaces a small file as a whole: after a crash at any instant there is the old content or the new, never half.
  * The order is restic's and everybody's: write beside it, fsync, rename, fsync the directory.
- * The name of the temporary file is fixed, so a crash leaves at most one, which the next write uses again.
+ * The name of the temporary file is fixed, so a crash leaves at most one, which the next write removes.
  */
 export async function replaceFile (directory: Directory, name: string, temporary: string, content: string | Buffer, access?: Access): Promise<void> {
-  const fd = await openFile(directory, temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC, 0o660)
+  const fd = await openTemporary(directory, temporary)
   try {
     try {
       if (access !== undefined) await giveAccess(fd, access)
@@ -44,6 +48,21 @@ export async function replaceFile (directory: Directory, name: string, temporary
     throw error
   }
   await syncDirectory(directory)
+}
+
+/** Times that a name is removed which somebody puts back at once. */
+const maxTries = 5
+
+/** Makes a new file in which nobody else can have anything. What has its name is a leftover, or a trap, and is removed. */
+export async function openTemporary (directory: Directory, name: string): Promise<number> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await openFile(directory, name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o660)
+    } catch (error) {
+      if (!hasErrno(error, 'EEXIST') || tries === maxTries) throw error
+    }
+    await unlink(entry(directory, name)).catch((error: unknown) => { if (!hasErrno(error, 'ENOENT')) throw error })
+  }
 }
 
 /** Gives a file a second name in another directory, durably. Never replaces one: EEXIST is thrown, unless it has that name already. */
@@ -81,22 +100,47 @@ export async function removeFile (directory: Directory, name: string): Promise<b
   return true
 }
 
-/** Makes a directory below another one if it is not there, durably. Who may use it is set only if it is made. */
+/** Makes a directory below another one if nothing has its name, durably. Who may use it is set only if it is made. */
 export async function makeDirectory (parent: Directory, name: string, access?: Access): Promise<void> {
   try {
-    await mkdir(entry(parent, name), 0o770)
-    if (access !== undefined) {
-      const { fd } = await openDirectory(entry(parent, name))
-      try {
-        await giveAccess(fd, access)
-      } finally {
-        await closeFd(fd)
-      }
-    }
+    if (access === undefined) await mkdir(entry(parent, name), 0o770)
+    else await makeOwned(parent, name, access)
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error
   }
   await syncDirectory(parent)
+}
+
+/**
+ * Makes a directory as the user that it is to belong to. To make it as root and to give it away then is a trap: whoever may
+ * write to the parent can exchange it in between for something that he wants to have.
+ */
+async function makeOwned (parent: Directory, name: string, access: Access): Promise<void> {
+  const { mode, owner } = access
+  if (owner === undefined || mayBecomeOthers()) {
+    const { exitCode, stdout } = await runOk(makeDirectoryCommand(name, mode, owner), { fds: [parent.fd], accept: [1] })
+    if (exitCode === 0) return
+    const errno = -Number(stdout)
+    const code = getSystemErrorName(errno)
+    const error = Object.assign(new Error(`${code}: mkdir ${name}`), { code, errno })
+    // a parent that this user may not write to, or a file system that is open to root alone
+    if (owner === undefined || !hasErrno(error, 'EACCES', 'EPERM')) throw error
+  }
+  await makeAndGive(parent, name, access)
+}
+
+/** Makes a directory and gives it to its user, if it is what was made: ours, open to nobody else so far, and empty. */
+async function makeAndGive (parent: Directory, name: string, access: Access): Promise<void> {
+  await mkdir(entry(parent, name), 0o700)
+  const made = await openSubdirectory(parent, name)
+  try {
+    const { uid, mode } = await statFd(made.fd)
+    const isOurs = Number(uid) === process.geteuid?.() && (Number(mode) & 0o777) === 0o700 && (await readdir(entry(made, '.'))).length === 0
+    if (!isOurs) throw new AppError('storage-failed', `Another program has exchanged the directory ${name} while it was being made. Nothing was given to anybody. Find out who writes to the domain, and try again.`)
+    await giveAccess(made.fd, access)
+  } finally {
+    await closeFd(made.fd)
+  }
 }
 
 /** Removes an empty directory durably. Returns whether it is gone: one that is not empty stays. */

@@ -2,6 +2,7 @@ import { ChildProcess, fork } from 'node:child_process'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { escapeUnprintable } from '../unprintable.ts'
+import { fallbackVariable } from './confine.ts'
 import { registeredMark, underSanlock } from './registration.ts'
 
 export interface ForkOptions {
@@ -38,6 +39,12 @@ function start (module: URL, { under = [], registered = false, shown = [] }: For
     execArgv: ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...process.execArgv],
     // sanlock says a word there
     stdio: ['ignore', registered ? 'ignore' : 'inherit', 'inherit', 'ipc'],
-    env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'], ...(registered && { [registeredMark]: '1' }) }
+    env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'], ...(registered && { [registeredMark]: '1' }), ...withoutLandlock() }
   })
+}
+
+/** What the agent has found out for all. */
+function withoutLandlock (): Record<string, string> {
+  const fallback = process.env[fallbackVariable]
+  return fallback === undefined ? {} : { [fallbackVariable]: fallback }
 }

@@ -1,4 +1,5 @@
 import { execa } from 'execa'
+import { confine, failureMark, notFoundMark, type Confinement } from './confine.ts'
 
 /** What an external program left behind. Exit codes are data here: whether one is an error is for the caller to say. */
 export interface RunResult {
@@ -23,6 +24,8 @@ export interface RunOptions {
    * `streamed`: without a limit, and only `onStdout` gets it.
    */
   maxOutput?: number | 'streamed'
+  /** Takes from the program every right that it does not need. Without it, it has those of this process. */
+  confinement?: Confinement
   /** Environment on top of the minimal one. */
   env?: Readonly<Record<string, string>>
   /** Called with each piece of standard output as it comes. */
@@ -65,18 +68,25 @@ function minimalEnvironment (): Record<string, string> {
  * Runs a program without a shell and resolves when it has ended.
  *
  * The program dies with this process (`setpriv --pdeathsig KILL`, the last change of credentials in the chain: a
- * later one would clear it), and gets no rights that this process does not have. Rejects with CommandError when it cannot be started, takes too long, or prints too much.
+ * later one would clear it), and gets no rights that this process does not have. Rejects with CommandError when it cannot
+ * be started, takes too long, or prints too much.
  */
 export async function run (argv: readonly [string, ...string[]], options: RunOptions = {}): Promise<RunResult> {
   const { fds = [], maxOutput = 64 * 1024 * 1024, timeoutMs, signal } = options
   signal?.throwIfAborted()
 
+  const launcher = options.confinement === undefined
+    ? ['setpriv', '--no-new-privs', '--pdeathsig', 'KILL', '--']
+    : await confine(options.confinement, fds, options.env)
+  const [command = '', ...args] = [...launcher, ...argv]
+  const env = options.confinement === undefined ? options.env : {}
+
   // execa's types know descriptors up to 9; it hands any number on to Node, which takes them all
   const inherited = fds as ReadonlyArray<3>
-  const child = execa('setpriv', ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...argv], {
+  const child = execa(command, args, {
     stdio: ['ignore', maxOutput === 0 ? 'ignore' : 'pipe', 'pipe', ...inherited],
     extendEnv: false,
-    env: { ...minimalEnvironment(), ...options.env },
+    env: { ...minimalEnvironment(), ...env },
     reject: false,
     killSignal: 'SIGKILL',
     // execa's first number is for every descriptor that is not named
@@ -99,9 +109,13 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
   }
   if (result.isCanceled) throw signal?.reason
   const stderr = String(result.stderr ?? '').slice(-stderrTail)
-  // 127 and this text are setpriv's: it is what was started
-  const notFound = result.code === 'ENOENT' || (result.exitCode === 127 && stderr.startsWith('setpriv: failed to execute'))
+  if (result.code === 'ENOENT') throw new CommandError(`${command} is not installed`, { argv, notFound: true, cause: result.cause })
+  // 127 and these words are the launcher's: it is what was started
+  const notFound = result.exitCode === 127 && (stderr.startsWith('setpriv: failed to execute') || stderr.startsWith(notFoundMark))
   if (notFound) throw new CommandError(`${argv[0]} is not installed`, { argv, notFound: true, cause: result.cause })
+  if ((result.exitCode === 126 || result.exitCode === 125) && stderr.startsWith(failureMark)) {
+    throw new CommandError(`${argv[0]} could not be confined, and was not started: ${stderr.trim()}`, { argv, exitCode: result.exitCode, stderr })
+  }
   if (result.isMaxBuffer) throw new CommandError(`${argv[0]} printed more than expected and was killed`, { argv, stderr, tooMuchOutput: true })
   if (result.exitCode === undefined && result.signal === undefined) {
     throw new CommandError(`${argv[0]} could not be started: ${result.shortMessage}`, { argv, cause: result.cause })

@@ -32,7 +32,9 @@ export interface StorageJobs {
 export async function storageJobs (t: Test): Promise<StorageJobs> {
   const outfile = join(await temporaryDirectory(t), 'storage-job.mjs')
   const banner = { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" }
-  await build({ entryPoints: [fileURLToPath(new URL('storage-job.ts', import.meta.url))], outfile, banner, bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'warning' })
+  const define = { PROGRAM_FOLDER: JSON.stringify(new URL('../../src/', import.meta.url).href) }
+  const entryPoints = [fileURLToPath(new URL('storage-job.ts', import.meta.url))]
+  await build({ entryPoints, outfile, banner, define, bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'warning' })
   const argvOf = (job: StorageJob): string[] => [process.execPath, outfile, JSON.stringify(job)]
   const exec = promisify(execFile)
   return {

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { link, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -29,12 +29,21 @@ t.test('a file is replaced as a whole, and nothing is left beside it', async t =
   t.equal(statSync(join(path, 'a')).mode & 0o007, 0, 'not for everybody')
 })
 
+t.test('what has the name of the temporary file is removed, and nothing is written through it', async t => {
+  await writeFile(join(path, 'victim'), 'victim')
+  for (const [name, trap] of [['link.new', symlink], ['hard.new', link]] as const) {
+    await trap(join(path, 'victim'), join(path, name))
+    await replaceFile(directory, 'trapped', name, 'new', { mode: 0o660 })
+    t.equal(await readFile(join(path, 'trapped'), 'utf8'), 'new')
+    t.equal(await readFile(join(path, 'victim'), 'utf8'), 'victim')
+    await t.rejects(readFile(join(path, name)), { code: 'ENOENT' })
+  }
+})
+
 t.test('a replacement that fails leaves the old file', async t => {
   await replaceFile(directory, 'old', 'old.new', 'old')
   await mkdir(join(path, 'in-the-way', 'x'), { recursive: true })
   await t.rejects(replaceFile(directory, 'in-the-way', 'old.new', 'new'))
-  await symlink('/etc/hostname', join(path, 'link.new'))
-  await t.rejects(replaceFile(directory, 'old', 'link.new', 'new'), { name: 'NotAFileError' })
   t.equal(await readFile(join(path, 'old'), 'utf8'), 'old')
   t.notOk(readdirSync(path).includes('old.new'))
 })

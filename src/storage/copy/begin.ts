@@ -136,7 +136,7 @@ function isClonable ({ files, dropped, virtualSize: size }: Source, { format, al
 async function clone (area: Area, creating: CopyRecord, source: Source): Promise<Pick<Made, 'part' | 'record'> | undefined> {
   if (creating.source === undefined) return undefined
   await outlastYouth(area, keyOf(creating), source)
-  const part = await clonePart(area, creating.copyId, source.files[0].fd)
+  const part = await clonePart(area, creating.copyId, source.files[0])
   if (part === undefined) return undefined
   const all: Array<[number, number]> = creating.virtualSize === 0 ? [] : [[0, creating.virtualSize]]
   return { part, record: { ...creating, source: { ...creating.source, files: recordedFiles(source) }, done: all, begun: all } }

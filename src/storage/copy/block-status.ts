@@ -1,6 +1,7 @@
 import { mapCommand } from '../../qemu/commands.ts'
 import { ExtentReader, type Extent } from '../../qemu/map.ts'
-import { CommandError, runOk } from '../../system/run.ts'
+import { runQemuOk } from '../../qemu/run.ts'
+import { CommandError } from '../../system/run.ts'
 import type { Ranges } from '../ranges.ts'
 import { groupsOf, layerFds, layerNodes, type Layers } from './layers.ts'
 import { assertWhole, type Source } from './source.ts'
@@ -130,8 +131,9 @@ async function groupStatus (
   const reader = new ExtentReader()
   const enough = new AbortController()
   let invalid: unknown
-  await runOk(mapCommand(layerNodes(source, group, 3), start, end - start), {
+  await runQemuOk(mapCommand(layerNodes(source, group, 3), start, end - start), {
     fds: layerFds(source, group),
+    owner: source.owner,
     env: fewArenas,
     maxOutput: 'streamed',
     signal: AbortSignal.any([signal, enough.signal]),

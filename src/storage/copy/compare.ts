@@ -2,8 +2,8 @@ import type { VerifyResult } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { compareCommand, parseDifference, parsePercentage } from '../../qemu/commands.ts'
 import type { NodeFile } from '../../qemu/node.ts'
-import { statFd } from '../../system/directory.ts'
-import { run } from '../../system/run.ts'
+import { runQemu } from '../../qemu/run.ts'
+import { statFd, type Owner } from '../../system/directory.ts'
 import type { CopyAgentFunctions, VerifyJob } from '../protocol.ts'
 import { wordsOf, type CopyRecord } from '../record.ts'
 import { Pulse } from './pulse.ts'
@@ -17,16 +17,19 @@ type Chain = readonly [NodeFile, ...NodeFile[]]
  *
  * @param bytesTotal what the percentages that are reported are of.
  */
-export async function compare (a: Chain, b: Chain, fds: readonly number[], { signal, bytesTotal, report }: {
+export async function compare (a: Chain, b: Chain, fds: readonly number[], { signal, owner, bytesTotal, report }: {
   signal: AbortSignal
+  owner: Owner | undefined
   bytesTotal: number
   report: CopyAgentFunctions['progress']
 }): Promise<VerifyResult> {
   const tell = (percent: number) => { report({ phase: 'verifying', bytesTotal, bytesDone: Math.floor(bytesTotal * percent / 100) }) }
   let printed = ''
   tell(0)
-  const { exitCode, stderr } = await run(compareCommand(a, b), {
+  const { exitCode, stderr } = await runQemu(compareCommand(a, b), {
     fds,
+    owner,
+    workBytes: bytesTotal,
     signal,
     onStdout: text => {
       // the verdict is the last thing it prints
@@ -55,7 +58,7 @@ export async function compareImages (job: VerifyJob, signal: AbortSignal, { acce
   const pulse = new Pulse([image.files[0].fd, against.files[0].fd], progress)
   try {
     return await whileStill([image, against], async () => await compare(sourceNodes(image, 3), sourceNodes(against, 3 + image.files.length), [...sourceFds(image), ...sourceFds(against)], {
-      signal, bytesTotal: longer ?? 0, report: pulse.report.bind(pulse)
+      signal, owner: image.owner, bytesTotal: longer ?? 0, report: pulse.report.bind(pulse)
     }))
   } finally {
     pulse.stop()
@@ -88,6 +91,6 @@ async function whileStill<T> (sources: readonly Source[], look: () => Promise<T>
 export async function confirm (job: Pick<VerifyJob, 'places'>, record: CopyRecord, source: Source, signal: AbortSignal, report: CopyAgentFunctions['progress']): Promise<void> {
   const { domain, image, volume, layer, format } = record
   const target = await takeSource(job, { domain, image, volume, ...(layer === undefined && { format }) }, { alone: layer !== undefined, held: true })
-  const { identical } = await whileStill([target, source], async () => await compare(sourceNodes(target, 3), sourceNodes(source, 3 + target.files.length), [...sourceFds(target), ...sourceFds(source)], { signal, bytesTotal: record.virtualSize, report }))
+  const { identical } = await whileStill([target, source], async () => await compare(sourceNodes(target, 3), sourceNodes(source, 3 + target.files.length), [...sourceFds(target), ...sourceFds(source)], { signal, owner: target.owner, bytesTotal: record.virtualSize, report }))
   if (!identical) throw new AppError('target-exists', `${wordsOf(record)} in domain ${domain} is a complete copy of another state of the source. Delete it first, or choose another name.`, { members: { differs: ['the content'] } })
 }

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
 import { convertCommand, hugeBuffers, type CacheMode } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
-import { run } from '../../system/run.ts'
+import { runQemu } from '../../qemu/run.ts'
 import type { CopyRecord } from '../record.ts'
+import { assertHeaders } from './headers.ts'
 import { layerFds, layerNodes } from './layers.ts'
 import type { Session } from './session.ts'
 import type { CopyWindow } from './windows.ts'
@@ -40,12 +41,22 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
   })
   let nativeAio = direct
   for (let tries = 1; ; tries++) {
-    const { exitCode, stderr } = await run(command(nativeAio), { fds: [lease.fd, part.fd, ...layerFds(source, window.layers)], maxOutput: 0, signal, ...(direct && { env: hugeBuffers }) })
+    await assertHeaders(session)
+    const { exitCode, stderr } = await runQemu(command(nativeAio), {
+      fds: [lease.fd, part.fd, ...layerFds(source, window.layers)],
+      writes: [4],
+      owner: area.owner,
+      workBytes: window.end - window.start,
+      maxOutput: 0,
+      signal,
+      ...(direct && { env: hugeBuffers })
+    })
     // killed by our own signal: the reason is told by whoever aborted
     signal.throwIfAborted()
     if (exitCode === 0) return
     // after a cut, qemu-img says all sorts of things
     await session.assertOwnership()
+    await assertHeaders(session)
     const failure = classifyFailure(stderr)
     if (failure === 'no-aio' && nativeAio) {
       nativeAio = false

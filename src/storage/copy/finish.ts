@@ -7,6 +7,7 @@ import { identityOf, isSameContent } from '../identity.ts'
 import type { CopyTarget } from '../layout/copy-target.ts'
 import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import { compare } from './compare.ts'
+import { assertCopiedHeader, assertHeaders } from './headers.ts'
 import type { Session } from './session.ts'
 import { sourceChanges, sourceFds, sourceNodes } from './source.ts'
 
@@ -24,6 +25,8 @@ export async function finish (session: Session, report: (progress: Progress) => 
   const touched = await assertUnchanged(session)
   const verified = session.record.verify || touched.length > 0
   if (verified) await prove(session, touched, report)
+  await assertHeaders(session)
+  await assertCopiedHeader(session)
   await target.assertWhole?.(session.record, part.fd)
   signal.throwIfAborted()
   // from here on, this tells the copy from any other file
@@ -78,8 +81,9 @@ async function prove (session: Session, touched: readonly string[], report: (pro
 
 async function verify (session: Session, touched: readonly string[], report: (progress: Progress) => void): Promise<void> {
   const { source, part, record, signal } = session
+  await assertHeaders(session)
   const { identical } = await compare([{ fd: 3, format: record.format }], sourceNodes(source, 4), [part.fd, ...sourceFds(source)], {
-    signal, bytesTotal: record.virtualSize, report
+    signal, owner: session.area.owner, bytesTotal: record.virtualSize, report
   })
   if (identical) return
   // nothing that was copied can be trusted now, neither as done nor as zero

@@ -2,12 +2,14 @@ import { constants } from 'node:fs'
 import type { Allocation, Format } from '../../api/format.ts'
 import { AppError } from '../../errors.ts'
 import { createCommand, repairLeaksCommand } from '../../qemu/commands.ts'
-import { headerBytes, parseQcow2Header } from '../../qemu/header.ts'
+import { firstClusterBytes, longestImageBytes } from '../../qemu/geometry.ts'
+import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
+import { hasState, headerState, type HeaderState } from '../../qemu/header-state.ts'
+import { runQemu, runQemuOk } from '../../qemu/run.ts'
 import { cloneFile, closeFd, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
 import { hasErrno } from '../../system/errno.ts'
 import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
 import { dropCached } from '../../system/page-cache.ts'
-import { run, runOk } from '../../system/run.ts'
 import { giveImageAccess, type Area } from '../area.ts'
 import { inodeOf } from '../identity.ts'
 import { lockFile } from '../lease.ts'
@@ -18,6 +20,8 @@ import { wholeBlocks } from '../whole-blocks.ts'
 export interface Part {
   fd: number
   inode: string
+  /** Of qcow2, as it was found to be harmless. */
+  header: HeaderState | undefined
 }
 
 export interface PartShape {
@@ -40,37 +44,47 @@ export function clusterBytesOf ({ format, clusterSize }: Pick<PartShape, 'format
 /** Makes an empty part, durable with its name. It must not exist. */
 export async function createPart (area: Area, { copyId, format, allocation, virtualSize, clusterSize }: PartShape): Promise<Part> {
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
-  const part = { fd, inode: inodeOf(await statFd(fd)) }
+  const inode = inodeOf(await statFd(fd))
   await giveImageAccess(area, fd)
   await lockPart(area, fd, copyId)
   // past the page cache qemu refuses a file that ends inside a block; the end step cuts a raw part to its size
   const size = format === 'raw' ? wholeBlocks(virtualSize) : virtualSize
   if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, size)
-  else await runOk(createCommand({ fd: 3, format }, size, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
+  else await runQemuOk(createCommand({ fd: 3, format }, size, allocation, clusterSize), { fds: [fd], writes: [3], owner: area.owner, workBytes: size, maxOutput: 0 })
   await syncFile(fd)
   await syncDirectory(area.parts)
-  return part
+  return { fd, inode, header: format === 'raw' ? undefined : await harmlessHeader(fd, copyId, size) }
+}
+
+/** The header of a part, which nobody but qemu-img has had a reason to write. Throws `image-invalid`. */
+async function harmlessHeader (fd: number, copyId: string, virtualSize: number): Promise<HeaderState> {
+  const start = await readBytes(fd, headerBytes)
+  const header = parseQcow2Header(start, copyId, Number((await statFd(fd)).size))
+  if (header.virtualSize !== virtualSize) throw invalidImage(copyId, `its size is ${header.virtualSize} bytes, not ${virtualSize}`)
+  if (header.backing !== undefined) throw invalidImage(copyId, 'it has a backing file, which no copy has')
+  return await headerState(fd, copyId, start)
 }
 
 /**
  * Makes a part that shares all its data with the source, where the file system can (XFS, Btrfs, NFS 4.2); undefined where
- * it cannot. It must not exist: onto an existing file, copyFile truncates and then removes it.
+ * it cannot. It must not exist.
  */
-export async function clonePart (area: Area, copyId: string, source: number): Promise<Part | undefined> {
+export async function clonePart (area: Area, copyId: string, source: { fd: number, header?: HeaderState | undefined }): Promise<Part | undefined> {
+  const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
   try {
-    await cloneFile(source, area.parts, copyId)
+    await cloneFile(source.fd, fd)
   } catch {
     // whatever the reason is, windows can do it, or will say why not
+    await closeFd(fd)
     await removePart(area, copyId)
     return undefined
   }
-  const fd = await openFile(area.parts, copyId, constants.O_RDWR)
   await lockPart(area, fd, copyId)
   // the clone has the source's mode, which may not even let its group write
   await giveImageAccess(area, fd)
   await syncFile(fd)
   await syncDirectory(area.parts)
-  return { fd, inode: inodeOf(await statFd(fd)) }
+  return { fd, inode: inodeOf(await statFd(fd)), header: source.header }
 }
 
 /** Removes a part, whatever it is. */
@@ -90,10 +104,15 @@ export async function reopenPart (area: Area, file: { directory: Directory, name
   const stats = await statFd(fd)
   await lockPart(area, fd, shape.copyId)
   if (inodeOf(stats) === inode) await forgetCached(fd)
-  const sound = inodeOf(stats) === inode && (shape.format === 'raw' ? fitsRaw(Number(stats.size), shape) : await isSoundQcow2(fd, Number(stats.size), shape))
-  // a run before this one may have come to the end step
-  if (sound && shape.format === 'raw') await truncateFd(fd, wholeBlocks(shape.virtualSize))
-  if (sound) return { fd, inode: inodeOf(stats) }
+  // a record that somebody forged may name a file that has another name elsewhere, where it is not ours to write
+  const isSame = inodeOf(stats) === inode && stats.nlink <= 1n
+  if (isSame && shape.format === 'raw' && fitsRaw(Number(stats.size), shape)) {
+    // a run before this one may have come to the end step
+    await truncateFd(fd, wholeBlocks(shape.virtualSize))
+    return { fd, inode, header: undefined }
+  }
+  const header = isSame && shape.format === 'qcow2' ? await soundHeader(area, fd, Number(stats.size), shape) : undefined
+  if (header !== undefined) return { fd, inode: inodeOf(stats), header }
   await closeFd(fd)
   return undefined
 }
@@ -129,18 +148,22 @@ function fitsRaw (size: number, { virtualSize, given, layer }: PartShape): boole
 
 /**
  * A killed writer leaks clusters, up to half the image: they are given back. Anything worse than leaks means that the
- * part cannot be continued. The header is looked at first: on a shared storage it may have been made to name other files.
+ * part cannot be continued. The header is looked at first: on a shared storage it may have been made to name other files,
+ * and the file to be longer than any work of ours. Returns the header of a part that is sound.
  */
-async function isSoundQcow2 (fd: number, fileBytes: number, { copyId, virtualSize }: PartShape): Promise<boolean> {
+async function soundHeader ({ owner }: Area, fd: number, fileBytes: number, { copyId, virtualSize }: PartShape): Promise<HeaderState | undefined> {
   try {
-    const header = parseQcow2Header(await readBytes(fd, headerBytes), copyId, fileBytes)
-    if (header.virtualSize !== virtualSize || header.backing !== undefined) return false
+    const header = await harmlessHeader(fd, copyId, virtualSize)
+    const clusterBytes = firstClusterBytes(header.cluster)
+    if (fileBytes > longestImageBytes(virtualSize, clusterBytes)) return undefined
+    // it counts who refers to each cluster, in up to 8 bytes, twice
+    const extraMemoryBytes = Math.ceil(fileBytes / clusterBytes) * 16
+    const { exitCode } = await runQemu(repairLeaksCommand(3), { fds: [fd], writes: [3], owner, workBytes: fileBytes, extraMemoryBytes, maxOutput: 0 })
+    return (exitCode === 0 || exitCode === 3) && await hasState(fd, header) ? header : undefined
   } catch (error) {
-    if (error instanceof AppError && error.code === 'image-invalid') return false
+    if (error instanceof AppError && error.code === 'image-invalid') return undefined
     throw error
   }
-  const { exitCode } = await run(repairLeaksCommand(3), { fds: [fd], maxOutput: 0 })
-  return exitCode === 0 || exitCode === 3
 }
 
 /**

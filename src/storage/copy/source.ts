@@ -5,14 +5,15 @@ import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine } from '../../qemu/failure.ts'
 import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
 import { headerBytes, invalidImage, parseQcow2Header, undeclaredFormat } from '../../qemu/header.ts'
+import { headerState, type HeaderState } from '../../qemu/header-state.ts'
 import { parseInfo } from '../../qemu/info.ts'
 import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
+import { runQemu } from '../../qemu/run.ts'
 import { looksLike, signatureBytes } from '../../qemu/signature.ts'
-import { openFile, readBytes, statFd } from '../../system/directory.ts'
+import { openFile, readBytes, statFd, type Owner } from '../../system/directory.ts'
 import { syncData } from '../../system/durable.ts'
 import { hasErrno } from '../../system/errno.ts'
-import { run } from '../../system/run.ts'
 import type { Area } from '../area.ts'
 import { identityOf } from '../identity.ts'
 import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/source-chain.ts'
@@ -28,11 +29,15 @@ interface OpenFile extends SourceFile {
   endBytes: number
   /** Of the disk that a guest sees of it. */
   virtualSize: number
+  /** Of a qcow2 file, as it was found to be harmless. */
+  header?: HeaderState | undefined
 }
 
 /** An image that is open for reading, with its backing files, top first. */
 export interface Source {
   files: readonly [OpenFile, ...OpenFile[]]
+  /** Whom the images of its domain belong to. */
+  owner?: Owner | undefined
   virtualSize: number
   /** Bytes that all its files take up: about as much data as there is to move. */
   dataBytes: number
@@ -71,9 +76,9 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     const { volume, generation, format } = current
     const fileBytes = lengthOf(stats, words)
     dataBytes += Number(stats.blocks) * 512
-    const { size, backing, extras: own, clusterBytes } = format === 'raw'
-      ? { size: fileBytes, backing: undefined, extras: { snapshots: [], bitmaps: [] }, clusterBytes: 512 }
-      : await describeQcow2(fd, fileBytes, words)
+    const { size, backing, extras: own, clusterBytes, header } = format === 'raw'
+      ? { size: fileBytes, backing: undefined, extras: { snapshots: [], bitmaps: [] }, clusterBytes: 512, header: undefined }
+      : await describeQcow2(fd, fileBytes, words, area.owner)
     files.push({
       image: current.image,
       ...(volume !== undefined && { volume }),
@@ -82,7 +87,8 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
       identity: identityOf(stats),
       fd,
       endBytes: Math.ceil(fileBytes / clusterBytes) * clusterBytes,
-      virtualSize: size
+      virtualSize: size,
+      header
     })
     virtualSize ??= size
     extras.push(own)
@@ -94,6 +100,7 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
   const dropped = droppedOf(extras)
   return {
     files: [top, ...backing],
+    owner: area.owner,
     virtualSize,
     dataBytes,
     ...(dropped !== undefined && { dropped }),
@@ -115,12 +122,25 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
   const fd = await open(area, top, undefined)
   const stats = await statFd(fd)
   const fileBytes = lengthOf(stats, words)
-  const { size, backing } = top.format === 'raw' ? { size: fileBytes, backing: undefined } : await describeQcow2(fd, fileBytes, words)
+  const { size, backing, header } = top.format === 'raw'
+    ? { size: fileBytes, backing: undefined, header: undefined }
+    : await describeQcow2(fd, fileBytes, words, area.owner)
   // whoever opens the copy goes by what stands in it
   chain.below(top, backing)
   const { generation } = top
   return {
-    files: [{ image: top.image, ...(top.volume !== undefined && { volume: top.volume }), format: 'raw', ...(generation !== undefined && { generation }), identity: identityOf(stats), fd, endBytes: Math.ceil(fileBytes / 512) * 512, virtualSize: fileBytes }],
+    files: [{
+      image: top.image,
+      ...(top.volume !== undefined && { volume: top.volume }),
+      format: 'raw',
+      ...(generation !== undefined && { generation }),
+      identity: identityOf(stats),
+      fd,
+      endBytes: Math.ceil(fileBytes / 512) * 512,
+      virtualSize: fileBytes,
+      header
+    }],
+    owner: area.owner,
     virtualSize: fileBytes,
     dataBytes: Number(stats.blocks) * 512,
     ...(description !== undefined && { description }),
@@ -146,6 +166,7 @@ interface Described {
   backing: Backing | undefined
   extras: Extras
   clusterBytes: number
+  header: HeaderState
 }
 
 async function open (area: Area, file: ChainFile, overlay: string | undefined): Promise<number> {
@@ -158,10 +179,10 @@ async function open (area: Area, file: ChainFile, overlay: string | undefined): 
   }
 }
 
-async function describeQcow2 (fd: number, fileBytes: number, image: string): Promise<Described> {
+async function describeQcow2 (fd: number, fileBytes: number, image: string, owner: Owner | undefined): Promise<Described> {
   const start = await readBytes(fd, headerBytes)
   const header = parseQcow2Header(start, image, fileBytes)
-  const { exitCode, stdout, stderr } = await run(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
+  const { exitCode, stdout, stderr } = await runQemu(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], owner, maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
   if (exitCode !== 0) throw refusal(image, stderr)
   const info = parseInfo(stdout)
   if (info === undefined || info.virtualSize !== header.virtualSize) throw invalidImage(image, 'qemu-img and its header do not agree about it')
@@ -169,7 +190,7 @@ async function describeQcow2 (fd: number, fileBytes: number, image: string): Pro
   const table = firstTable(start)
   if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalidImage(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
   const { virtualSize: size, clusterBytes } = header
-  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, extras: info, clusterBytes }
+  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, extras: info, clusterBytes, header: await headerState(fd, image, start) }
 }
 
 /** The source's files as nodes of a program that inherits their descriptors from number `first` on. */
@@ -186,8 +207,8 @@ export async function probeSource (source: Source): Promise<void> {
   const { image } = source.files[0]
   for (const layers of groupsOf(source)) {
     const size = source.files[layers[0]]?.virtualSize ?? 0
-    const { exitCode, stderr } = await run(probeCommand(layerNodes(source, layers, 3), size), {
-      fds: layerFds(source, layers), maxOutput: 0, timeoutMs: 60_000
+    const { exitCode, stderr } = await runQemu(probeCommand(layerNodes(source, layers, 3), size), {
+      fds: layerFds(source, layers), owner: source.owner, maxOutput: 0, timeoutMs: 60_000
     })
     if (exitCode !== 0) throw refusal(image, stderr)
   }
@@ -239,7 +260,7 @@ export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, 
 
 /** The source's files as the record keeps them. */
 export function recordedFiles ({ files }: Source): SourceFile[] {
-  return files.map(({ fd: _, endBytes: __, virtualSize: ___, ...file }) => file)
+  return files.map(({ fd: _, endBytes: __, virtualSize: ___, header: ____, ...file }) => file)
 }
 
 /** Refuses clusters that lie behind the end of their file: qemu would read zeros for what was cut off, say by a download that broke. */

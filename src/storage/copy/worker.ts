@@ -13,6 +13,7 @@ import { compareImages, confirm } from './compare.ts'
 import { Copier } from './copier.ts'
 import { complete, finish } from './finish.ts'
 import { clusterBytesOf } from './part.ts'
+import { assertHeaders } from './headers.ts'
 import { Pulse } from './pulse.ts'
 import { Session } from './session.ts'
 import { recordedFiles, syncSource } from './source.ts'
@@ -153,6 +154,8 @@ export class CopyWorker {
       return { ...resultOf(record, copier.settledBytes, copier.movedBytes, accepted.source.dropped), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
       if (this.#isCanceled) await noteCancel(session)
+      // whatever a program says of a header that was changed, that is the reason
+      if (!signal.aborted) await assertHeaders(session).catch((reason: unknown) => { if (reason instanceof AppError) throw reason })
       throw await withSpace(error, { ...accepted, image: session.record.image, bytesNeeded: accepted.work.bytesNeeded })
     } finally {
       pulse.stop()

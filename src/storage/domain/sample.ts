@@ -29,7 +29,7 @@ export async function makeSample (area: Area, program: string, path: string): Pr
   const [part, text] = [randomUUID(), randomUUID()]
   const fds: number[] = []
   try {
-    await writeFile(entry(area.parts, text), welcome)
+    await writeFile(entry(area.parts, text), welcome, { flag: 'wx' })
     fds.push(await openFile(area.parts, part, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), await openFile(area.parts, text, constants.O_RDONLY))
     for (const fd of fds.slice(0, 1)) await giveImageAccess(area, fd)
     await fill(fds, program, path)
@@ -45,7 +45,8 @@ export async function makeSample (area: Area, program: string, path: string): Pr
 async function fill ([image = -1, text = -1]: readonly number[], program: string, path: string): Promise<void> {
   const source = await open(program)
   try {
-    const run = async (...argv: [string, ...string[]]) => { await runOk(argv, { fds: [image, text, source.fd], env: { PATH: path } }) }
+    const confinement = { reads: [4, 5], writes: [3], owner: undefined, limits: { cpuSeconds: 600, memoryBytes: 2 ** 32 } }
+    const run = async (...argv: [string, ...string[]]) => { await runOk(argv, { fds: [image, text, source.fd], confinement, env: { PATH: path } }) }
     await truncateFd(image, sampleBytes)
     await run('mkfs.ext4', '-q', '-F', '-L', 'sample', '/proc/self/fd/3')
     for (const command of ['write /proc/self/fd/4 README.txt', 'mkdir bin', 'write /proc/self/fd/5 bin/node']) await run('debugfs', '-w', '-R', command, '/proc/self/fd/3')

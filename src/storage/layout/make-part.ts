@@ -1,9 +1,9 @@
 import { constants } from 'node:fs'
 import { AppError } from '../../errors.ts'
 import { createCommand } from '../../qemu/commands.ts'
+import { runQemuOk } from '../../qemu/run.ts'
 import { closeFd, openFile, statFd, truncateFd } from '../../system/directory.ts'
 import { syncDirectory, syncFile } from '../../system/durable.ts'
-import { runOk } from '../../system/run.ts'
 import { giveImageAccess, type Area } from '../area.ts'
 import { identityOf, type Identity } from '../identity.ts'
 import { takeImageLease } from '../image-lease.ts'
@@ -17,7 +17,10 @@ export async function makePart (area: Area, record: CopyRecord): Promise<Identit
   try {
     await giveImageAccess(area, fd)
     if (format === 'raw' && allocation === 'sparse') await truncateFd(fd, virtualSize)
-    else await runOk(createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize), { fds: [fd], maxOutput: 0 })
+    else {
+      const command = createCommand({ fd: 3, format }, virtualSize, allocation, clusterSize)
+      await runQemuOk(command, { fds: [fd], writes: [3], owner: area.owner, workBytes: virtualSize, maxOutput: 0 })
+    }
     await syncFile(fd)
     await syncDirectory(area.parts)
     return identityOf(await statFd(fd))

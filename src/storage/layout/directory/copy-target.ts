@@ -6,7 +6,7 @@ import { hasErrno } from '../../../system/errno.ts'
 import { linkFile, removeFile, replaceByMove, syncFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
 import type { Source } from '../../copy/source.ts'
-import { identityOf, isSameContent, type Identity } from '../../identity.ts'
+import { identityOf, inodeOf, isSameContent, type Identity } from '../../identity.ts'
 import type { CopyRequest } from '../../protocol.ts'
 import type { CopyRecord } from '../../record.ts'
 import { fileStanding } from '../../standing.ts'
@@ -72,8 +72,11 @@ export class DirectoryTarget implements CopyTarget {
    * Gives the part the image's name: by link, which can never replace an image that somebody has put there meanwhile, or,
    * to replace the very image that was there when the copy began, by rename.
    */
-  async giveName ({ copyId, replaces }: CopyRecord): Promise<string | undefined> {
+  async giveName ({ copyId, inode, replaces }: CopyRecord): Promise<string | undefined> {
     const { root, parts, id } = this.#area
+    // under its name, there is what was written and looked at
+    const part = await look(parts, copyId)
+    if (part === undefined || inodeOf(part) !== inode) throw new AppError('storage-failed', `The copy of ${this.#image} in domain ${id} was exchanged for another file: somebody else writes to .vdsm-tasks/parts. Delete it and copy again.`)
     const existing = await look(root, this.#image)
     if (existing !== undefined && replaces !== undefined && isSameContent(replaces, identityOf(existing))) {
       await assertRemovable(this.#area, this.#image, 'It was not replaced; the copy is whole: mend the image when nothing needs the old one.')

@@ -181,15 +181,17 @@ export class OvirtTarget implements CopyTarget {
       throw new AppError('target-exists', `Volume ${this.#volume} of image ${this.#image} in domain ${this.#area.id} is no longer the empty one that the copy began with.`)
     }
     if (metadata.legality === 'LEGAL') await this.#write({ ...metadata, legality: 'ILLEGAL' })
-    if (layer?.format === 'qcow2') await this.#lengthen(virtualSize)
+    if (layer?.format === 'qcow2') await this.#lengthen(inode, virtualSize)
   }
 
   /** An empty qcow2 volume with zeros behind its end is still one: nothing is lost if the copy is taken back. */
-  async #lengthen (bytes: number): Promise<void> {
+  async #lengthen (inode: string | undefined, bytes: number): Promise<void> {
     const fd = await openFile(await this.#opened(), this.#volume, constants.O_RDWR)
     try {
       const length = wholeBlocks(bytes)
-      if ((await statFd(fd)).size < length) await truncateFd(fd, length)
+      const stats = await statFd(fd)
+      if (inodeOf(stats) !== inode || stats.nlink > 1n) throw new AppError('target-exists', `Volume ${this.#volume} of image ${this.#image} in domain ${this.#area.id} was exchanged, or has another name, too.`)
+      if (stats.size < length) await truncateFd(fd, length)
       await syncFile(fd)
     } finally {
       await closeFd(fd)

@@ -3,7 +3,7 @@ import { uuidPattern } from '../../../api/names.ts'
 import { AppError } from '../../../errors.ts'
 import { closeFd, giveAccess, look, namesIn, NotAFileError, openFile, openSubdirectory, readBytes, type Directory } from '../../../system/directory.ts'
 import { hasErrno } from '../../../system/errno.ts'
-import { linkFile, makeDirectory, removeFile, replaceFile, syncFile } from '../../../system/durable.ts'
+import { linkFile, makeDirectory, openTemporary, removeFile, replaceFile, syncFile } from '../../../system/durable.ts'
 import { initialiseLease } from '../../../sanlock/client.ts'
 import type { Area } from '../../area.ts'
 import { formatVolumeMetadata, parseVolumeMetadata, type VolumeMetadata } from './volume-metadata.ts'
@@ -118,7 +118,7 @@ export async function makeLease (area: Area, directory: Directory, volume: strin
   if (await look(directory, name) !== undefined) return await removeLeasePart(area, volume)
   // it gets its name when it is whole: one that a crash left half-made would be taken for good
   const part = leasePart(volume)
-  const fd = await openFile(area.parts, part, constants.O_RDWR | constants.O_CREAT | constants.O_TRUNC)
+  const fd = await openTemporary(area.parts, part)
   try {
     if (!area.local || area.leasing === 'sanlock') await initialiseLease(fd, { lockspace: area.id, name: volume }, area.leaseShape)
     await giveAccess(fd, fileAccess(area))

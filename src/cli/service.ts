@@ -10,6 +10,9 @@ const ofGluster = ['/var/log/glusterfs', '/run/gluster', '/var/run/gluster']
 export function addService (program: Command, session: Session): void {
   program.command('service')
     .description('help to set up the systemd service')
+    .addHelpText('after', `
+Example:
+  vdsm-tasks service paths --config /etc/vdsm-tasks/config.json`)
     .command('paths')
     .description('print a drop-in for the unit: the directories that the configured domains need to write')
     .requiredOption('--config <file>', 'the configuration of the agent', session.env['VDSM_TASKS_CONFIG'] || undefined)

@@ -47,6 +47,7 @@ const routes: Array<[method: string, path: string, needs: 'open' | 'read' | 'ope
   ['GET', '/agent', 'read'],
   ['GET', '/agent/caller', 'read'],
   ['GET', '/agent/config', 'admin'],
+  ['POST', '/agent/reload', 'admin'],
   ['GET', '/healthz', 'open'],
   ['GET', '/readyz', 'read'],
   ['GET', '/metrics', 'read'],

@@ -33,6 +33,6 @@ t.test('events are told in plain words, from a cursor on', async t => {
   const { lastEventId } = JSON.parse((await runCommand(t, ['tasks', '--json'], { env })).stdout)
   t.match(await runCommand(t, ['create', 'local/a.raw', '1M', '--id', 'a'], { env }), { status: 0 })
   const events = startCommand(t, ['events', '--after', lastEventId, '--type', 'task', 'image'], { env })
-  await events.says(/^\d\d:\d\d:\d\d {2}task {7}a {2}pending {2}local\/a\.raw\n[^]*task {7}a {2}succeeded {2}local\/a\.raw is created\n[^]*synced/)
+  await events.says(/^\d\d:\d\d:\d\d {2}task {7}a {2}pending {2}local\/a\.raw\n[^]*task {7}a {2}succeeded {2}local\/a\.raw is created, 1 MiB\n[^]*synced/)
   t.match(events.stdout(), /image {6}local\/a\.raw {2}ok/)
 })

@@ -14,7 +14,8 @@ export const next = '(rename|link|unlink|mkdir|rmdir|create (?!leases)).*'
 export const names: Rules = {
   'a file has its content before its name': { each: 'rename (\\S+\\.new) -> .*', after: 'fsync {1}', since: 'write {1}' },
   'a name that was given is durable before the next step': { each: '(?:(?:rename|link) .* -> |mkdir )(\\S+)/[^/]+', then: 'fsync {1}', until: next },
-  'a name that was taken away is durable before the next step': { each: '(?:unlink|rmdir) (\\S+)/[^/]+', then: 'fsync {1}', until: next }
+  // a temporary file that a crash has left means nothing, there or not
+  'a name that was taken away is durable before the next step': { each: '(?:unlink|rmdir) (\\S+)/(?!\\S+\\.new(?: |$))[^/]+', then: 'fsync {1}', until: next }
 }
 
 /** Whether a record says that a window may be written. */

@@ -84,7 +84,7 @@ class Reader {
     // what qemu-img does is one step: its own flushes prove nothing, and it changes no names
     switch (name) {
       case 'execve': {
-        const [, offset, size] = /^"[^"]*\/qemu-img", .*"convert",.*"driver=raw,offset=(\d+),size=(\d+)/.exec(args) ?? []
+        const [, offset, size] = /^"[^"]*\/qemu-img", .*"convert", "-n", "-W",.*\\"offset\\":(\d+),\\"size\\":(\d+)/.exec(args) ?? []
         if (offset === undefined || size === undefined) break
         const window: Step = { what: 'window', begin, end: Infinity, range: [Number(offset), Number(offset) + Number(size)] }
         this.#windows.set(pid, window)

@@ -226,8 +226,10 @@ t.test('images are created, in each format and allocation, and deleted', async t
     for (const allocation of ['sparse', 'preallocated'] as const) {
       const image = `new-${allocation}.${format}`
       const spec = { kind: 'storage.createImage', domain: 'local', image, virtualSize: 3 * MiB + 512, allocation }
-      t.match(await agent.done(image, spec), { state: 'succeeded', result: { domain: 'local', image } })
-      t.match((await agent.image('local', image)).body, { state: 'ok', format, virtualSize: 3 * MiB + 512 })
+      // a raw image that ends inside a block of 4 KiB cannot be opened on a disk with such blocks
+      const virtualSize = 3 * MiB + (format === 'raw' ? 4096 : 512)
+      t.match(await agent.done(image, spec), { state: 'succeeded', result: { domain: 'local', image, virtualSize } })
+      t.match((await agent.image('local', image)).body, { state: 'ok', format, virtualSize })
       t.equal((await stat(at(image))).blocks * 512 >= 3 * MiB, allocation === 'preallocated')
       t.match((await agent.refused(`${image}-2`, spec)).body, { code: 'image-exists', status: 409 })
       t.match(await agent.done(`delete-${image}`, deleteSpec(image)), { state: 'succeeded' })

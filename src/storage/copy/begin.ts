@@ -118,7 +118,7 @@ async function measureCopy (
   const { target, ignoreSpace } = request
   const work = await surveySource(source, { ...plan, clusterSize: target.clusterSize }, { signal: job.signal })
   const numbers = await claimSpace(job, area, { named: target, bytesNeeded: work.bytesNeeded, force: ignoreSpace })
-  return { ...work, numbers }
+  return { ...work, ignoreSpace, numbers }
 }
 
 /** Whether a copy of the bytes of the file is a copy of the image, as it was asked for. */

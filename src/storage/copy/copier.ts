@@ -169,7 +169,7 @@ export class Copier {
     const { area, part, record } = this.#session
     this.#inFlightBytes += dataBytes
     try {
-      const left = await stillNeeded({ part, bytesNeeded: this.#work.bytesNeeded })
+      const left = this.#work.ignoreSpace === true ? 0 : await stillNeeded({ part, bytesNeeded: this.#work.bytesNeeded })
       await assertRoom(area, { image: record.image, bytes: Math.min(this.#inFlightBytes, left), reserveBytes: this.#reserveBytes })
       await copy()
     } finally {

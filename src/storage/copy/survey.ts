@@ -23,6 +23,8 @@ export interface Survey {
 export interface Work extends Survey {
   /** The block status of the front of the source. */
   known?: BlockStatus | undefined
+  /** The caller knows better how much space it takes: zeros that are written out look like data. */
+  ignoreSpace?: boolean
 }
 
 /** A part of the source that was not looked at: how much data it has at most. */

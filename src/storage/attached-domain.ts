@@ -148,7 +148,7 @@ export class Domain {
    * @param waiting called while it is waited for whether locks work there.
    */
   async assertAnswers (waiting: () => void = () => {}): Promise<void> {
-    const { state, code, detail, leases } = await this.status()
+    const { state, code, detail, leases } = await this.#currentStatus()
     if (state === 'unresponsive') throw new AppError('storage-unresponsive', detail ?? `Domain ${this.id} does not answer.`)
     if (state === 'unavailable' && this.locks.refusal === undefined) {
       // nor is it known whether its locks work
@@ -156,6 +156,14 @@ export class Domain {
     }
     await this.locks.assertWork(waiting)
     if (leases !== undefined && leases.state !== 'ready') throw new AppError('domain-unavailable', leases.detail ?? `The leases of domain ${this.id} are not ready.`)
+  }
+
+  /** The status, looked at again where it stands against a command: what was mounted a moment ago is used. */
+  async #currentStatus (): Promise<DomainStatus> {
+    const status = await this.status()
+    if (status.state !== 'unavailable') return status
+    this.#descriptions.forget()
+    return await this.status()
   }
 
   /**

@@ -120,12 +120,13 @@ t.test('each bad command has its own answer and changes nothing', async t => {
 t.test('an image that the storage cannot hold is refused, and what was tried is taken back', async t => {
   const files = async () => (await everything()).filter(line => !line.includes(' directory '))
   const before = await files()
-  for (const [what, spec] of [
-    ['a raw image larger than any file may be', create('new.raw', { virtualSize: 9007199254740480 })],
-    ['a reserved image larger than the storage', create('new.raw', { virtualSize: 2 ** 50, allocation: 'preallocated' })],
-    ['a qcow2 image larger than its tables may be', create('new.qcow2', { virtualSize: 9007199254740480 })]
+  for (const [what, spec, status, code] of [
+    ['a raw image larger than any file may be', create('new.raw', { virtualSize: 2 ** 53 - 4096 }), 422, 'file-too-large'],
+    ['a raw image larger than that when it is rounded up', create('new.raw', { virtualSize: 2 ** 53 - 512 }), 422, 'file-too-large'],
+    ['a reserved image larger than the storage', create('new.raw', { virtualSize: 2 ** 50, allocation: 'preallocated' }), 507, 'no-space'],
+    ['a qcow2 image larger than its tables may be', create('new.qcow2', { virtualSize: 2 ** 53 - 512 }), 422, 'file-too-large']
   ] as const) {
-    t.match(await agent.refused(what.replaceAll(' ', '-'), spec), { status: 507, body: { code: 'no-space' } }, what)
+    t.match(await agent.refused(what.replaceAll(' ', '-'), spec), { status, body: { code } }, what)
     t.same(await files(), before)
   }
 })

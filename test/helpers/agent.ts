@@ -179,7 +179,7 @@ export class AgentProcess {
     await writeFile(this.#config, change === undefined ? '{' : JSON.stringify({ ...config, ...change }))
     this.#child.kill('SIGHUP')
     if (change === undefined) {
-      await until(() => this.log.includes('the configuration cannot be used'))
+      await until(() => this.log.includes('the configuration cannot be put in force'))
       await writeFile(this.#config, JSON.stringify(config))
     }
   }

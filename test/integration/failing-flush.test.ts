@@ -8,6 +8,7 @@ import { temporaryDirectory } from '../helpers/directory.ts'
 import { recordIn, untrueRanges } from '../helpers/done-ranges.ts'
 import { compare, identical, makeDisk, MiB } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
+import { until } from '../helpers/processes.ts'
 
 t.setTimeout(300_000)
 
@@ -33,7 +34,11 @@ for (const [target, mended] of [['torn.raw', 'mounted anew'], ['torn.qcow2', 'mo
     const domain = space.path(at)
     await prepareArea({ id: 'frail', path: domain }, true)
     await space.run('sync', '-f', at)
-    const agent = await startAgent(t, { domains: [{ id: 'local', path: local }, { id: 'frail', path: at }], under: space.enter, copy: { windowSeconds: 0.5 } })
+    const domains = [{ id: 'local', path: local }, { id: 'frail', path: at }]
+    const agent = await startAgent(t, { domains, under: space.enter, copy: { windowSeconds: 0.5 } })
+    // its host file takes its space now, too: a journal with a new block in it could not be replayed on the full disk
+    await until(async () => await readdir(join(domain, '.vdsm-tasks/hosts')).then(names => names.length > 0, () => false), 'the host file')
+    await space.run('sync', '-f', at)
     const mountAnew = async () => {
       await space.unmount(at)
       await space.run('mount', '-o', 'loop', join(memory, 'disk'), at)
@@ -48,6 +53,7 @@ for (const [target, mended] of [['torn.raw', 'mounted anew'], ['torn.qcow2', 'mo
     t.match(error?.code, /^(storage-failed|no-space)$/, error?.detail ?? '')
     const { body } = await agent.image('frail', target)
     t.match(body, { state: 'interrupted', fixes: [{ action: 'mend' }, { action: 'clean' }] })
+    // the agent has let go of a file system that takes no more writes
     if (mended === 'mounted anew') await mountAnew()
     const record = await recordIn(domain, target)
     t.ok(total(record.done) > 0 && total(record.done) < size, `${total(record.done)} bytes are done`)
@@ -56,8 +62,11 @@ for (const [target, mended] of [['torn.raw', 'mounted anew'], ['torn.qcow2', 'mo
 
     await rm(filler)
     t.match(await agent.done('mend', mendSpec(target, { domain: 'frail' })), { state: 'succeeded', result: { epoch: 2 } })
+    // an agent keeps its host file open: who unmounts a file system that works detaches its domain first
+    await agent.reconfigure({ domains: domains.slice(0, 1) })
     await mountAnew()
+    await agent.reconfigure({ domains })
     t.equal(await compare({ path: source, format: 'raw' }, { path: join(domain, target), format: target.endsWith('raw') ? 'raw' : 'qcow2' }), identical)
-    t.same(await agent.fixes('frail'), [])
+    t.strictSame(await until(async () => await agent.fixes('frail'), 'the domain to be back'), [])
   })
 }

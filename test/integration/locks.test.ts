@@ -5,7 +5,7 @@ import type { Readiness } from '../../src/api/agent.ts'
 import type { DomainStatus } from '../../src/api/domain.ts'
 import { copySpec, deleteSpec, mendSpec, stalled, startAgent, type AgentProcess } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
-import { makeDisk, MiB, sha256 } from '../helpers/images.ts'
+import { makeDisk, MiB, sh, sha256 } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
 import { until } from '../helpers/processes.ts'
 
@@ -72,4 +72,27 @@ t.test('of two hosts whose locks do not reach each other, the second is refused,
   }
   t.equal(await sha256(join(below, 'copy.raw')), await sha256(join(below, 'source.raw')))
   t.equal((await hostFiles(below)).length, 1)
+})
+
+t.test('an agent does not hold on to a file system that was unmounted lazily', { skip: unlessRoot }, async t => {
+  const top = await temporaryDirectory(t)
+  const [disk, at] = ['disk', 'mounted'].map(name => join(top, name)) as [string, string]
+  await mkdir(at)
+  const space = await MountSpace.make(t)
+  await space.mountFile(disk, 64 * MiB, ['mkfs.ext4', '-q'], at)
+  const agent = await startAgent(t, { domains: [{ id: 'shared', path: at, create: true }], under: space.enter })
+  await untilLocks(agent, 'alone')
+  const domain = space.path(at)
+  await until(async () => (await hostFiles(domain)).length === 1, 'the host file')
+  t.not(await sh('losetup', '-j', disk), '', 'the device is in use')
+
+  await space.run('umount', '--lazy', at)
+  await until(async () => await sh('losetup', '-j', disk) === '', 'the device to be free')
+  t.match((await statusOf(agent)), { state: 'unavailable', code: 'domain-unavailable' })
+
+  await space.run('mount', '-o', 'loop', disk, at)
+  await until(async () => (await statusOf(agent)).state === 'available', 'the domain to be back')
+  // the file that was left is removed in time, because nobody writes into it
+  await until(async () => (await hostFiles(domain)).length >= 2, 'a new host file')
+  await untilLocks(agent, 'alone')
 })

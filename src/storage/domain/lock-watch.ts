@@ -4,7 +4,7 @@ import { closeFd, firstNames, NotAFileError, type Directory } from '../../system
 import { removeFile } from '../../system/durable.ts'
 import { hasErrno } from '../../system/errno.ts'
 import { hasEnded, ownMark } from '../../system/process-mark.ts'
-import { openHosts, withArea, type Area, type DomainPlace } from '../area.ts'
+import { openArea, openHosts, type Area, type DomainPlace } from '../area.ts'
 import { probe, type Probe } from '../lease.ts'
 import { hostFilePattern, OwnHostFile, readHostFile } from './host-file.ts'
 import {
@@ -59,7 +59,7 @@ export class LockWatch {
   async #run (): Promise<never> {
     for (;;) {
       try {
-        await withArea(this.#place, async area => { await this.#round(area) })
+        await this.#visit()
       } catch (error) {
         // the domain is not there: that is reported by those who read it
         this.#complain('could not be looked at', error)
@@ -67,6 +67,24 @@ export class LockWatch {
       const isWaiting = [...this.#peers.values()].some(isUnclear)
       await sleep(isWaiting ? watchMs : beatMs)
     }
+  }
+
+  async #visit (): Promise<void> {
+    const area = await openArea(this.#place).catch(async (error: unknown) => {
+      await this.#leave()
+      throw error
+    })
+    try {
+      await this.#round(area)
+    } finally {
+      await area.close()
+    }
+  }
+
+  /** Closes every file: one kept open would keep a file system that was unmounted lazily, or is broken, from going away. */
+  async #leave (): Promise<void> {
+    this.#meet([])
+    await this.#abandon()
   }
 
   async #round (area: Area): Promise<void> {

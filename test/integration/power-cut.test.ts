@@ -68,10 +68,14 @@ for (const target of ['copy.raw', 'copy.qcow2']) {
     await agent.kill()
 
     const later = await start(after)
+    const domains = [{ id: 'local', path: local }, { id: 'cut', path: after }]
     const found: number[] = []
     for (const disk of scenes) {
       await space.run('mount', '-o', 'loop', disk, after)
+      await later.reconfigure({ domains })
       found.push(await goOn(t, disk))
+      // an agent keeps its host file open
+      await later.reconfigure({ domains: domains.slice(0, 1) })
       await space.unmount(after)
       await space.run('rm', disk)
     }

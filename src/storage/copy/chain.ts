@@ -82,7 +82,7 @@ export async function decideChain (job: AcceptJob, request: CopyRequest, accepti
   const recorded = (await readRecord(area.copies, area.id, keyOf(named)))?.chain
   const id = head.preview.outcome === 'copy' || recorded === undefined ? randomUUID() : recorded.id
   const partOf = { ...named, id }
-  const lower = await Promise.all(below.reverse().map(async (volume, index) => {
+  const lower = await allOrUppermost(below.reverse().map(async (volume, index) => {
     const decided = await decideLower(job, request, { from, area, volume, partOf, isBase: index === 0 })
     accepting()
     return decided
@@ -92,6 +92,17 @@ export async function decideChain (job: AcceptJob, request: CopyRequest, accepti
   else assertSameChain(recorded, chain)
   const preview = totalOf(head, lower)
   return { preview, proceed: async () => await proceed({ head, lower }, { area, image: target.image, request }, accepting) }
+}
+
+/**
+ * Waits for all volumes, the base first. Where several are refused, the uppermost says why, whichever is looked at fastest:
+ * what it declares of the volume below it decides how that one would be read.
+ */
+async function allOrUppermost<T> (volumes: ReadonlyArray<Promise<T>>): Promise<T[]> {
+  const outcomes = await Promise.allSettled(volumes)
+  const refused = outcomes.findLast(outcome => outcome.status === 'rejected')
+  if (refused !== undefined) throw refused.reason
+  return outcomes.flatMap(outcome => outcome.status === 'fulfilled' ? [outcome.value] : [])
 }
 
 /** The copy of one volume of the chain, by itself. */

@@ -92,6 +92,17 @@ t.test('groups of layers add up to what the whole chain has, also where layers a
   t.equal(runs, 10)
 })
 
+t.test('a layer that is shorter than those above hides what lies below its end', async t => {
+  const all = [{ at: 0, length: 20, zero: false }]
+  const source = await makeChain(t, [{ clusters: 20, writes: all }, { clusters: 5, writes: [] }, { clusters: 20, writes: [] }])
+  for (const groupLayers of [1, 2, 3]) {
+    const { extents } = await blockStatus(source, [0, 2 ** 40], { signal, groupLayers })
+    t.strictSame(flatten(extents, 20), [...Array<string>(5).fill('layer 2'), ...Array<string>(15).fill('zero')], `${groupLayers} in a group`)
+    t.strictSame(layersOf(source, extents, [0, 20 * cluster]), [0, 1, 2], 'it is needed to read what is above')
+    t.strictSame(layersOf(source, extents, [0, 5 * cluster]).at(-1), 2)
+  }
+})
+
 t.test('a fragmented disk is read piece by piece: each look ends after some thousand extents', async t => {
   const path = join(await temporaryDirectory(t), 'fragmented.raw')
   const file = await open(path, 'w')

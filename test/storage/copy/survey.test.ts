@@ -118,6 +118,14 @@ t.test('a preallocated target takes up all of its disk, whatever the source has'
   t.ok(Math.abs(tables - await allocated(at('whole.qcow2'))) <= MiB, `${tables}`)
 })
 
+t.test('the tables of a qcow2 target count: one of 64 KiB for each 512 MiB that have any data', async t => {
+  const extent = (start: number) => ({ start, length: 64 * KiB, zero: false, data: true, present: true, depth: 0 })
+  const count = new SpaceCount({ format: 'qcow2', allocation: 'sparse', virtualSize: 1024 * 1024 * MiB, clusterBytes: 64 * KiB })
+  const empty = count.survey().bytesNeeded
+  count.add(Array.from({ length: 100 }, (_, index) => extent(index * 1024 * MiB)))
+  t.equal(count.survey().bytesNeeded - empty, 200 * 64 * KiB, 'a cluster and a table each')
+})
+
 t.test('blocks and clusters that two extents share count once', async t => {
   const extent = (start: number, length: number) => ({ start, length, zero: false, data: true, present: true, depth: 0 })
   const raw = new SpaceCount({ format: 'raw', allocation: 'sparse', virtualSize: MiB, clusterBytes: 1 })

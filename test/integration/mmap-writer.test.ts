@@ -102,7 +102,9 @@ t.test('a source that is stored into through mmap while it is copied has changed
   await fillQcow2(path('overlay.qcow2'), size, { volume: 'base.img', format: 'raw' }, [[0, 65536, 3]])
   const volume = (volume: string) => join(root, one, 'images', image, volume)
   await putVolume(join(root, one), one, image, base, async file => { await makeDisk(file, size) }, { CAP: size, VOLTYPE: 'INTERNAL' })
-  await putVolume(join(root, one), one, image, leaf, async file => { await fillQcow2(file, size, { volume: base, format: 'raw' }, [[0, 65536, 3]]) }, { CAP: size, FORMAT: 'COW', PUUID: base })
+  // so much that its copy can be met while it runs
+  const makeLeaf = async (file: string) => { await fillQcow2(file, size, { volume: base, format: 'raw' }, [[0, 6 * MiB, 3]]) }
+  await putVolume(join(root, one), one, image, leaf, makeLeaf, { CAP: size, FORMAT: 'COW', PUUID: base })
   await makeOld(path('overlay.qcow2'))
   const flat = { domain: 'local', image: 'copy.raw' }
   for (const [what, file, source, target, more] of [

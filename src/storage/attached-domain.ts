@@ -127,7 +127,7 @@ export class Domain {
     return this.#leaving ? { ...status, leaving: true } : status
   }
 
-  async #look (): Promise<DomainStatus> {
+  async #look (since?: number): Promise<DomainStatus> {
     return await this.#descriptions.get('', async () => {
       const base = { domain: this.id, layout: this.layout, path: this.place.path, observedAt: new Date().toISOString() }
       try {
@@ -138,7 +138,7 @@ export class Domain {
         const state = code === 'storage-unresponsive' ? 'unresponsive' as const : 'unavailable' as const
         return { ...base, state, code, detail: error instanceof Error ? error.message : String(error) }
       }
-    })
+    }, since)
   }
 
   /**
@@ -160,10 +160,10 @@ export class Domain {
 
   /** The status, looked at again where it stands against a command: what was mounted a moment ago is used. */
   async #currentStatus (): Promise<DomainStatus> {
-    const status = await this.status()
-    if (status.state !== 'unavailable') return status
-    this.#descriptions.forget()
-    return await this.status()
+    const askedAt = performance.now()
+    const status = await this.#look()
+    const refuses = status.state === 'unavailable' || (status.leases !== undefined && status.leases.state !== 'ready')
+    return refuses ? await this.#look(askedAt) : status
   }
 
   /**

@@ -7,11 +7,15 @@ export class Snapshots<T> {
     this.#maxAgeMs = maxAgeMs
   }
 
-  /** The answer for a key, at most `maxAgeMs` old, counted from when its look began. */
-  async get (key: string, look: () => Promise<T>): Promise<T> {
+  /**
+   * The answer for a key, at most `maxAgeMs` old, counted from when its look began.
+   *
+   * @param since a time of `performance.now()`: the answer of a look that began before it is not taken.
+   */
+  async get (key: string, look: () => Promise<T>, since = -Infinity): Promise<T> {
     const now = performance.now()
     const entry = this.#entries.get(key)
-    if (entry !== undefined && now - entry.at < this.#maxAgeMs) return await entry.look
+    if (entry !== undefined && now - entry.at < this.#maxAgeMs && entry.at >= since) return await entry.look
     this.#forgetOld(now)
     const fresh = { look: look(), at: now }
     this.#entries.set(key, fresh)

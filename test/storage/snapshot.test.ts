@@ -26,6 +26,16 @@ t.test('keys do not share, forgetting makes the next look fresh', async t => {
   t.equal(await snapshots.get('a', look), 3)
 })
 
+t.test('who needs a look that begins now gets one, and shares it', async t => {
+  const snapshots = new Snapshots<number>(60_000)
+  let looks = 0
+  const look = async () => ++looks
+  t.equal(await snapshots.get('a', look), 1)
+  const since = performance.now()
+  t.same(await Promise.all([snapshots.get('a', look, since), snapshots.get('a', look, since)]), [2, 2])
+  t.equal(await snapshots.get('a', look), 2)
+})
+
 t.test('a failure is told to all who wait for it, and to nobody after them', async t => {
   const snapshots = new Snapshots<number>(60_000)
   const fail = async () => { throw new Error('no') }

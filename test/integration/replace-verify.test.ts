@@ -20,6 +20,8 @@ const compare = (image: string, against: string): TaskSpec => ({ kind: 'storage.
 interface Bench {
   client: Client
   images: string
+  /** Resolves when the copy is accepted: without the wait, a busy host answers before. */
+  begin: (id: string, spec: TaskSpec) => Promise<void>
   run: (id: string, spec: TaskSpec) => Promise<Task>
 }
 
@@ -32,6 +34,10 @@ async function makeBench (t: Tap): Promise<Bench> {
   return {
     client,
     images: join(directory, 'images'),
+    begin: async (id, spec) => {
+      const { task } = await client.putTask(id, spec, { waitSeconds: 60 })
+      if (task.state !== 'running') throw new Error(`task ${id} is ${task.state}`)
+    },
     run: async (id, spec) => {
       await client.putTask(id, spec)
       return await client.waitForTask(id)
@@ -63,13 +69,13 @@ t.test('verifyImage tells whether two images are identical, in any formats, and 
 })
 
 t.test('an image is replaced when the copy is complete, and is good until then', async t => {
-  const { client, run, images } = await makeBench(t)
+  const { client, begin, run, images } = await makeBench(t)
   await makeImage(images, 'old.raw', 1)
   await makeImage(images, 'new.raw', 2, 16)
   await run('first', copy('old.raw', 'target.raw'))
   await t.rejects(client.putTask('refused', copy('new.raw', 'target.raw')), { code: 'target-exists', status: 409 })
 
-  await client.putTask('slow', copy('new.raw', 'target.raw', { onExisting: 'replace', bandwidth: 1024 * 1024 }))
+  await begin('slow', copy('new.raw', 'target.raw', { onExisting: 'replace', bandwidth: 1024 * 1024 }))
   t.match(await client.imageStatus('local', 'target.raw'), { state: 'ok', copy: { phase: 'copying', taskId: 'slow' } })
   t.ok(await isIdentical(images, 'target.raw', 'old.raw'), 'the old image has its name and its content')
   await client.cancelTask('slow')
@@ -86,11 +92,11 @@ t.test('an image is replaced when the copy is complete, and is good until then',
 })
 
 t.test('cleaning an interrupted replacement leaves the old image alone', async t => {
-  const { client, run, images } = await makeBench(t)
+  const { client, begin, run, images } = await makeBench(t)
   await makeImage(images, 'old.raw', 1)
   await makeImage(images, 'target.raw', 1)
   await makeImage(images, 'new.raw', 2, 16)
-  await client.putTask('slow', copy('new.raw', 'target.raw', { onExisting: 'replace', bandwidth: 1024 * 1024 }))
+  await begin('slow', copy('new.raw', 'target.raw', { onExisting: 'replace', bandwidth: 1024 * 1024 }))
   await client.cancelTask('slow')
   await client.waitForTask('slow')
   t.match(await run('clean', { kind: 'storage.deleteImage', domain: 'local', image: 'target.raw' }), { state: 'succeeded' })
@@ -101,10 +107,10 @@ t.test('cleaning an interrupted replacement leaves the old image alone', async t
 })
 
 t.test('an image that was written during the copy is not replaced', async t => {
-  const { client, run, images } = await makeBench(t)
+  const { client, begin, run, images } = await makeBench(t)
   await makeImage(images, 'target.raw', 1)
   await makeImage(images, 'new.raw', 2, 16)
-  await client.putTask('slow', copy('new.raw', 'target.raw', { onExisting: 'replace', bandwidth: 2 * 1024 * 1024 }))
+  await begin('slow', copy('new.raw', 'target.raw', { onExisting: 'replace', bandwidth: 2 * 1024 * 1024 }))
   await makeImage(images, 'target.raw', 3)
   await client.tuneTask('slow', null)
   t.match(await client.waitForTask('slow'), { state: 'failed', error: { code: 'target-exists' } })

@@ -2,9 +2,14 @@ import type { CopyProgress } from '../api/image.ts'
 import { total } from './ranges.ts'
 import type { CopyRecord } from './record.ts'
 
+/** Who writes the record. What a newer agent says of itself besides is kept in the record, and is not for callers. */
+export function hostOf ({ host: { id, url } }: CopyRecord): CopyProgress['host'] {
+  return { id, ...(url !== undefined && { url }) }
+}
+
 /** The record as callers see it. @param lower the records of the volumes below it, if it is the copy of a chain. */
 export function progressOf (record: CopyRecord, lower: readonly CopyRecord[] = []): CopyProgress {
-  const { copyId, source, host, taskId, createdAt, completedAt, canceledAt, verified, epoch, chain } = record
+  const { copyId, source, taskId, createdAt, completedAt, canceledAt, verified, epoch, chain } = record
   const [image] = source?.files ?? []
   const parts = [...lower, record]
   const latest = parts.toSorted((a, b) => a.checkpointAt < b.checkpointAt ? 1 : -1)[0] ?? record
@@ -15,7 +20,7 @@ export function progressOf (record: CopyRecord, lower: readonly CopyRecord[] = [
     copyId,
     phase: record.phase === 'creating' && lower.length > 0 ? 'copying' : record.phase,
     ...(source !== undefined && image !== undefined && { source: { domain: source.domain, image: image.image, ...(image.volume !== undefined && { volume: image.volume }) } }),
-    host,
+    host: hostOf(record),
     ...(taskId !== undefined && { taskId }),
     bytesTotal,
     bytesDone: record.phase === 'done' ? bytesTotal : Math.min(bytesTotal, parts.reduce((sum, part) => sum + (part.phase === 'done' ? part.virtualSize : total(part.done)), 0)),

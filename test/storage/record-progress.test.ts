@@ -17,3 +17,8 @@ t.test('a chain is told as a whole: what its volumes have, and what is still to 
   t.match(progressOf(top, lower), { phase: 'copying', bytesTotal: 4096 + 3000, bytesDone: 1500, bytesPerSecond: 77, checkpointAt: '2026-01-01T00:00:09.000Z' })
   t.match(progressOf({ ...top, phase: 'done' }), { bytesTotal: 4096 + 3000, bytesDone: 4096 + 3000 })
 })
+
+t.test('what a newer agent says of itself besides is not passed on', async t => {
+  const record = recordOf()
+  t.strictSame(progressOf({ ...record, host: { id: 'node1', rack: 7 } as typeof record.host }).host, { id: 'node1' })
+})

@@ -6,6 +6,7 @@ import { copyTarget, type CopyTarget } from '../layout/copy-target.ts'
 import { takeImageLease, type ImageLease } from '../image-lease.ts'
 import { outlastOthers } from '../patience.ts'
 import type { CopyJob, CopyPreview, CopyRequest } from '../protocol.ts'
+import { hostOf } from '../record-progress.ts'
 import { keyOf, readRecord, wordsOf, type CopyRecord, type KeptChain, type Layer, type Named, type PartOf } from '../record.ts'
 import { begin } from './begin.ts'
 import type { AcceptedChain } from './chain.ts'
@@ -110,7 +111,7 @@ async function takeTarget (area: Area, named: Named): Promise<ImageLease> {
   if (lease !== undefined) return lease
   const holder = await readRecord(area.copies, area.id, keyOf(named)).catch(() => undefined)
   throw new AppError('resource-busy', `Image ${wordsOf(named)} in domain ${area.id} is in use${holder === undefined || holder.phase === 'done' ? '' : ` by host ${holder.host.id}, task ${holder.taskId ?? 'unknown'}`}.`, {
-    members: holder === undefined || holder.phase === 'done' ? {} : { host: holder.host }
+    members: holder === undefined || holder.phase === 'done' ? {} : { host: hostOf(holder) }
   })
 }
 

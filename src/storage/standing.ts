@@ -26,12 +26,12 @@ function standingByInode ({ inode, format, layer, virtualSize }: CopyRecord, fou
 
 /**
  * Whether an intent to delete means this very file. An older one does not say which: it means what nobody
- * has touched since, by the storage's own clock.
+ * has touched since, by the storage's own clock. That clock ticks slowly: in the same instant, it may have been after.
  */
 export async function isMeantBy (intent: CopyRecord, copies: Directory, stats: BigIntStats): Promise<boolean> {
   if (intent.target !== undefined) return isSameContent(intent.target, identityOf(stats))
   const writtenAt = await recordWrittenAt(copies, keyOf(intent))
-  return writtenAt !== undefined && stats.ctimeNs <= writtenAt
+  return writtenAt !== undefined && stats.ctimeNs < writtenAt
 }
 
 /** The record as it may be told of this file: what was compared was another one, unless it is the very same. */

@@ -8,7 +8,7 @@ import { forgetCopy } from '../../src/storage/layout/forget.ts'
 import type { CopyRequest } from '../../src/storage/protocol.ts'
 import { keyOf, type CopyRecord } from '../../src/storage/record.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
-import { makeDisk, MiB, sha256 } from '../helpers/images.ts'
+import { makeDisk, MiB, sh, sha256 } from '../helpers/images.ts'
 import { makeOvirtDomain, uuid } from '../helpers/ovirt.ts'
 import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
 import type { StorageJob } from '../helpers/storage-change.ts'
@@ -30,6 +30,8 @@ interface Scene {
   text: () => Promise<string>
   record: () => Promise<CopyRecord>
   putRecord: (text: string) => Promise<void>
+  /** Gives the record the time at which this file was last changed: the clock of a file system ticks slowly. */
+  writtenWith: (file: string) => Promise<void>
   /** `ok, mend by forgetCopy`. */
   state: () => Promise<string>
   verified: () => Promise<boolean | undefined>
@@ -69,6 +71,10 @@ async function scene (t: Test, layout: 'directory' | 'ovirt'): Promise<Scene> {
       return record
     },
     putRecord: async text => { await writeFile(recordPath, text) },
+    writtenWith: async file => {
+      const { ctimeNs } = await stat(file, { bigint: true })
+      await sh('touch', '-m', '-d', `@${ctimeNs / 1_000_000_000n}.${String(ctimeNs % 1_000_000_000n).padStart(9, '0')}`, recordPath)
+    },
     state: async () => {
       const { state, fixes } = await status()
       return [state, ...fixes.map(({ action, task }) => `${action} by ${task.kind.replace('storage.', '')}`)].join(', ')
@@ -99,7 +105,7 @@ for (const layout of ['directory', 'ovirt'] as const) {
   t.test(`${layout}: an interrupted deletion goes on with the file that it means, and with no other one`, async t => {
     for (const [what, change, isMeant] of [['the same', async () => {}, true], ['another', replace, false], ['a written', writeInto, false]] as const) {
       for (const isEarlier of [false, true]) {
-        const { copy, remove, file, record, putRecord, state, forget } = await scene(t, layout)
+        const { copy, remove, file, record, putRecord, writtenWith, state, forget } = await scene(t, layout)
         await work(copy)
         t.equal(await runUntilCall(argvOf(remove), { name: 'unlink', number: 1 }), 'SIGKILL')
         const { target, ...rest } = await record()
@@ -107,6 +113,7 @@ for (const layout of ['directory', 'ovirt'] as const) {
         t.equal(target?.inode, String((await stat(file)).ino))
         if (isEarlier) await putRecord(JSON.stringify(rest))
         await change(file)
+        if (isEarlier && !isMeant) await writtenWith(file)
         const content = await sha256(file)
         const message = `${what} file${isEarlier ? ', by an intent without its identity' : ''}`
         if (isMeant) {

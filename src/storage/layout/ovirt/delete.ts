@@ -161,7 +161,7 @@ async function deleteWhole (area: Area, request: DeleteRequest, directory: Direc
 async function assertMeant (area: Area, image: string, volumes: readonly VolumeFiles[]): Promise<void> {
   const { record } = await readToDelete(area.copies, area.id, image)
   const writtenAt = record?.phase === 'deleting' ? await recordWrittenAt(area.copies, image) : undefined
-  const late = volumes.find(({ data }) => data !== undefined && writtenAt !== undefined && data.ctimeNs > writtenAt)
+  const late = volumes.find(({ data }) => data !== undefined && writtenAt !== undefined && data.ctimeNs >= writtenAt)
   if (late === undefined) return
   throw new AppError('image-interrupted', `The deletion of image ${image} in domain ${area.id} was interrupted, and volume ${late.volume} was made or written since. Nothing was deleted. ` +
     'Forget that deletion (forgetCopy); then delete what is to go.')

@@ -1,9 +1,10 @@
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, statfs, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { copySpec, deleteSpec, mendSpec, stalled, startAgent } from '../helpers/agent.ts'
 import { listing, temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, makeOld, MiB, sha256 } from '../helpers/images.ts'
+import { until } from '../helpers/processes.ts'
 
 t.setTimeout(300_000)
 
@@ -19,7 +20,10 @@ const agent = await startAgent(t, {
 const at = (name: string) => agent.within(join(small, name))
 const toSmall = (source: string, image: string, target: object = {}, more: object = {}) => copySpec(source, '', { target: { domain: 'small', image, ...target }, ...more })
 // what is left: 24 MiB. Without it, there is room for everything
-const ballast = async () => { await writeFile(at('.ballast'), Buffer.alloc(40 * MiB)) }
+const ballast = async () => {
+  // ext4 gives back what was deleted with the next commit of its journal
+  await until(async () => await writeFile(at('.ballast'), Buffer.alloc(40 * MiB)).then(() => true, () => false), 'space for the ballast')
+}
 await ballast()
 await makeDisk(join(top, 'large', 'big.raw'), 40 * MiB, { blockBytes: 40 * MiB })
 await makeDisk(join(top, 'large', 'fits.raw'), 16 * MiB, { blockBytes: 16 * MiB })
@@ -42,6 +46,22 @@ t.test('what cannot fit is refused before anything is written', async t => {
   t.same((await readdir(at(''))).filter(name => !name.startsWith('.')), [])
   t.same(await readdir(at('.vdsm-tasks/parts')), [])
   t.same(await readdir(at('.vdsm-tasks/copies')), [])
+})
+
+t.test('of three copies at once of which one fits, one succeeds and two are refused', async t => {
+  for (const round of [1, 2, 3]) {
+    const names = ['a', 'b', 'c'].map(name => `${name}${round}.${round === 2 ? 'qcow2' : 'raw'}`)
+    await Promise.all(names.map(async name => await agent.put(name, toSmall('fits.raw', name))))
+    const ends = await Promise.all(names.map(async name => await agent.finished(name)))
+    t.strictSame(ends.map(({ state }) => state).sort(), ['rejected', 'rejected', 'succeeded'], ends.map(({ error }) => error?.detail).join(' '))
+    for (const { state, error } of ends) {
+      if (state === 'rejected') t.match(error, { code: 'no-space', bytesFree: Number, bytesNeeded: Number, bytesReserved: Number })
+    }
+    const { bavail, blocks, bsize } = await statfs(at(''))
+    t.ok(bavail * bsize >= blocks * bsize * 0.02, 'the reserve is left')
+    const done = names[ends.findIndex(({ state }) => state === 'succeeded')] ?? ''
+    t.match(await agent.done(`${done}-delete`, { ...deleteSpec(done), domain: 'small' }), { state: 'succeeded' })
+  }
 })
 
 t.test('an image whose replacement is refused is still known as the copy that it is', async t => {

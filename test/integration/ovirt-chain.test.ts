@@ -237,7 +237,8 @@ t.test('volumes that the engine has made are written into, if all are of the gen
   t.match(task, { state: 'succeeded', result: { generation: 6 } }, JSON.stringify(task.error))
   await isKept(t, chain, '6')
   t.match(await agent.done('given-again', keep(image, { verify: true }, { generation: 5 })), { result: { alreadyDone: true } })
-  t.match(await agent.refused('given-more', keep(image, {}, { generation: 6 })), { status: 409, body: { code: 'target-exists' } })
+  const more = await agent.refused('given-more', keep(image, {}, { generation: 6 }))
+  t.match(more, { status: 409, body: { code: 'target-exists' } }, more.body.detail)
   await forget(image)
 
   await give(() => 5)

@@ -209,7 +209,7 @@ export class OvirtTarget implements CopyTarget {
     await assertUnused(directory, this.#volume, `${this.#image}/${this.#volume}`, 'It was not written.')
     const fd = await openFile(directory, this.#volume, constants.O_RDONLY)
     try {
-      return await isEmptyVolume(fd, formatOf({ format }), capacity, parent)
+      return await isEmptyVolume(fd, { format: formatOf({ format }), capacity, parent, owner: this.#area.owner })
     } finally {
       await closeFd(fd)
     }

@@ -3,17 +3,19 @@ import { AppError } from '../../../errors.ts'
 import { mapCommand } from '../../../qemu/commands.ts'
 import { headerBytes, parseQcow2Header } from '../../../qemu/header.ts'
 import { parseMap } from '../../../qemu/map.ts'
-import { readBytes, statFd } from '../../../system/directory.ts'
-import { run } from '../../../system/run.ts'
+import { runQemu } from '../../../qemu/run.ts'
+import { readBytes, statFd, type Owner } from '../../../system/directory.ts'
 import { parentIn } from './chain.ts'
 
 /**
  * Whether nothing was written into a volume, without looking at its data: by what the file system and qcow2 know of it.
  * One in which zeros were written out counts as written; so does one whose size is not what its metadata say.
  *
- * @param parent the volume that it is based on: there, zeros hide what that has.
+ * @param volume.parent the volume that it is based on: there, zeros hide what that has.
  */
-export async function isEmptyVolume (fd: number, format: Format, capacity: number, parent?: string): Promise<boolean> {
+export async function isEmptyVolume (
+  fd: number, { format, capacity, parent, owner }: { format: Format, capacity: number, parent?: string | undefined, owner: Owner | undefined }
+): Promise<boolean> {
   const { size } = await statFd(fd)
   try {
     if (format === 'qcow2') {
@@ -27,6 +29,6 @@ export async function isEmptyVolume (fd: number, format: Format, capacity: numbe
     throw error
   }
   if (capacity === 0) return true
-  const { exitCode, stdout } = await run(mapCommand([{ fd: 3, format }], 0, capacity), { fds: [fd], maxOutput: 1024 * 1024, timeoutMs: 60_000 })
+  const { exitCode, stdout } = await runQemu(mapCommand([{ fd: 3, format }], 0, capacity), { fds: [fd], owner, maxOutput: 1024 * 1024, timeoutMs: 60_000 })
   return exitCode === 0 && parseMap(stdout).every(({ zero, present }) => parent === undefined ? zero : !present)
 }

@@ -55,7 +55,7 @@ async function isEmpty ({ area, image, volume }: Place, metadata: VolumeMetadata
     if (directory === undefined) return true
     const fd = await openFile(directory, volume, constants.O_RDONLY)
     try {
-      return await isEmptyVolume(fd, formatOf(metadata), metadata.capacity)
+      return await isEmptyVolume(fd, { format: formatOf(metadata), capacity: metadata.capacity, owner: area.owner })
     } finally {
       await closeFd(fd)
     }

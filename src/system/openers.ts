@@ -5,6 +5,10 @@ import type { BigIntStats } from 'node:fs'
 import { statFd } from './directory.ts'
 import { hasErrno } from './errno.ts'
 
+const unseen = [
+  'ENOENT', 'ESRCH', 'ENODEV', 'ENXIO', 'EACCES', 'EPERM', 'EINVAL', 'ENOTDIR', 'ELOOP', 'EIO', 'ESTALE', 'ENOTCONN', 'EHOSTDOWN'
+] as const
+
 type File = Pick<BigIntStats, 'dev' | 'ino'>
 
 /**
@@ -56,12 +60,15 @@ async function namesOf (directory: string): Promise<string[]> {
   return await ifThere(readdir(directory)) ?? []
 }
 
-/** What ends or closes something while we look is gone; what we must not look at is not seen. */
+/**
+ * What ends or closes something while we look is gone: a loop device that is being detached answers ENODEV. What we must not
+ * look at, or lies on a storage that fails, is not seen.
+ */
 async function ifThere<T> (look: Promise<T>): Promise<T | undefined> {
   try {
     return await look
   } catch (error) {
-    if (hasErrno(error, 'ENOENT', 'ESRCH', 'EACCES', 'EPERM', 'EINVAL', 'ENOTDIR')) return undefined
+    if (hasErrno(error, ...unseen)) return undefined
     throw error
   }
 }

@@ -50,7 +50,7 @@ export async function claimSpace (
 ): Promise<SpaceNumbers> {
   const { bytesFree, reserveBytes, freeInodes } = await spaceOf(area, job.settings.reserveBytes)
   if (!freeInodes) throw noInodes(area)
-  const { device } = await deviceOf(area)
+  const device = String((await statFd(area.root.fd)).dev)
   const { granted, bytesReserved } = await job.claim({
     domain: area.id, device, key: keyOf(named), bytesNeeded, bytesFree: Math.max(bytesFree - reserveBytes, 0), force
   })
@@ -59,11 +59,7 @@ export async function claimSpace (
   return numbers
 }
 
-async function deviceOf ({ root }: Area): Promise<{ device: string }> {
-  return { device: String((await statFd(root.fd)).dev) }
-}
-
-export function noSpace ({ id }: Area, numbers: SpaceNumbers): AppError {
+function noSpace ({ id }: Area, numbers: SpaceNumbers): AppError {
   const { bytesFree, bytesNeeded, bytesReserved } = numbers
   return new AppError('no-space', `The copy needs about ${bytesNeeded} bytes in domain ${id}. ${bytesFree} are free, of which ` +
     `${bytesReserved} are reserved for other copies and for records. Make space, or send "ignoreSpace": true to try it.`, { members: { ...numbers } })

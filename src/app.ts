@@ -25,7 +25,7 @@ import { glusterRoutes } from './http/gluster.ts'
 import { metricsRoutes } from './http/metrics.ts'
 import { maxWaitSeconds } from './http/prefer.ts'
 import { addSchemas } from './http/schemas.ts'
-import { createServer, listenAlso } from './http/server.ts'
+import { backlog, createServer, listenAlso } from './http/server.ts'
 import { freeSocketPath } from './http/socket.ts'
 import { Standing } from './http/standing.ts'
 import { taskRoutes } from './http/tasks.ts'
@@ -259,17 +259,18 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
     start: async () => {
       await http.ready()
       logConfinement(await confinementInForce(), log)
-      domains.start()
-      void attach()
       const [first, ...more] = config.listen
       if (first === undefined) throw new Error('a configuration always has a listener')
       restrict(http.server, first)
-      await http.listen({ ...await socketOptions(first), listenTextResolver: address => `listening on ${address}` })
+      await http.listen({ ...await socketOptions(first), backlog, listenTextResolver: address => `listening on ${address}` })
       for (const listener of more) {
         const server = await listenAlso(http, await socketOptions(listener), 'tls' in listener && listener.tls ? credentials.certificates?.options : undefined)
         restrict(server, listener)
         others.push(server)
       }
+      // after that: callers are answered while the domains are still being looked at
+      domains.start()
+      void attach()
       // nobody is made to wait for the programs that these begin with
       poller.start()
       recovery.start(attaching.then(async () => { await domains.prepared() }))

@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { DomainId } from './names.ts'
-import { LeaseStatus } from './domain.ts'
+import { DomainState, LeaseStatus } from './domain.ts'
 import { Ref, Strict, Time, Words } from './schema.ts'
 
 export const Agent = Strict({
@@ -49,7 +49,7 @@ export const Readiness = Strict({
   ready: Type.Boolean({ description: 'Every domain is available, and so are its leases.' }),
   domains: Type.Array(Strict({
     domain: DomainId,
-    state: Words(['available', 'unavailable', 'unresponsive']),
+    state: DomainState,
     code: Type.Optional(Type.String({ description: 'Why it is not available: see DomainStatus.' })),
     detail: Type.Optional(Type.String({ description: 'Why it is not available.' })),
     leases: Type.Optional(LeaseStatus)

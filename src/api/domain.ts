@@ -37,11 +37,16 @@ export const LockStatus = Strict({
 }, { description: 'Whether the locks of this agent and of others exclude each other on this file system.' })
 export type LockStatus = Static<typeof LockStatus>
 
+export const DomainState = Words(['starting', 'available', 'unavailable', 'unresponsive'], {
+  description: '`starting`: the agent has not looked at it yet, and reads and commands wait; `unavailable`: not mounted, ' +
+    'not the domain it should be, or locks do not work there: see `code`; `unresponsive`: its file system does not answer.'
+})
+
 export const DomainStatus = Strict({
   domain: DomainId,
   layout: Layout,
   path: Type.String({ description: 'Where the domain is on this host.' }),
-  state: Words(['available', 'unavailable', 'unresponsive'], { description: '`unavailable`: not mounted, not the domain it should be, or locks do not work there: see `code`; `unresponsive`: its file system does not answer.' }),
+  state: DomainState,
   leaving: Type.Optional(Type.Boolean({ description: 'It is no longer in the configuration: it takes no new tasks, and is detached when those that use it have ended.' })),
   code: Type.Optional(Type.String({
     description: 'Why it is not available, as the code of the problem that commands are refused with: ' +

@@ -144,7 +144,7 @@ export interface paths {
         };
         /**
          * Ask what the agent can work on
-         * @description 200 while every domain is available, with its leases, 503 otherwise. Gluster and a configuration that could not be read again are told of, but keep no host from copying.
+         * @description 200 while every domain is available, with its leases, 503 otherwise. Answers at once, from what was seen last: a domain is looked at every 5 s, and with every request. Gluster and a configuration that could not be read again are told of, but keep no host from copying.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -536,8 +536,11 @@ export interface components {
                  * @example local
                  */
                 domain: string;
-                /** @enum {string} */
-                state: "available" | "unavailable" | "unresponsive";
+                /**
+                 * @description `starting`: the agent has not looked at it yet, and reads and commands wait; `unavailable`: not mounted, not the domain it should be, or locks do not work there: see `code`; `unresponsive`: its file system does not answer.
+                 * @enum {string}
+                 */
+                state: "starting" | "available" | "unavailable" | "unresponsive";
                 /** @description Why it is not available: see DomainStatus. */
                 code?: string;
                 /** @description Why it is not available. */
@@ -580,10 +583,10 @@ export interface components {
             /** @description Where the domain is on this host. */
             path: string;
             /**
-             * @description `unavailable`: not mounted, not the domain it should be, or locks do not work there: see `code`; `unresponsive`: its file system does not answer.
+             * @description `starting`: the agent has not looked at it yet, and reads and commands wait; `unavailable`: not mounted, not the domain it should be, or locks do not work there: see `code`; `unresponsive`: its file system does not answer.
              * @enum {string}
              */
-            state: "available" | "unavailable" | "unresponsive";
+            state: "starting" | "available" | "unavailable" | "unresponsive";
             /** @description It is no longer in the configuration: it takes no new tasks, and is detached when those that use it have ended. */
             leaving?: boolean;
             /** @description Why it is not available, as the code of the problem that commands are refused with: `domain-unavailable`, `storage-unresponsive`, `locks-broken`, `domain-id-conflict`, for example. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { GlusterVolumeList, Operation, OperationList } from '../api/operation.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
 import type { BrickDetail, PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
@@ -17,6 +18,7 @@ export type Availability = { available: true } | { available: false, code: Error
 const maxAgeMs = 2000
 // With a cable pulled, a look takes half a minute.
 const patienceMs = 2000
+const momentMs = 200
 const tooSlow = {
   code: 'gluster-unresponsive',
   detail: 'Gluster has not answered yet: this is what was seen last, at observedAt. A host may be down; see gluster pool list.'
@@ -88,6 +90,15 @@ export class Operations {
   /** For readiness checks: quick, without a lock, and never an error. */
   availability (): Promise<Availability> {
     return this.#availability.read()
+  }
+
+  /** The same, at once: as it was seen last if Gluster needs longer than a moment. */
+  async lastAvailability (): Promise<Availability> {
+    const unknown: Availability = { available: false, code: 'gluster-unresponsive', detail: 'Gluster has not answered yet.' }
+    return await Promise.race([
+      this.#availability.readWithin(momentMs, last => last),
+      sleep(momentMs, unknown, { ref: false })
+    ])
   }
 
   /** Something was changed: whoever asks next sees it. */

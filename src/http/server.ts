@@ -46,6 +46,12 @@ const noLimits: ServerLimits = { maxConnections: Infinity, maxConnectionsPerAddr
 
 const patience = { afterMs: 90_000, lookEveryMs: 500, maxUnreadBytes: 64 * 1024 * 1024 }
 
+/**
+ * Connections that wait to be taken: after a restart all clients come at once. Node's own is 511; the kernel's limit is
+ * `net.core.somaxconn`.
+ */
+export const backlog = 4096
+
 /** How long requests under way may still take when the agent stops. */
 const closeWithinMs = 500
 
@@ -202,7 +208,7 @@ export async function listenAlso (app: App, address: { host: string, port: numbe
   server.on('tlsClientError', (_error: Error, socket: TLSSocket) => { socket.destroy() })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(address, () => { resolve() })
+    server.listen({ ...address, backlog }, () => { resolve() })
   })
   return server
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { EventEmitter, once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Value } from '@sinclair/typebox/value'
 import { LockStatus, type DomainStatus, type Layout } from '../api/domain.ts'
@@ -46,9 +47,13 @@ type Remote = Pick<DomainFunctions, keyof DomainFunctions>
 
 /** A read that takes longer is answered with 504. */
 const readDeadlineMs = 5000
+/** How long a read waits for the process of its domain: on a busy host, many of them take a while to start. */
+const startWithinMs = 30_000
 /** What is told of one domain does not wait longer for another one. */
 const sourceDeadlineMs = 3000
 const snapshotMs = 1000
+/** How often a domain is looked at by itself, for those who are told what was seen last. */
+const lookEveryMs = 5000
 const sweepIntervalMs = 60 * 60 * 1000
 /** How long a change waits for its process to be gone, with its leases. */
 const goneWithinMs = 2000
@@ -64,6 +69,12 @@ export class Domain {
   /** Resolves when the domain was prepared for the first time, or could not be. */
   readonly prepared: Promise<void>
   #settlePrepared: () => void = () => {}
+  /** Resolves when the storage was prepared for the first time, or did not answer for long. Reads wait for it. */
+  readonly #looked: Promise<void>
+  #isLookedAt = false
+  #settleLooked: () => void = () => {}
+  readonly #processes = new EventEmitter().setMaxListeners(0)
+  #last: DomainStatus
   readonly #options: DomainOptions
   readonly #log: Log
   readonly #observe: ReadObserver
@@ -80,6 +91,7 @@ export class Domain {
   #stopped = false
   #leaving = false
   #sweeper: NodeJS.Timeout | undefined
+  #looker: NodeJS.Timeout | undefined
 
   /**
    * @param observe told how long each read took, and whether it was answered before its deadline.
@@ -96,6 +108,13 @@ export class Domain {
     this.locks = new Locks(options.id, { enforced: options.leases !== 'sanlock' })
     this.locks.onChange(() => { this.#tellLocks() })
     this.prepared = new Promise(resolve => { this.#settlePrepared = resolve })
+    this.#looked = new Promise(resolve => {
+      this.#settleLooked = () => {
+        this.#isLookedAt = true
+        resolve()
+      }
+    })
+    this.#last = this.#starting()
   }
 
   get id (): string { return this.place.id }
@@ -103,16 +122,23 @@ export class Domain {
   get late (): number { return this.#late }
   get bandwidth (): number | undefined { return this.#options.bandwidth }
 
-  /** Starts the domain's process. It is started again whenever it dies, with a growing pause. */
-  start (): void {
+  /**
+   * Starts the domain's process. It is started again whenever it dies, with a growing pause. Resolves when the process
+   * listens, or is gone.
+   */
+  async start (): Promise<void> {
+    const { ready } = this.#startProcess()
     void this.#keepAlive()
     this.#sweeper = setInterval(() => { void this.#sweep() }, sweepIntervalMs).unref()
+    this.#looker = setInterval(() => { void this.#look() }, lookEveryMs).unref()
+    await ready
   }
 
   /** Ends the process without waiting for it: a storage that hangs must not keep the agent from stopping. */
   stop (): void {
     this.#stopped = true
     clearInterval(this.#sweeper)
+    clearInterval(this.#looker)
     this.#child?.end()
   }
 
@@ -121,24 +147,41 @@ export class Domain {
     this.#leaving = leaving
   }
 
-  /** State, size and free space; never throws. */
+  /** State, size and free space; never throws. `starting` before the first look. */
   async status (): Promise<DomainStatus> {
-    const status = await this.#look()
+    const status = this.#isLookedAt ? await this.#look() : this.#last
     return this.#leaving ? { ...status, leaving: true } : status
   }
 
+  /** The status as it was seen last, without waiting for the storage. Has it looked at again. */
+  lastStatus (): DomainStatus {
+    void this.#look()
+    return this.#leaving ? { ...this.#last, leaving: true } : this.#last
+  }
+
+  /** Never throws. Waits for the first look. */
   async #look (since?: number): Promise<DomainStatus> {
     return await this.#descriptions.get('', async () => {
-      const base = { domain: this.id, layout: this.layout, path: this.place.path, observedAt: new Date().toISOString() }
+      await this.#looked
+      const base = this.#base()
       try {
         const description = await this.#read(answers.description, remote => remote.describe())
-        return { ...base, state: 'available' as const, ...description, ...this.locks.describe(description.warnings) }
+        this.#last = { ...base, state: 'available', ...description, ...this.locks.describe(description.warnings) }
       } catch (error) {
         const code = error instanceof AppError ? error.code : 'storage-failed'
-        const state = code === 'storage-unresponsive' ? 'unresponsive' as const : 'unavailable' as const
-        return { ...base, state, code, detail: error instanceof Error ? error.message : String(error) }
+        const state = code === 'storage-unresponsive' ? 'unresponsive' : 'unavailable'
+        this.#last = { ...base, state, code, detail: error instanceof Error ? error.message : String(error) }
       }
+      return this.#last
     }, since)
+  }
+
+  #base (): Pick<DomainStatus, 'domain' | 'layout' | 'path' | 'observedAt'> {
+    return { domain: this.id, layout: this.layout, path: this.place.path, observedAt: new Date().toISOString() }
+  }
+
+  #starting (): DomainStatus {
+    return { ...this.#base(), state: 'starting', detail: `The process of domain ${this.id} has not looked at the storage yet.` }
   }
 
   /**
@@ -246,21 +289,30 @@ export class Domain {
   async #keepAlive (): Promise<void> {
     for (let pauseMs = 100; !this.#stopped; pauseMs = Math.min(pauseMs * 2, 30_000)) {
       const startedAt = performance.now()
-      const child = this.#fork(false)
-      this.#child = child
-      this.locks.forget()
-      this.#late = 0
-      void this.#prepare(child)
-      await child.gone
+      await (this.#child ?? this.#startProcess()).gone
+      this.#child = undefined
       if (this.#stopped) return
       this.#log.error({ domain: this.id }, `the process of domain ${this.id} died; starting another`)
+      this.#last = this.#starting()
       if (performance.now() - startedAt > 60_000) pauseMs = 100
       await sleep(pauseMs, undefined, { ref: false })
     }
   }
 
+  #startProcess (): DomainChild {
+    const child = this.#fork(false)
+    this.#child = child
+    this.locks.forget()
+    this.#late = 0
+    void this.#prepare(child)
+    this.#processes.emit('started')
+    return child
+  }
+
   async #prepare (child: DomainChild): Promise<void> {
     const { create, sample } = this.#options
+    // a storage that hangs is unresponsive, not starting for ever
+    void child.ready.then(async () => { await sleep(readDeadlineMs, undefined, { ref: false }) }).then(() => { this.#settleLooked() })
     try {
       const { sampleMade } = await child.call(`Domain ${this.id}`, answers.prepared, remote => remote.prepare({ place: this.place, create, sample, agent: this.#options.agent, ...(this.#isSanlock && { lockspace: { hostId: this.#options.sanlockHostId } }) }))
       this.#log.info({ domain: this.id, path: this.place.path }, `domain ${this.id} is ready`)
@@ -271,6 +323,8 @@ export class Domain {
       if (!this.#stopped) this.#log.warn({ domain: this.id, err: error }, `domain ${this.id} is not available`)
     }
     this.changed()
+    this.#settleLooked()
+    await this.#look()
     this.#settlePrepared()
   }
 
@@ -284,7 +338,8 @@ export class Domain {
   }
 
   async #read<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>, deadlineMs = readDeadlineMs): Promise<T> {
-    const child = this.#running()
+    if (!this.#isLookedAt) await Promise.race([this.#looked, sleep(startWithinMs, undefined, { ref: false })])
+    const child = await this.#running()
     if (this.#late >= maxLate) throw new AppError('storage-unresponsive', `Domain ${this.id} does not answer; ${this.#late} reads are waiting for it. When it answers again, so does this.`)
     let late = false
     const startedAt = performance.now()
@@ -304,7 +359,7 @@ export class Domain {
 
   /** A change has no deadline of its own: its task has one for the accept step. */
   async #change<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
-    return this.#isSanlock ? await this.#underSanlock(answer, call) : await this.#running().call(`Domain ${this.id}`, answer, call)
+    return this.#isSanlock ? await this.#underSanlock(answer, call) : await (await this.#running()).call(`Domain ${this.id}`, answer, call)
   }
 
   get #isSanlock (): boolean { return this.#options.leases === 'sanlock' }
@@ -346,8 +401,13 @@ export class Domain {
     if (problems.length === 0 && state !== undefined) this.#log.info({ domain: this.id, state }, `domain ${this.id}: locks are ${state}`)
   }
 
-  #running (): DomainChild {
-    if (this.#child?.alive !== true) throw new AppError('domain-unavailable', `The process of domain ${this.id} is being started. Try again in a moment.`)
-    return this.#child
+  /** Its process. Waits for the next one after one has died. Throws `domain-unavailable` when that takes too long. */
+  async #running (): Promise<DomainChild> {
+    if (this.#child?.alive !== true && !this.#stopped) {
+      const signal = AbortSignal.timeout(startWithinMs)
+      await once(this.#processes, 'started', { signal }).catch(() => { /* it takes too long, and the error below says so */ })
+    }
+    if (this.#child?.alive === true) return this.#child
+    throw new AppError('domain-unavailable', `The process of domain ${this.id} is being started. Try again in a moment.`)
   }
 }

@@ -13,12 +13,14 @@ interface Greeting { ready (): void }
 export class Child<Remote extends object, Local extends object> {
   readonly #process
   readonly #rpc: BirpcReturn<Remote, Local & Greeting>
-  readonly #ready: Promise<void>
+  readonly #greeting: Promise<void>
   readonly #died = new AbortController()
   readonly #registered: boolean
   #greeted = false
   /** Resolves when the process is gone, and all its descriptors with it. */
   readonly gone: Promise<void>
+  /** Resolves when the process listens, or is gone. */
+  readonly ready: Promise<void>
 
   /**
    * @param module URL of the child's main module, without its extension.
@@ -29,9 +31,10 @@ export class Child<Remote extends object, Local extends object> {
     // a failed start is told by 'error', not by 'exit'
     this.#process.on('error', () => { this.#died.abort() })
     let ready = () => {}
-    this.#ready = new Promise(resolve => { ready = () => { this.#greeted = true; resolve() } })
+    this.#greeting = new Promise(resolve => { ready = () => { this.#greeted = true; resolve() } })
     this.#rpc = openChannel<Remote, Local & Greeting>(this.#process, { ...local, ready: () => { ready() } })
     this.gone = once(this.#process, 'exit').then(() => {}, () => {})
+    this.ready = Promise.race([this.#greeting, this.gone])
     void this.gone.then(() => {
       this.#died.abort()
       // without it, calls that are under way would wait for ever
@@ -43,7 +46,7 @@ export class Child<Remote extends object, Local extends object> {
 
   /** Tells the child something, without an answer. What is told and what is called arrives in order. */
   tell (message: (remote: BirpcReturn<Remote, Local & Greeting>) => Promise<void>): void {
-    void this.#ready.then(async () => { await message(this.#rpc) }).catch(() => { /* it is gone: so be it */ })
+    void this.#greeting.then(async () => { await message(this.#rpc) }).catch(() => { /* it is gone: so be it */ })
   }
 
   /**
@@ -58,7 +61,7 @@ export class Child<Remote extends object, Local extends object> {
       const died = () => { resolve('died') }
       signal.addEventListener('abort', died)
       if (deadlineMs !== undefined) timer = setTimeout(() => { resolve('late') }, deadlineMs)
-      this.#ready.then(async () => await call(this.#rpc)).then(resolve, died).finally(() => { signal.removeEventListener('abort', died) })
+      this.#greeting.then(async () => await call(this.#rpc)).then(resolve, died).finally(() => { signal.removeEventListener('abort', died) })
     })
     clearTimeout(timer)
     if (settled === 'late') throw new AppError('storage-unresponsive', `${what}: the storage did not answer within ${deadlineMs} ms. When it does, work goes on by itself.`)

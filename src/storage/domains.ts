@@ -12,10 +12,16 @@ interface Attached {
   leaving?: { next?: DomainOptions } | undefined
 }
 
+/** Processes of domains that are loading at the same time. */
+const maxStarting = 4
+
 /** The domains this agent works on. They come and go with its configuration. */
 export class Domains {
   readonly #make: (options: DomainOptions) => Domain
   readonly #attached = new Map<string, Attached>()
+  /** Those whose processes are still to be started. */
+  readonly #toStart: Domain[] = []
+  #startingNow = 0
   #started = false
 
   constructor (make: (options: DomainOptions) => Domain, options: readonly DomainOptions[]) {
@@ -23,13 +29,15 @@ export class Domains {
     for (const one of options) this.#attach(one)
   }
 
+  /** A few at a time: a process that loads keeps a core busy, and whoever listens must answer meanwhile. */
   start (): void {
     this.#started = true
-    for (const { domain } of this.#attached.values()) domain.start()
+    for (const { domain } of this.#attached.values()) this.#start(domain)
   }
 
   stop (): void {
     this.#started = false
+    this.#toStart.length = 0
     for (const { domain } of this.#attached.values()) domain.stop()
   }
 
@@ -105,11 +113,29 @@ export class Domains {
   #attach (options: DomainOptions): void {
     const domain = this.#make(options)
     this.#attached.set(options.id, { domain, options, uses: 0 })
-    if (this.#started) domain.start()
+    if (this.#started) this.#start(domain)
+  }
+
+  #start (domain: Domain): void {
+    this.#toStart.push(domain)
+    this.#startNext()
+  }
+
+  #startNext (): void {
+    if (this.#startingNow >= maxStarting) return
+    const domain = this.#toStart.shift()
+    if (domain === undefined) return
+    this.#startingNow++
+    void domain.start().then(() => {
+      this.#startingNow--
+      this.#startNext()
+    })
   }
 
   #settle (id: string, attached: Attached): void {
     if (attached.leaving === undefined || attached.uses > 0 || this.#attached.get(id) !== attached) return
+    const waiting = this.#toStart.indexOf(attached.domain)
+    if (waiting !== -1) this.#toStart.splice(waiting, 1)
     attached.domain.stop()
     this.#attached.delete(id)
     if (attached.leaving.next !== undefined) this.#attach(attached.leaving.next)

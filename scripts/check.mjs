@@ -70,7 +70,9 @@ async function run (program, ...args) {
  * ours: what a test leaves behind then cannot hold the terminal's or CI's.
  */
 async function runTests (report, args) {
-  const tap = spawn(process.execPath, [bin('tap'), 'run', '--reporter=tap', ...args], { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+  // options are for tap itself
+  const program = args.some(arg => arg.startsWith('-')) ? [bin('tap'), 'run', '--reporter=tap'] : [join(root, 'scripts/run-tests.mjs')]
+  const tap = spawn(process.execPath, [...program, ...args], { cwd: root, detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
   const endGroup = () => {
     try {
       process.kill(-tap.pid, 'SIGKILL')

@@ -1,0 +1,38 @@
+// Runs all test files, or those given, and prints what tap's raw output is: node scripts/run-tests.mjs [FILE | FOLDER]...
+// `tap run` sorts them by name, so that a long one may begin when all others have ended, and has no place for an order.
+import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import t from 'tap'
+import { root } from './step.mjs'
+
+/** What takes longest on a quiet machine begins first; of the rest, those with real agents. */
+const longest = [
+  'sanlock', 'torture', 'gluster-domain', 'hung-storage', 'backing-formats', 'copy-hostile', 'ovirt-chain', 'gluster-cluster', 'copy', 'ovirt-copy'
+].map(name => `test/integration/${name}.test.ts`)
+
+const rc = readFileSync(join(root, '.taprc'), 'utf8')
+const numberIn = name => Number(new RegExp(`^${name}: (\\d+)$`, 'm').exec(rc)[1])
+
+const wanted = process.argv.slice(2)
+const files = (wanted.length === 0 ? ['test'] : wanted).flatMap(testsIn).sort((a, b) => rank(a) - rank(b))
+t.setTimeout(0)
+t.jobs = Number(process.env.TAP_JOBS ?? numberIn('jobs'))
+const timeout = numberIn('timeout') * 1000
+const env = { ...process.env, NODE_OPTIONS: '--import=./scripts/typescript/register.mjs', TAP_TIMEOUT: String(timeout / 1000) }
+if (files.length === 0) throw new Error(`no tests in ${wanted.join(' ')}`)
+for (const file of new Set(files)) {
+  t.spawn(process.execPath, [join(root, file)], { name: file, cwd: root, env, timeout, buffered: true, stdio: 'inherit', externalID: file })
+}
+
+function testsIn (path) {
+  const whole = join(root, path)
+  if (!existsSync(whole)) throw new Error(`${path} is not there`)
+  if (!statSync(whole).isDirectory()) return [relative(root, whole)]
+  return readdirSync(whole, { recursive: true }).filter(name => name.endsWith('.test.ts')).sort().map(name => join(relative(root, whole), name))
+}
+
+function rank (file) {
+  const place = longest.indexOf(file)
+  if (place >= 0) return place
+  return longest.length + (file.startsWith('test/integration/') ? 0 : 1)
+}

@@ -80,6 +80,7 @@ export const catalogue = {
   'locks-broken': { status: 503, title: 'Locks do not work across the hosts that share the domain' },
   'domain-id-conflict': { status: 503, title: 'The directory is attached under two domain ids' },
   'gluster-unavailable': { status: 503, title: 'Gluster is not available on this host' },
+  'out-of-memory': { status: 503, title: 'The host does not give the work the memory that it needs' },
   'gluster-busy': { status: 503, title: 'Gluster is busy with another command' },
   'accept-overdue': { status: 504, title: 'The host is too busy to accept the command in time' },
   'storage-unresponsive': { status: 504, title: 'The storage does not answer' },

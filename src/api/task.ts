@@ -32,7 +32,7 @@ export const Task = Strict({
   spec: Ref(TaskSpec),
   specDigest: Type.String({ description: 'SHA-256 over the RFC 8785 form of the accepted body, defaults applied.' }),
   state: TaskState,
-  cancelable: Type.Boolean(),
+  cancelable: Type.Boolean({ description: 'A DELETE ends it before it would end by itself; false once it has finished.' }),
   progress: Type.Optional(Ref(Progress)),
   operationId: Type.Optional(OperationId),
   result: Type.Optional(TaskResult),

@@ -1256,6 +1256,7 @@ export interface components {
              * @enum {string}
              */
             state: "pending" | "running" | "canceling" | "succeeded" | "failed" | "canceled" | "rejected";
+            /** @description A DELETE ends it before it would end by itself; false once it has finished. */
             cancelable: boolean;
             progress?: components["schemas"]["Progress"];
             /**

@@ -2,8 +2,10 @@ import { once } from 'node:events'
 import type { BirpcReturn } from 'birpc'
 import { AppError } from '../errors.ts'
 import { forkBound, type ForkOptions } from '../system/fork.ts'
+import { signalWords } from '../system/signals.ts'
 import { resultOf, type Answer } from './answers.ts'
 import { openChannel } from './channel.ts'
+import { explain } from './failure.ts'
 import type { Outcome } from './outcome.ts'
 
 /** Sent by a child when it listens. What is sent to it before may be lost: whatever else is loaded into it can take the message. */
@@ -17,6 +19,8 @@ export class Child<Remote extends object, Local extends object> {
   readonly #died = new AbortController()
   readonly #registered: boolean
   #greeted = false
+  /** Why it could not be started. */
+  #failure: Error | undefined
   /** Resolves when the process is gone, and all its descriptors with it. */
   readonly gone: Promise<void>
   /** Resolves when the process listens, or is gone. */
@@ -29,7 +33,10 @@ export class Child<Remote extends object, Local extends object> {
     this.#registered = options.registered === true
     this.#process = forkBound(module, options)
     // a failed start is told by 'error', not by 'exit'
-    this.#process.on('error', () => { this.#died.abort() })
+    this.#process.on('error', error => {
+      this.#failure = error
+      this.#died.abort()
+    })
     let ready = () => {}
     this.#greeting = new Promise(resolve => { ready = () => { this.#greeted = true; resolve() } })
     this.#rpc = openChannel<Remote, Local & Greeting>(this.#process, { ...local, ready: () => { ready() } })
@@ -87,8 +94,10 @@ export class Child<Remote extends object, Local extends object> {
   }
 
   #death (what: string): AppError {
-    const { exitCode, signalCode } = this.#process
+    const { exitCode, signalCode, pid } = this.#process
+    if (pid === undefined && this.#failure !== undefined) return explain(this.#failure, `${what}: no process could be started for it`)
     if (this.#registered && !this.#greeted) return new AppError('domain-unavailable', `${what}: sanlock did not take the process that was to work on the storage. See that its daemon is running on this host, and try again. Nothing was changed.`)
-    return new AppError('storage-process-died', `${what}: the process that worked on the storage died (${signalCode ?? `status ${exitCode}`}). Look at the image before you send the command again.`, { changed: true })
+    const how = signalCode === null ? `ended with status ${exitCode}` : signalWords(signalCode)
+    return new AppError('storage-process-died', `${what}: the process that worked on the storage ${how}. Look at the image before you send the command again.`, { changed: true })
   }
 }

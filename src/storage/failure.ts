@@ -11,6 +11,8 @@ const codeOfCommand = {
   'in-use': 'image-in-use',
   storage: 'storage-failed',
   'no-aio': 'storage-failed',
+  'no-memory': 'out-of-memory',
+  killed: 'storage-process-died',
   other: 'storage-failed'
 } as const
 
@@ -24,6 +26,11 @@ interface Known {
 const known: readonly Known[] = [
   { names: ['ENOSPC'], code: 'no-space', words: () => 'there is no space left on the storage.' },
   { names: ['EDQUOT'], code: 'no-space', words: () => 'the quota of the storage is used up. Raise it, or make space.' },
+  {
+    names: ['ENOMEM'],
+    code: 'out-of-memory',
+    words: () => 'the host has no memory left for it. Stop something there, or raise the limit of the agent (MemoryMax), then try again.'
+  },
   {
     names: ['EFBIG'],
     code: 'file-too-large',
@@ -57,9 +64,10 @@ const known: readonly Known[] = [
 export function explain (error: unknown, what: string): AppError {
   if (error instanceof AppError) return error
   if (error instanceof CommandError) {
-    // the kernel ends a program with it that writes beyond `ulimit -f`
-    const code = error.signal === 'SIGXFSZ' ? 'file-too-large' : codeOfCommand[classifyFailure(error.stderr)]
-    return new AppError(code, `${what}: ${failureLine(error.stderr) || error.message}`, { cause: error })
+    // of one that could not even be started, the system says why
+    const failure = knownFailure(systemErrorIn(error))
+    if (failure !== undefined) return new AppError(failure.code, `${what}: ${failure.words()}`, { cause: error })
+    return new AppError(codeOfCommand[classifyFailure(error)], `${what}: ${failureLine(error) || error.message}`, { cause: error })
   }
   if (error instanceof NotAFileError) return new AppError('image-invalid', `${what}: ${error.message}`, { cause: error })
   const failure = knownFailure(error)
@@ -71,6 +79,11 @@ export function explain (error: unknown, what: string): AppError {
 /** The code of a failed write or flush. */
 export function flushCode (error: unknown): ErrorCode {
   return knownFailure(error)?.code ?? 'storage-failed'
+}
+
+/** The first error with a number among the causes of an error. */
+function systemErrorIn (error: unknown): unknown {
+  return error instanceof Error && !('errno' in error) ? systemErrorIn(error.cause) : error
 }
 
 function knownFailure (error: unknown): Known | undefined {

@@ -2,9 +2,11 @@ import { constants } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
 import { lockProbeCommand } from '../qemu/commands.ts'
-import { classifyFailure } from '../qemu/failure.ts'
+import { classifyFailure, isCutShort } from '../qemu/failure.ts'
 import { runQemu } from '../qemu/run.ts'
 import { closeFd, openFile, type Directory } from '../system/directory.ts'
+import { CommandError } from '../system/run.ts'
+import { explain } from './failure.ts'
 import { openersOf } from '../system/openers.ts'
 
 /** Looks at an image take a moment, those of other agents on this host too: who has it open for longer is not one of them. */
@@ -20,8 +22,10 @@ export async function assertUnused (directory: Directory, name: string, image: s
   const inUse = (where: string) => new AppError('image-in-use', `Image ${image} is open in ${where}. ${consequence}`)
   const fd = await openFile(directory, name, constants.O_RDONLY)
   try {
-    const { exitCode, stderr } = await runQemu(lockProbeCommand(3), { fds: [fd], owner: undefined, maxOutput: 0, timeoutMs: 60_000 })
-    if (exitCode !== 0 && classifyFailure(stderr) === 'in-use') throw inUse('another program, most likely a guest')
+    const probe = await runQemu(lockProbeCommand(3), { fds: [fd], owner: undefined, maxOutput: 0, timeoutMs: 60_000 })
+    if (classifyFailure(probe) === 'in-use') throw inUse('another program, most likely a guest')
+    // one that did not come to its end says nothing about the image
+    if (isCutShort(probe)) throw explain(new CommandError('the look for locks was cut short', probe), `Whether image ${image} is in use is not known. ${consequence}`)
     const openers = await lastingOpeners(fd, name)
     if (openers.length > 0) throw inUse(openers.slice(0, 3).join(', '))
   } finally {

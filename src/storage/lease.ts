@@ -3,11 +3,13 @@ import { AppError } from '../errors.ts'
 import { closeFd, openFile, type Directory } from '../system/directory.ts'
 import { hasErrno } from '../system/errno.ts'
 import { run } from '../system/run.ts'
+import { signalWords } from '../system/signals.ts'
 
 /** flock(1) on a descriptor of ours, which it sees as 3. The lock belongs to the open file description, so it stays when flock exits. */
 async function flock (fd: number, ...options: string[]): Promise<boolean> {
-  const { exitCode, stderr } = await run(['flock', ...options, '3'], { fds: [fd], maxOutput: 0 })
+  const { exitCode, signal, stderr } = await run(['flock', ...options, '3'], { fds: [fd], maxOutput: 0 })
   if (exitCode === 0) return true
+  if (signal !== undefined) throw new AppError('storage-process-died', `A lease could not be locked: flock ${signalWords(signal)}. Try again.`)
   const words = stderr.trim() || `flock ended with status ${exitCode}`
   // 1 is flock's word for "taken by somebody else"; anything else is an error, e.g. EBADFD after a cut connection
   if (exitCode === 1 && stderr === '') return false

@@ -12,7 +12,7 @@
 #   user=U:G:G,G:C   whom it becomes: user, group, more groups, and the one capability that it keeps, if any. Without U,
 #               it stays who it is. Of several, the first who can open all the files; one with a capability only where
 #               it can open nothing else.
-#   limit=R:V   a resource limit: its number, and its value
+#   limit=R:V:H a resource limit: its number, its value, and how far it may be raised: no further, without H
 #   env=K=V     a variable of the program's environment only
 #   mkdir=MODE:NAME makes a directory in that which descriptor 3 is, instead of starting a program; prints errno if it cannot
 #   report      prints what restricts the program, instead of starting it
@@ -63,8 +63,8 @@ if ($parent > 0) {
 }
 makeDirectory(split /:/, $mkdir, 2) if defined $mkdir;
 for (@limits) {
-  my ($resource, $value) = @$_;
-  syscall($PRLIMIT, 0, $resource, pack('QQ', $value, $value), 0) == 0 or fail("limit $resource: $!");
+  my ($resource, $value, $hard) = @$_;
+  syscall($PRLIMIT, 0, $resource, pack('QQ', $value, $hard // $value), 0) == 0 or fail("limit $resource: $!");
 }
 my $program = $report ? '' : find($ARGV[0]);
 landlock() if $restricts eq 'landlock';

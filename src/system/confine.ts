@@ -72,7 +72,8 @@ export async function confine ({ reads, writes, owner, limits }: Confinement, fd
     ...reads.map(number => `read=${number}`),
     ...writes.map(number => `write=${number}`),
     ...usersFor(files, owner, ownRights()).map(user => `user=${user}`),
-    `limit=${limitNumbers.cpu}:${limits.cpuSeconds}`,
+    // SIGXCPU tells what was too much; after that, SIGKILL ends one that does not listen to it
+    `limit=${limitNumbers.cpu}:${limits.cpuSeconds}:${limits.cpuSeconds + 5}`,
     `limit=${limitNumbers.core}:0`,
     `limit=${limitNumbers.memory}:${limits.memoryBytes}`,
     ...Object.entries(env).map(([name, value]) => `env=${name}=${value}`),

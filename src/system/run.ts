@@ -1,5 +1,7 @@
+import { constants } from 'node:os'
 import { execa } from 'execa'
 import { confine, failureMark, notFoundMark, type Confinement } from './confine.ts'
+import { signalWords } from './signals.ts'
 
 /** What an external program left behind. Exit codes are data here: whether one is an error is for the caller to say. */
 export interface RunResult {
@@ -120,13 +122,18 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
   if (result.exitCode === undefined && result.signal === undefined) {
     throw new CommandError(`${argv[0]} could not be started: ${result.shortMessage}`, { argv, cause: result.cause })
   }
+  const by = result.signal ?? (options.confinement === undefined ? undefined : signalIn(result.exitCode))
   return {
     argv,
-    ...(result.exitCode === undefined ? {} : { exitCode: result.exitCode }),
-    ...(result.signal === undefined ? {} : { signal: result.signal }),
+    ...(by !== undefined ? { signal: by } : result.exitCode !== undefined ? { exitCode: result.exitCode } : {}),
     stdout: String(result.stdout ?? ''),
     stderr
   }
+}
+
+/** bubblewrap, where it confines a program, tells by its own status which signal has ended that. */
+function signalIn (status: number | undefined): string | undefined {
+  return Object.entries(constants.signals).find(([, number]) => number + 128 === status)?.[0]
 }
 
 /** Like `run`, but any exit status other than 0 (or those in `accept`) is a CommandError. */
@@ -134,6 +141,6 @@ export async function runOk (argv: readonly [string, ...string[]], options: RunO
   const result = await run(argv, options)
   const { exitCode, signal, stderr } = result
   if (exitCode === 0 || (exitCode !== undefined && options.accept?.includes(exitCode) === true)) return result
-  const how = exitCode === undefined ? `was ended by ${signal}` : `ended with status ${exitCode}`
+  const how = signal === undefined ? `ended with status ${exitCode}` : signalWords(signal)
   throw new CommandError(`${argv[0]} ${how}: ${stderr.trim().split('\n').at(-1) ?? ''}`, { argv, exitCode, signal, stderr })
 }

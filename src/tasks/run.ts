@@ -152,7 +152,8 @@ export class Run {
       spec: this.spec,
       specDigest: this.specDigest,
       state: this.#state,
-      cancelable: this.cancelable,
+      // of what has finished, nothing is left to cancel
+      cancelable: this.cancelable && !this.finished,
       ...(this.#progress !== undefined && { progress: this.#progress }),
       ...(this.#operationId !== undefined && { operationId: this.#operationId }),
       ...(this.#result !== undefined && { result: this.#result }),

@@ -153,7 +153,7 @@ t.test('SIGKILL of a copy worker or of a qemu-img fails its copy and nothing els
       return undefined
     })
     process.kill(pid, 'SIGKILL')
-    t.match(await agent.finished(name), { state: 'failed', error: { code } })
+    t.match(await agent.finished(name), { state: 'failed', error: { code, detail: /was ended by SIGKILL: .*memory/ } })
     // a write that is on its way to the disk keeps a killed qemu-img, and with it the lease, a moment longer
     await until(async () => (await agent.image('local', target)).body.state === 'interrupted')
     t.match(await agent.done(`${name}-mend`, mendSpec(target)), { state: 'succeeded', result: { epoch: 2 } })

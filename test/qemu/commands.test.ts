@@ -27,7 +27,7 @@ t.test('a reader conflicts with a writer only, who is to be alone with a reader,
   const fd = await open('guest.qcow2')
   const probes = [() => run(probeCommand([{ fd: 3, format: 'qcow2' }], MiB), { fds: [fd] }), () => run(lockProbeCommand(3), { fds: [fd] })] as const
   // one after the other: each would find the other one
-  const judge = async () => [classifyFailure((await probes[0]()).stderr), classifyFailure((await probes[1]()).stderr)]
+  const judge = async () => [classifyFailure(await probes[0]()), classifyFailure(await probes[1]())]
   t.match(await probes[0](), { exitCode: 0 })
   t.same(await judge(), ['other', 'other'])
 
@@ -113,16 +113,34 @@ t.test('a rate of one byte a second is one that qemu-img takes', async t => {
 })
 
 t.test('failures are told apart by the words of qemu-img', async t => {
-  t.equal(classifyFailure('qemu-img: Could not open \'x\': Failed to get "write" lock\nIs another process using the image [x]?'), 'in-use')
-  t.equal(classifyFailure('qemu-img: error while writing at byte 1048576: No space left on device'), 'no-space')
-  t.equal(classifyFailure('qemu-img: error while reading at byte 0: Input/output error'), 'storage')
-  t.equal(classifyFailure('qemu-img: error while writing at byte 0: Read-only file system'), 'storage')
-  t.equal(classifyFailure('qemu-img: error while writing sector 1: Disk quota exceeded'), 'no-space')
-  t.equal(classifyFailure('qemu-img: /proc/self/fd/3: The image size is too large for file format \'raw\''), 'too-large')
-  t.equal(classifyFailure('qemu-img: error while writing at byte 0: Structure needs cleaning'), 'storage')
-  t.equal(classifyFailure('qemu-img: error while writing at byte 0: Bad file descriptor'), 'cut-off')
-  t.equal(classifyFailure('qemu-img: Could not open \'x\': Image is not in qcow2 format'), 'other')
-  t.equal(classifyFailure(''), 'other')
+  t.equal(classifyFailure({ stderr: 'qemu-img: Could not open \'x\': Failed to get "write" lock\nIs another process using the image [x]?' }), 'in-use')
+  t.equal(classifyFailure({ stderr: 'qemu-img: error while writing at byte 1048576: No space left on device' }), 'no-space')
+  t.equal(classifyFailure({ stderr: 'qemu-img: error while reading at byte 0: Input/output error' }), 'storage')
+  t.equal(classifyFailure({ stderr: 'qemu-img: error while writing at byte 0: Read-only file system' }), 'storage')
+  t.equal(classifyFailure({ stderr: 'qemu-img: error while writing sector 1: Disk quota exceeded' }), 'no-space')
+  t.equal(classifyFailure({ stderr: 'qemu-img: /proc/self/fd/3: The image size is too large for file format \'raw\'' }), 'too-large')
+  t.equal(classifyFailure({ stderr: 'qemu-img: error while writing at byte 0: Structure needs cleaning' }), 'storage')
+  t.equal(classifyFailure({ stderr: 'qemu-img: error while writing at byte 0: Bad file descriptor' }), 'cut-off')
+  t.equal(classifyFailure({ stderr: 'qemu-img: Could not open \'x\': Image is not in qcow2 format' }), 'other')
+  t.equal(classifyFailure({ stderr: '' }), 'other')
+})
+
+t.test('whatever qemu-img says when it gets too little memory is known as that', async t => {
+  const large = join(path, 'large.qcow2')
+  await sh('qemu-img', 'create', '-q', '-f', 'qcow2', large, '1T')
+  const seen = new Set<string>()
+  for (let bytes = 24 * MiB; bytes <= 240 * MiB; bytes += 12 * MiB) {
+    const ended = await run(['prlimit', `--as=${bytes}`, '--core=0', 'qemu-img', 'map', '--output=json', large])
+    if (ended.exitCode === 0) continue
+    t.equal(classifyFailure(ended), 'no-memory', `${bytes}: ${ended.signal ?? ended.exitCode} ${ended.stderr}`)
+    seen.add(ended.signal ?? String(ended.exitCode))
+  }
+  t.strictSame([...seen].sort(), ['1', 'SIGABRT'], 'by an error, and by giving up')
+})
+
+t.test('what a signal has ended is known as killed, but for a file that became too large', async t => {
+  t.equal(classifyFailure(await run(['sh', '-c', 'kill -KILL $$'])), 'killed')
+  t.equal(classifyFailure(await run(['sh', '-c', 'kill -XFSZ $$'])), 'too-large')
 })
 
 t.test('the last percentage counts', async t => {

@@ -24,6 +24,9 @@ t.test('every failure gets a code of the catalogue', async t => {
     [system('EUCLEAN'), 'storage-failed'],
     [system('EACCES'), 'storage-failed'],
     [system('EIO'), 'storage-failed'],
+    [system('ENOMEM'), 'out-of-memory'],
+    [new CommandError('qemu-img could not be started', { argv: ['qemu-img'], cause: system('ENOMEM') }), 'out-of-memory'],
+    [command('qemu-img: Could not open \'x\': Could not allocate metadata caches'), 'out-of-memory'],
     [system('EROFS'), 'storage-failed'],
     [new NotAFileError('x'), 'image-invalid'],
     [command('qemu-img: error while writing at byte 0: No space left on device'), 'no-space'],
@@ -31,6 +34,8 @@ t.test('every failure gets a code of the catalogue', async t => {
     [command('qemu-img: error while writing at byte 0: File too large'), 'file-too-large'],
     [command('qemu-img: error while writing at byte 0: Bad file descriptor'), 'lease-lost'],
     [new CommandError('ended by SIGXFSZ', { argv: ['qemu-img'], signal: 'SIGXFSZ' }), 'file-too-large'],
+    [new CommandError('killed', { argv: ['qemu-img'], signal: 'SIGKILL' }), 'storage-process-died'],
+    [new CommandError('aborted', { argv: ['qemu-img'], signal: 'SIGABRT', stderr: 'qemu: qemu_thread_create: Resource temporarily unavailable' }), 'out-of-memory'],
     [command('qemu-img: something else'), 'storage-failed'],
     [new TypeError('x is undefined'), 'internal'],
     ['text', 'internal']
@@ -39,6 +44,17 @@ t.test('every failure gets a code of the catalogue', async t => {
     t.equal(known.code, code, String(error))
     if (!(error instanceof AppError)) t.match(known.message, /^Domain local: /)
   }
+})
+
+t.test('the signal that ended a program is named, and what may have sent it', async t => {
+  for (const [signal, words] of [
+    ['SIGKILL', /qemu-img was ended by SIGKILL: .*the kernel when memory runs out/],
+    ['SIGXFSZ', /qemu-img was ended by SIGXFSZ: .*ulimit -f/],
+    ['SIGXCPU', /qemu-img was ended by SIGXCPU: .*processor time/],
+    ['SIGSEGV', /qemu-img was ended by SIGSEGV/],
+    ['SIGUSR1', /qemu-img was ended by SIGUSR1: somebody sent it/]
+  ] as const) t.match(explain(new CommandError('x', { argv: ['qemu-img'], signal }), 'x').message, words)
+  t.match(explain(new CommandError('x', { argv: ['mount'], signal: 'SIGTERM', stderr: 'last words' }), 'x').message, /mount was .* \(last words\)/)
 })
 
 t.test('a bug gives nothing away, and a real system error is named', async t => {

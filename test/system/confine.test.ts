@@ -93,6 +93,18 @@ t.test('it has no sockets, and ends with us', async t => {
   t.equal(stdout, `Function not implemented\nFunction not implemented\n${process.pid}\n`)
 })
 
+t.test('too much processor time is told as that, and a signal from within a namespace, too', async t => {
+  const fd = await open(t, 'busy')
+  const confined = (script: string) => run(['perl', '-e', script], {
+    fds: [fd], confinement: { reads: [3], writes: [], owner: undefined, limits: { ...limits, cpuSeconds: 1 } }
+  })
+  t.match(await confined('1 while 1'), { signal: 'SIGXCPU' })
+  // bubblewrap ends with this status when what is in it was killed
+  const within = await confined('exit 137')
+  t.equal(within.signal, 'SIGKILL')
+  t.notOk('exitCode' in within)
+})
+
 t.test('limits hold, and variables are for the program alone', async t => {
   const fd = await open(t, 'limits')
   const { stdout } = await shell('ulimit -t; ulimit -v; ulimit -c; ulimit -f; echo $EXTRA', [fd], { env: { EXTRA: 'yes' } })

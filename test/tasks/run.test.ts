@@ -34,6 +34,15 @@ t.test('what does not apply is absent, and times are where they belong', async t
   t.match(runOf({ replaces: '"x"' }).wire(), { replaces: '"x"' })
 })
 
+t.test('what has finished cannot be canceled, whichever way it did', async t => {
+  for (const way of [['running', 'succeeded'], ['running', 'failed'], ['rejected'], ['canceling', 'canceled']] as const) {
+    const run = runOf()
+    t.equal(run.wire().cancelable, true)
+    for (const state of way) run.move(state, 1)
+    t.match(run.wire(), { state: way.at(-1), cancelable: false })
+  }
+})
+
 t.test('whatever changes what is shown changes the tag', async t => {
   const run = runOf()
   const seen = new Map<string, string>()

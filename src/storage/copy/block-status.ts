@@ -1,4 +1,5 @@
 import { mapCommand } from '../../qemu/commands.ts'
+import { classifyFailure } from '../../qemu/failure.ts'
 import { ExtentReader, type Extent } from '../../qemu/map.ts'
 import { runQemuOk } from '../../qemu/run.ts'
 import { CommandError } from '../../system/run.ts'
@@ -74,8 +75,8 @@ export class StatusReader {
       try {
         return this.#adapt(await blockStatus(this.#source, [start, until], { signal: this.#signal }))
       } catch (error) {
-        // the limits of processor time and memory end it by these signals
-        const tooMuch = error instanceof CommandError && (error.signal === 'SIGXCPU' || error.signal === 'SIGABRT')
+        // what the limits of processor time and memory end is tried in smaller pieces
+        const tooMuch = error instanceof CommandError && (error.signal === 'SIGXCPU' || classifyFailure(error) === 'no-memory')
         if (!tooMuch || until - start <= minLookBytes) throw error
         this.#lookBytes = Math.max(this.#lookBytes / 16, minLookBytes)
       }

@@ -3,6 +3,8 @@ import { AppError } from '../../errors.ts'
 import { compareCommand, parseDifference, parsePercentage } from '../../qemu/commands.ts'
 import type { NodeFile } from '../../qemu/node.ts'
 import { runQemu } from '../../qemu/run.ts'
+import { CommandError } from '../../system/run.ts'
+import { explain } from '../failure.ts'
 import { statFd, type Owner } from '../../system/directory.ts'
 import type { CopyAgentFunctions, VerifyJob } from '../protocol.ts'
 import { wordsOf, type CopyRecord } from '../record.ts'
@@ -26,7 +28,7 @@ export async function compare (a: Chain, b: Chain, fds: readonly number[], { sig
   const tell = (percent: number) => { report({ phase: 'verifying', bytesTotal, bytesDone: Math.floor(bytesTotal * percent / 100) }) }
   let printed = ''
   tell(0)
-  const { exitCode, stderr } = await runQemu(compareCommand(a, b), {
+  const ended = await runQemu(compareCommand(a, b), {
     fds,
     owner,
     workBytes: bytesTotal,
@@ -39,8 +41,8 @@ export async function compare (a: Chain, b: Chain, fds: readonly number[], { sig
     }
   })
   signal.throwIfAborted()
-  if (exitCode === 0) return { identical: true }
-  if (exitCode !== 1) throw new AppError('storage-failed', `The images could not be compared: ${stderr.trim().split('\n').at(-1) ?? ''}`)
+  if (ended.exitCode === 0) return { identical: true }
+  if (ended.exitCode !== 1) throw explain(new CommandError('qemu-img compare failed', ended), 'The images could not be compared')
   const firstDifference = parseDifference(printed)
   return { identical: false, ...(firstDifference !== undefined && { firstDifference }) }
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../../errors.ts'
 import { convertCommand, hugeBuffers, type CacheMode } from '../../qemu/commands.ts'
-import { classifyFailure, failureLine } from '../../qemu/failure.ts'
+import { classifyFailure, failureLine, type Failed } from '../../qemu/failure.ts'
 import { runQemu } from '../../qemu/run.ts'
 import type { CopyRecord } from '../record.ts'
 import { assertHeaders } from './headers.ts'
@@ -42,7 +42,7 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
   let nativeAio = direct
   for (let tries = 1; ; tries++) {
     await assertHeaders(session)
-    const { exitCode, stderr } = await runQemu(command(nativeAio), {
+    const ended = await runQemu(command(nativeAio), {
       fds: [lease.fd, part.fd, ...layerFds(source, window.layers)],
       writes: [4],
       owner: area.owner,
@@ -53,18 +53,18 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
     })
     // killed by our own signal: the reason is told by whoever aborted
     signal.throwIfAborted()
-    if (exitCode === 0) return
+    if (ended.exitCode === 0) return
     // after a cut, qemu-img says all sorts of things
     await session.assertOwnership()
     await assertHeaders(session)
-    const failure = classifyFailure(stderr)
+    const failure = classifyFailure(ended)
     if (failure === 'no-aio' && nativeAio) {
       nativeAio = false
       continue
     }
     // two lanes have opened the target at the same instant, and qemu's lock let only one: nothing was written
     const mayClash = !area.local && lanes > 1 && tries < maxTries && failure === 'in-use'
-    if (!mayClash) throw copyFailure(record.image, stderr)
+    if (!mayClash) throw copyFailure(record.image, ended)
     await sleep(clashPauseMs * (0.5 + Math.random()), undefined, { signal }).catch(() => { signal.throwIfAborted() })
   }
 }
@@ -78,9 +78,9 @@ function cacheOf ({ format }: CopyRecord, isBypassed: boolean): CacheMode {
   return isBypassed ? 'none' : 'writeback'
 }
 
-function copyFailure (image: string, stderr: string): AppError {
-  const words = failureLine(stderr)
-  switch (classifyFailure(stderr)) {
+function copyFailure (image: string, ended: Failed): AppError {
+  const words = failureLine(ended)
+  switch (classifyFailure(ended)) {
     case 'no-space':
       return new AppError('no-space', `There is no space left to copy ${image}. Make space, then mend the image: what is done of it is kept.`)
     case 'too-large':
@@ -91,7 +91,10 @@ function copyFailure (image: string, stderr: string): AppError {
       return new AppError('source-in-use', `Another program has opened the source or the target of ${image}: ${words}`)
     case 'storage':
       return new AppError('storage-failed', `The storage failed under ${image}: ${words}. What is done of it is kept; mend the image when the storage is well.`)
+    case 'no-memory':
+      return new AppError('out-of-memory', `The host has too little memory to copy ${image}: ${words}. What is done of it is kept; mend the image.`)
     case 'no-aio':
+    case 'killed':
     case 'other':
       return new AppError('copy-failed', `qemu-img failed on ${image}: ${words}. What is done of it is kept; mend the image to try again.`)
   }

@@ -6,6 +6,8 @@ import { firstClusterBytes, longestImageBytes } from '../../qemu/geometry.ts'
 import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
 import { hasState, headerState, type HeaderState } from '../../qemu/header-state.ts'
 import { runQemu, runQemuOk } from '../../qemu/run.ts'
+import { isCutShort } from '../../qemu/failure.ts'
+import { CommandError } from '../../system/run.ts'
 import { cloneFile, closeFd, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
 import { hasErrno } from '../../system/errno.ts'
 import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
@@ -158,7 +160,10 @@ async function soundHeader ({ owner }: Area, fd: number, fileBytes: number, { co
     if (fileBytes > longestImageBytes(virtualSize, clusterBytes)) return undefined
     // it counts who refers to each cluster, in up to 8 bytes, twice
     const extraMemoryBytes = Math.ceil(fileBytes / clusterBytes) * 16
-    const { exitCode } = await runQemu(repairLeaksCommand(3), { fds: [fd], writes: [3], owner, workBytes: fileBytes, extraMemoryBytes, maxOutput: 0 })
+    const checked = await runQemu(repairLeaksCommand(3), { fds: [fd], writes: [3], owner, workBytes: fileBytes, extraMemoryBytes, maxOutput: 0 })
+    const { exitCode } = checked
+    // a check that did not come to its end is no reason to copy everything anew, unless no sound image makes it work so long
+    if (isCutShort(checked) && checked.signal !== 'SIGXCPU') throw new CommandError('qemu-img check was cut short', checked)
     return (exitCode === 0 || exitCode === 3) && await hasState(fd, header) ? header : undefined
   } catch (error) {
     if (error instanceof AppError && error.code === 'image-invalid') return undefined

@@ -2,7 +2,7 @@ import { constants, type BigIntStats } from 'node:fs'
 import type { Dropped } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { infoCommand, probeCommand } from '../../qemu/commands.ts'
-import { classifyFailure, failureLine } from '../../qemu/failure.ts'
+import { classifyFailure, failureLine, type Failed } from '../../qemu/failure.ts'
 import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
 import { headerBytes, invalidImage, parseQcow2Header, undeclaredFormat } from '../../qemu/header.ts'
 import { headerState, type HeaderState } from '../../qemu/header-state.ts'
@@ -182,9 +182,9 @@ async function open (area: Area, file: ChainFile, overlay: string | undefined): 
 async function describeQcow2 (fd: number, fileBytes: number, image: string, owner: Owner | undefined): Promise<Described> {
   const start = await readBytes(fd, headerBytes)
   const header = parseQcow2Header(start, image, fileBytes)
-  const { exitCode, stdout, stderr } = await runQemu(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], owner, maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
-  if (exitCode !== 0) throw refusal(image, stderr)
-  const info = parseInfo(stdout)
+  const looked = await runQemu(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], owner, maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
+  if (looked.exitCode !== 0) throw refusal(image, looked)
+  const info = parseInfo(looked.stdout)
   if (info === undefined || info.virtualSize !== header.virtualSize) throw invalidImage(image, 'qemu-img and its header do not agree about it')
   // qemu takes what is cut off for zeros; how large the table may be, it has checked
   const table = firstTable(start)
@@ -207,19 +207,28 @@ export async function probeSource (source: Source): Promise<void> {
   const { image } = source.files[0]
   for (const layers of groupsOf(source)) {
     const size = source.files[layers[0]]?.virtualSize ?? 0
-    const { exitCode, stderr } = await runQemu(probeCommand(layerNodes(source, layers, 3), size), {
+    const probed = await runQemu(probeCommand(layerNodes(source, layers, 3), size), {
       fds: layerFds(source, layers), owner: source.owner, maxOutput: 0, timeoutMs: 60_000
     })
-    if (exitCode !== 0) throw refusal(image, stderr)
+    if (probed.exitCode !== 0) throw refusal(image, probed)
   }
 }
 
 /** Why qemu-img would not read an image. */
-function refusal (image: string, stderr: string): AppError {
-  const failure = classifyFailure(stderr)
-  if (failure === 'storage') return new AppError('storage-failed', `Image ${image} cannot be read: ${failureLine(stderr)}. Look after its storage.`)
-  if (failure !== 'in-use') return invalidImage(image, `qemu-img says: ${stderr.trim().split('\n').at(-1) || 'nothing'}`)
-  return new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
+function refusal (image: string, ended: Failed): AppError {
+  const words = failureLine(ended)
+  switch (classifyFailure(ended)) {
+    case 'storage':
+      return new AppError('storage-failed', `Image ${image} cannot be read: ${words}. Look after its storage.`)
+    case 'in-use':
+      return new AppError('source-in-use', `Image ${image} is open for writing in another program, most likely a guest. Stop it, or copy a snapshot.`)
+    case 'no-memory':
+      return new AppError('out-of-memory', `The host has too little memory to read image ${image}: ${words}. Try again when there is more.`)
+    case 'killed':
+      return new AppError('storage-process-died', `Image ${image} could not be looked at: ${words}. Try again.`)
+    default:
+      return invalidImage(image, `qemu-img says: ${words || 'nothing'}`)
+  }
 }
 
 /**

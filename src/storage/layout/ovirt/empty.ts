@@ -1,10 +1,12 @@
 import type { Format } from '../../../api/format.ts'
 import { AppError } from '../../../errors.ts'
 import { mapCommand } from '../../../qemu/commands.ts'
+import { isCutShort } from '../../../qemu/failure.ts'
 import { headerBytes, parseQcow2Header } from '../../../qemu/header.ts'
 import { parseMap } from '../../../qemu/map.ts'
 import { runQemu } from '../../../qemu/run.ts'
 import { readBytes, statFd, type Owner } from '../../../system/directory.ts'
+import { CommandError } from '../../../system/run.ts'
 import { parentIn } from './chain.ts'
 
 /**
@@ -29,6 +31,10 @@ export async function isEmptyVolume (
     throw error
   }
   if (capacity === 0) return true
-  const { exitCode, stdout } = await runQemu(mapCommand([{ fd: 3, format }], 0, capacity), { fds: [fd], owner, maxOutput: 1024 * 1024, timeoutMs: 60_000 })
+  const mapped = await runQemu(mapCommand([{ fd: 3, format }], 0, capacity), {
+    fds: [fd], owner, maxOutput: 1024 * 1024, timeoutMs: 60_000
+  })
+  if (isCutShort(mapped)) throw new CommandError('qemu-img map was cut short', mapped)
+  const { exitCode, stdout } = mapped
   return exitCode === 0 && parseMap(stdout).every(({ zero, present }) => parent === undefined ? zero : !present)
 }

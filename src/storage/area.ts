@@ -4,7 +4,7 @@ import type { Layout, Leasing } from '../api/domain.ts'
 import { AppError } from '../errors.ts'
 import type { LeaseShape } from '../sanlock/client.ts'
 import {
-  closeFd, entry, firstNames, giveAccess, isRoot, look, NotAFileError, openDirectory, openFile, openSubdirectory, readBytes,
+  closeFd, entry, firstNames, giveAccess, isRoot, look, NotAFileError, openDirectory, openFile, openOwnFile, openSubdirectory, readBytes,
   statFd, type Directory, type Owner
 } from '../system/directory.ts'
 import { makeDirectory, replaceFile } from '../system/durable.ts'
@@ -121,9 +121,9 @@ async function checkMarker (own: Directory, id: string, path: string): Promise<v
     new AppError('domain-unavailable', `Domain ${id} is not available: ${path}/${home}/${marker} ${what}.`, { cause })
   let fd
   try {
-    fd = await openFile(own, marker, constants.O_RDONLY)
+    fd = await openOwnFile(own, marker, constants.O_RDONLY)
   } catch (error) {
-    if (error instanceof NotAFileError) throw unavailable('is not a regular file', error)
+    if (error instanceof NotAFileError) throw unavailable(error.what, error)
     throw error
   }
   let found: unknown

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs'
 import { AppError } from '../errors.ts'
-import { closeFd, openFile, type Directory } from '../system/directory.ts'
+import { closeFd, openFile, openOwnFile, type Directory } from '../system/directory.ts'
 import { hasErrno } from '../system/errno.ts'
 import { run } from '../system/run.ts'
 import { signalWords } from '../system/signals.ts'
@@ -56,15 +56,15 @@ async function openLeaseFile (leases: Directory, image: string, mode: 'exclusive
     return { fd: await openFile(leases, image, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), existed: false }
   } catch (error) {
     if (!hasErrno(error, 'EEXIST')) throw error
-    return { fd: mode === 'exclusive' ? await openFile(leases, image, constants.O_RDWR) : await openToLook(leases, image), existed: true }
+    return { fd: mode === 'exclusive' ? await openOwnFile(leases, image, constants.O_RDWR) : await openToLook(leases, image), existed: true }
   }
 }
 
 /** On a read-only file system, too: a template's domain may be mounted so, and a failing disk makes its own so; then above all, people need to see how their images are. */
 async function openToLook (leases: Directory, image: string): Promise<number> {
-  return await openFile(leases, image, constants.O_RDWR).catch(async (error: unknown) => {
+  return await openOwnFile(leases, image, constants.O_RDWR).catch(async (error: unknown) => {
     if (!hasErrno(error, 'EROFS')) throw error
-    return await openFile(leases, image, constants.O_RDONLY)
+    return await openOwnFile(leases, image, constants.O_RDONLY)
   })
 }
 

@@ -7,7 +7,7 @@ import { Bandwidth, CreateImage } from '../api/kinds.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, look, namesIn, NotAFileError, openFile, readBytes, statFd, type Directory } from '../system/directory.ts'
+import { closeFd, look, namesIn, NotAFileError, openOwnFile, readBytes, type Directory } from '../system/directory.ts'
 import { hasErrno } from '../system/errno.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { differences, Identity } from './identity.ts'
@@ -188,16 +188,15 @@ export async function readRecord (copies: Directory, domain: string, key: string
 
 async function readText (copies: Directory, key: string): Promise<Buffer | undefined> {
   try {
-    const fd = await openFile(copies, fileName(key), constants.O_RDONLY)
+    const fd = await openOwnFile(copies, fileName(key), constants.O_RDONLY)
     try {
-      if ((await statFd(fd)).nlink > 1n) throw invalid(key, 'its file has other names, too')
       return await readBytes(fd, maxRecordBytes)
     } finally {
       await closeFd(fd)
     }
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined
-    if (error instanceof NotAFileError) throw invalid(key, 'it is not a regular file')
+    if (error instanceof NotAFileError) throw invalid(key, `its file ${error.what}`)
     throw error
   }
 }

@@ -139,7 +139,8 @@ export function registered ({ id }: Pick<Area, 'id'>): Registration {
 
 async function initialise (area: Area, volume: Volume): Promise<void> {
   await withLeaseFile(area, volume, constants.O_RDWR, async fd => {
-    if (fd === undefined) return
+    // what is not blank any more is somebody's lease, or another file by now
+    if (fd === undefined || (await statFd(fd)).size !== 0n) return
     await translated(async () => { await initialiseLease(fd, resourceOf(area, volume), area.leaseShape) })
     await syncFile(fd)
   })

@@ -6,8 +6,8 @@ import { CommandError, run } from './run.ts'
 /** Attributes by name, their values in hexadecimal. ACLs and the label of SELinux are among them. */
 type Attributes = ReadonlyMap<string, string>
 
-/** What is made from the content of a file, and would be wrong for another one. */
-const ofContent = new Set(['security.ima', 'security.evm'])
+/** What is made from the content of a file, and would be wrong for another one; and what gives a program rights. */
+const notCarried = new Set(['security.ima', 'security.evm', 'security.capability'])
 const accessList = 'system.posix_acl_access'
 
 /**
@@ -26,8 +26,9 @@ export async function carryAttributes (from: number, to: number): Promise<void> 
   // a list that the folder gave the new file would let others in
   if (has.has(accessList) && !had.has(accessList)) await change(to, accessList, ['-x', accessList])
   // the mode last: a change of owner clears bits of it, and an ACL sets those of the group
+  // never set-user-id: an image is no program, and what is in it may be anybody's
   const { mode } = await statFd(from)
-  await chmodFd(to, Number(mode) & 0o7777)
+  await chmodFd(to, Number(mode) & 0o777)
 }
 
 async function carryOwner (from: number, to: number): Promise<void> {
@@ -56,7 +57,7 @@ async function readAttributes (fd: number): Promise<Attributes> {
 export function parseAttributes (dump: string): Attributes {
   return new Map(dump.split('\n').flatMap((line): Array<[string, string]> => {
     const [, name, value = ''] = /^([^#=][^=]*)=(?:0x([0-9a-f]*)|"")$/.exec(line) ?? []
-    return name === undefined || ofContent.has(name) ? [] : [[unescape(name), value]]
+    return name === undefined || notCarried.has(name) ? [] : [[unescape(name), value]]
   }))
 }
 

@@ -90,8 +90,11 @@ export function entry (directory: Directory, name: string): string {
 
 /** A name that is there but is no regular file: a link, a directory, a device. */
 export class NotAFileError extends Error {
-  constructor (name: string) {
-    super(`${name} is not a regular file`)
+  readonly what: string
+
+  constructor (name: string, what = 'is not a regular file') {
+    super(`${name} ${what}`)
+    this.what = what
     this.name = 'NotAFileError'
   }
 }
@@ -118,6 +121,30 @@ export async function openFile (directory: Directory, name: string, flags: numbe
     await closeFd(fd)
     throw error
   }
+}
+
+/**
+ * Opens a file that has no business to have another name, such as a record or a lease: a hard link may be one of a file
+ * elsewhere. One that was replaced meanwhile has no name at all, and is as good as it was. Throws NotAFileError.
+ */
+export async function openOwnFile (directory: Directory, name: string, flags: number): Promise<number> {
+  const fd = await openFile(directory, name, flags)
+  try {
+    if ((await statFd(fd)).nlink > 1n) throw new NotAFileError(name, 'has other names, too')
+    return fd
+  } catch (error) {
+    await closeFd(fd)
+    throw error
+  }
+}
+
+/**
+ * Whether this name is the only one that an open file has. The number of links alone proves nothing: the one that was
+ * opened may be gone by now, and the one that is left may be anywhere.
+ */
+export async function isOnlyName (directory: Directory, name: string, fd: number): Promise<boolean> {
+  const [found, file] = [await look(directory, name), await statFd(fd)]
+  return found !== undefined && found.ino === file.ino && found.dev === file.dev && found.nlink <= 1n && file.nlink <= 1n
 }
 
 /** open(2), O_TMPFILE without its O_DIRECTORY: Node does not have it. */

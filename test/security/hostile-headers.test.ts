@@ -190,6 +190,8 @@ t.test('a forged record, with a part of its own choice, gives nothing away and w
     t.equal(await sh('qemu-img', 'compare', at(image), at('disk.raw')), 'Images are identical.\n', image)
   }
   t.equal(await sha256(outside), outsideBefore)
+  const { uid, gid, mode } = await stat(outside)
+  t.strictSame([uid, gid, mode & 0o777], [0, 0, 0o600], 'what has another name outside is given to nobody')
   await assertUntouched(t)
   await other.kill()
 })

@@ -1,7 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, statSync } from 'node:fs'
-import { mkdir, symlink, writeFile } from 'node:fs/promises'
+import { link, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
@@ -141,4 +141,11 @@ t.test('a lock that cannot be asked for is an error, not a lock that somebody ha
     await writeFile(join(programs, 'flock'), `#!/bin/sh\necho 'flock: 3: File descriptor in bad state' >&2\nexit ${status}\n`, { mode: 0o755 })
     await t.rejects(lockFile(fd), { code: 'lease-lost', message: /bad state/ }, `status ${status}`)
   }
+})
+
+t.test('a lease that is another name of a file elsewhere is nobody\'s, and that file is not locked', async t => {
+  const elsewhere = join(await temporaryDirectory(t), 'elsewhere')
+  await writeFile(elsewhere, '')
+  await link(elsewhere, join(path, 'linked'))
+  for (const mode of ['exclusive', 'shared'] as const) await t.rejects(takeLease(leases, 'linked', mode), { name: 'NotAFileError', message: /linked has other names/ })
 })

@@ -32,7 +32,7 @@ export async function finish (session: Session, report: (progress: Progress) => 
   // from here on, this tells the copy from any other file
   const identity = identityOf(await statFd(part.fd))
   await session.checkpoint(() => ({ phase: 'finishing', target: identity, ...(verified && { verified: true }) }))
-  const refusal = await target.giveName(session.record)
+  const refusal = await target.giveName(session.record, part.fd)
   if (refusal !== undefined) {
     await session.checkpoint(() => ({ phase: 'copying' }))
     throw new AppError('target-exists', refusal)

@@ -8,7 +8,7 @@ import { hasState, headerState, type HeaderState } from '../../qemu/header-state
 import { runQemu, runQemuOk } from '../../qemu/run.ts'
 import { isCutShort } from '../../qemu/failure.ts'
 import { CommandError } from '../../system/run.ts'
-import { cloneFile, closeFd, openFile, readBytes, statFd, truncateFd, type Directory } from '../../system/directory.ts'
+import { cloneFile, closeFd, isOnlyName, openFile, readBytes, reopenFile, statFd, truncateFd, type Directory } from '../../system/directory.ts'
 import { hasErrno } from '../../system/errno.ts'
 import { removeFile, syncData, syncDirectory, syncFile } from '../../system/durable.ts'
 import { dropCached } from '../../system/page-cache.ts'
@@ -98,16 +98,17 @@ export async function removePart (area: Area, copyId: string): Promise<void> {
 export async function reopenPart (area: Area, file: { directory: Directory, name: string }, shape: PartShape, inode: string | undefined): Promise<Part | undefined> {
   let fd
   try {
-    fd = await patience(area)(async () => await openToWrite(area, file))
+    fd = await patience(area)(async () => await openToLook(area, file))
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined
     throw error
   }
   const stats = await statFd(fd)
-  await lockPart(area, fd, shape.copyId)
-  if (inodeOf(stats) === inode) await forgetCached(fd)
   // a record that somebody forged may name a file that has another name elsewhere, where it is not ours to write
-  const isSame = inodeOf(stats) === inode && stats.nlink <= 1n
+  const isSame = inodeOf(stats) === inode && await isOnlyName(file.directory, file.name, fd)
+  if (isSame && file.directory === area.parts) fd = await regain(area, fd)
+  await lockPart(area, fd, shape.copyId)
+  if (isSame) await forgetCached(fd)
   if (isSame && shape.format === 'raw' && fitsRaw(Number(stats.size), shape)) {
     // a run before this one may have come to the end step
     await truncateFd(fd, wholeBlocks(shape.virtualSize))
@@ -119,13 +120,16 @@ export async function reopenPart (area: Area, file: { directory: Directory, name
   return undefined
 }
 
-/** A run before this one may have given the part the owner and mode of the image that it was about to replace. */
-async function openToWrite (area: Area, { directory, name }: { directory: Directory, name: string }): Promise<number> {
-  if (directory !== area.parts) return await openFile(directory, name, constants.O_RDWR)
-  const fd = await openFile(directory, name, constants.O_RDONLY)
+/** To read only, as a part is opened first: a run before this one may have given it the mode of the image that it was about to replace. */
+async function openToLook (area: Area, { directory, name }: { directory: Directory, name: string }): Promise<number> {
+  return await openFile(directory, name, directory === area.parts ? constants.O_RDONLY : constants.O_RDWR)
+}
+
+/** Makes an open part one that can be written again: the very file, whatever has its name by now. */
+async function regain (area: Area, fd: number): Promise<number> {
   try {
     await giveImageAccess(area, fd)
-    return await openFile(directory, name, constants.O_RDWR)
+    return await reopenFile(fd, constants.O_RDWR)
   } finally {
     await closeFd(fd)
   }

@@ -11,7 +11,7 @@ import type { Extent } from '../../qemu/map.ts'
 import type { NodeFile } from '../../qemu/node.ts'
 import { runQemu } from '../../qemu/run.ts'
 import { looksLike, signatureBytes } from '../../qemu/signature.ts'
-import { openFile, readBytes, statFd, type Owner } from '../../system/directory.ts'
+import { closeFd, isOnlyName, openFile, readBytes, statFd, type Owner } from '../../system/directory.ts'
 import { syncData } from '../../system/durable.ts'
 import { hasErrno } from '../../system/errno.ts'
 import type { Area } from '../area.ts'
@@ -171,13 +171,39 @@ interface Described {
 
 async function open (area: Area, file: ChainFile, overlay: string | undefined): Promise<number> {
   try {
-    return await patience(area)(async () => await openFile(file.directory, file.name, constants.O_RDONLY))
+    return await patience(area)(async () => await openReadable(file))
   } catch (error) {
     if (!hasErrno(error, 'ENOENT')) throw error
     if (overlay !== undefined) throw invalidImage(overlay, `its backing file ${file.name} is missing`)
     throw new AppError('image-not-found', `There is no image ${wordsOf(file)} in domain ${area.id}.`, { cause: error })
   }
 }
+
+/**
+ * Opens a file of a source. Its name may be a hard link of a file elsewhere, made by somebody who can write to the domain
+ * and may not read that file: the agent would read it for him. So whoever can make names there must be able to read it.
+ */
+async function openReadable (file: ChainFile): Promise<number> {
+  const fd = await openFile(file.directory, file.name, constants.O_RDONLY)
+  try {
+    if (await isOnlyName(file.directory, file.name, fd) || isReadableToWriters(await statFd(fd), await statFd(file.directory.fd))) return fd
+    throw invalidImage(wordsOf(file), 'it has other names, too, and is not readable for all who can write to its directory. Make a copy of its own, or let them read it')
+  } catch (error) {
+    await closeFd(fd)
+    throw error
+  }
+}
+
+/** Whether a file is open to read to all those who can make names in a directory, root left aside. */
+export function isReadableToWriters (file: Access, directory: Access): boolean {
+  const others = (file.mode & 0o004n) !== 0n
+  const group = others || (file.gid === directory.gid && (file.mode & 0o040n) !== 0n)
+  const owner = file.uid === directory.uid ? (file.mode & 0o400n) !== 0n : group
+  const may = (bit: bigint) => (directory.mode & bit) !== 0n
+  return (directory.uid === 0n || owner) && (!may(0o020n) || group) && (!may(0o002n) || others)
+}
+
+type Access = Pick<BigIntStats, 'uid' | 'gid' | 'mode'>
 
 async function describeQcow2 (fd: number, fileBytes: number, image: string, owner: Owner | undefined): Promise<Described> {
   const start = await readBytes(fd, headerBytes)

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
-import { closeFd, giveAccess, look, openFile, readBytes, statFd, type Directory } from '../../system/directory.ts'
+import { closeFd, giveAccess, look, openFile, openOwnFile, readBytes, statFd, type Directory } from '../../system/directory.ts'
 import { removeFile, syncData, syncDirectory, writeOver } from '../../system/durable.ts'
 import { hasErrno } from '../../system/errno.ts'
 import { inodeOf } from '../identity.ts'
@@ -60,7 +60,7 @@ export function parseMark (text: string): HostMark | undefined {
 
 /** What is in a host file now. Throws ENOENT, NotAFileError. */
 export async function readHostFile (hosts: Directory, name: string): Promise<HostMark | undefined> {
-  const fd = await openFile(hosts, name, constants.O_RDONLY)
+  const fd = await openOwnFile(hosts, name, constants.O_RDONLY)
   try {
     return parseMark((await readBytes(fd, markBytes)).toString())
   } finally {

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
-import { open, readdir, writeFile } from 'node:fs/promises'
+import { open, readdir } from 'node:fs/promises'
 import { closeFd, entry, openFile, truncateFd } from '../../system/directory.ts'
-import { linkFile, removeFile, syncFile } from '../../system/durable.ts'
+import { linkFile, removeFile, syncFile, writeOver } from '../../system/durable.ts'
 import { runOk } from '../../system/run.ts'
 import { giveImageAccess, type Area } from '../area.ts'
 import { isImageName } from '../names.ts'
@@ -29,9 +29,11 @@ export async function makeSample (area: Area, program: string, path: string): Pr
   const [part, text] = [randomUUID(), randomUUID()]
   const fds: number[] = []
   try {
-    await writeFile(entry(area.parts, text), welcome, { flag: 'wx' })
-    fds.push(await openFile(area.parts, part, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), await openFile(area.parts, text, constants.O_RDONLY))
-    for (const fd of fds.slice(0, 1)) await giveImageAccess(area, fd)
+    // one after the other: whatever fails, what is open is closed
+    for (const name of [part, text]) fds.push(await openFile(area.parts, name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL))
+    const [image = -1, words = -1] = fds
+    await giveImageAccess(area, image)
+    await writeOver(words, welcome)
     await fill(fds, program, path)
     await linkFile(area.parts, part, area.root, name)
     return true

@@ -48,8 +48,8 @@ export interface CopyTarget {
   discard (record: CopyRecord): Promise<void>
   /** Looks whether the complete copy is what the layout needs it to be. Throws `image-invalid`. */
   assertWhole? (record: CopyRecord, fd: number): Promise<void>
-  /** Lets everybody see the complete copy. Returns why not, if somebody has taken its place meanwhile. */
-  giveName (record: CopyRecord): Promise<string | undefined>
+  /** Lets everybody see the complete copy, whose file is open. Returns why not, if somebody has taken its place meanwhile. */
+  giveName (record: CopyRecord, fd: number): Promise<string | undefined>
   /** What is complete, and whatever else is only of use until then gone. Undefined if it has vanished, or another file took its place. */
   settle (record: CopyRecord): Promise<Identity | undefined>
 }

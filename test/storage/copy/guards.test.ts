@@ -1,8 +1,9 @@
-import { copyFile, link, mkdir, open, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, link, mkdir, open, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 import { AppError } from '../../../src/errors.ts'
+import { longestImageBytes } from '../../../src/qemu/geometry.ts'
 import { openArea, prepareArea, type DomainPlace } from '../../../src/storage/area.ts'
 import { decide, type Accepted } from '../../../src/storage/copy/accept.ts'
 import { Copier } from '../../../src/storage/copy/copier.ts'
@@ -241,6 +242,22 @@ t.test('a part is continued only if it is the very file that the record names, a
   t.ok(await reopened(qcow2, await make(path, '1M')))
   t.notOk(await reopened(qcow2, await make(path, '2M')), 'not one of another virtual size')
   t.notOk(await reopened(qcow2, await make('-b', at('source.raw'), '-F', 'raw', path, '1M')), 'not one that reads from another file')
+  const long = await make(path, '1M')
+  await truncate(path, longestImageBytes(MiB, 65536))
+  t.ok(await reopened(qcow2, long), 'as long as an image of its geometry may be')
+  await truncate(path, longestImageBytes(MiB, 65536) + 1)
+  t.notOk(await reopened(qcow2, long), 'not longer: qemu-img, which finds nothing wrong with it, is not asked')
+  await truncate(path, 2 ** 40)
+  t.notOk(await reopened(qcow2, long), 'and however much longer')
+  const other = at('.vdsm-tasks/parts/other')
+  const linked = await make(path, '1M')
+  await link(path, other)
+  await chmod(path, 0o400)
+  t.notOk(await reopened(qcow2, linked), 'not one that has another name')
+  t.equal((await stat(path)).mode & 0o777, 0o400, 'which is given to nobody')
+  await rm(other)
+  t.ok(await reopened(qcow2, linked), 'one that was made read-only by the run before')
+  t.equal((await stat(path)).mode & 0o777, 0o660)
   const damaged = await make(path, '1M')
   const image = await open(path, 'r+')
   // an entry of the first table that points behind the end
@@ -255,9 +272,11 @@ t.test('a name is given to nothing but the copy, and only what was to be replace
   await letGo(await accepted(t, job()))
   const record = await recorded()
   const target = new DirectoryTarget(area, 'target.raw')
+  const part = await open(await partPath(), 'r+')
+  t.teardown(async () => { await part.close() })
   t.equal(await target.standing(record), 'open')
   await writeFile(at('target.raw'), 'foreign')
-  t.match(await target.giveName(record), /may not replace/)
+  t.match(await target.giveName(record, part.fd), /may not replace/)
   t.equal(await readFile(at('target.raw'), 'utf8'), 'foreign')
   for (const phase of ['copying', 'finishing'] as const) await t.rejects(target.standing({ ...record, phase }), { code: 'target-exists' }, `a foreign file while ${phase}`)
 
@@ -267,11 +286,11 @@ t.test('a name is given to nothing but the copy, and only what was to be replace
   t.equal(await target.standing(replacing), 'open')
   await writeFile(at('target.raw'), 'written meanwhile')
   await t.rejects(target.standing(replacing), { code: 'target-exists' })
-  t.match(await target.giveName(replacing), /may not replace/)
+  t.match(await target.giveName(replacing, part.fd), /may not replace/)
   t.equal(await readFile(at('target.raw'), 'utf8'), 'written meanwhile')
 
   await rm(at('target.raw'))
-  t.equal(await target.giveName(record), undefined)
+  t.equal(await target.giveName(record, part.fd), undefined)
   const whole = await target.find().then(existing => existing?.identity)
   if (whole === undefined) throw new Error('it has its name')
   t.equal(await target.standing({ ...record, phase: 'finishing', target: whole }), 'ended')

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs'
 import { AppError } from '../../../errors.ts'
 import { carryAttributes } from '../../../system/attributes.ts'
-import { closeFd, look, openFile, type Directory } from '../../../system/directory.ts'
+import { closeFd, look, openFile, statFd, type Directory } from '../../../system/directory.ts'
 import { hasErrno } from '../../../system/errno.ts'
 import { linkFile, removeFile, replaceByMove, syncFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
@@ -72,7 +72,7 @@ export class DirectoryTarget implements CopyTarget {
    * Gives the part the image's name: by link, which can never replace an image that somebody has put there meanwhile, or,
    * to replace the very image that was there when the copy began, by rename.
    */
-  async giveName ({ copyId, inode, replaces }: CopyRecord): Promise<string | undefined> {
+  async giveName ({ copyId, inode, replaces }: CopyRecord, fd: number): Promise<string | undefined> {
     const { root, parts, id } = this.#area
     // under its name, there is what was written and looked at
     const part = await look(parts, copyId)
@@ -80,7 +80,7 @@ export class DirectoryTarget implements CopyTarget {
     const existing = await look(root, this.#image)
     if (existing !== undefined && replaces !== undefined && isSameContent(replaces, identityOf(existing))) {
       await assertRemovable(this.#area, this.#image, 'It was not replaced; the copy is whole: mend the image when nothing needs the old one.')
-      await this.#carryAttributes(copyId)
+      await this.#carryAttributes(replaces, fd)
       await replaceByMove(parts, copyId, root, this.#image)
       return undefined
     }
@@ -93,16 +93,18 @@ export class DirectoryTarget implements CopyTarget {
     }
   }
 
-  /** What takes the place of an image is whose that was, durably before it takes it. */
-  async #carryAttributes (copyId: string): Promise<void> {
-    const fds: number[] = []
+  /**
+   * What takes the place of an image is whose that was, durably before it takes it. Both by descriptors: whoever exchanges
+   * names meanwhile must neither have another file given away, nor say whose the copy is to be.
+   */
+  async #carryAttributes (replaces: Identity, fd: number): Promise<void> {
+    const old = await openFile(this.#area.root, this.#image, constants.O_RDONLY)
     try {
-      fds.push(await openFile(this.#area.root, this.#image, constants.O_RDONLY), await openFile(this.#area.parts, copyId, constants.O_RDWR))
-      const [old = -1, part = -1] = fds
-      await carryAttributes(old, part)
-      await syncFile(part)
+      if (!isSameContent(replaces, identityOf(await statFd(old)))) throw new AppError('storage-failed', `The image ${this.#image} in domain ${this.#area.id} was exchanged while it was being replaced. Nothing was replaced. Find out who writes to the domain, and mend the image.`)
+      await carryAttributes(old, fd)
+      await syncFile(fd)
     } finally {
-      for (const fd of fds) await closeFd(fd)
+      await closeFd(old)
     }
   }
 

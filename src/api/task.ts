@@ -21,7 +21,18 @@ export const Progress = Strict({
   bytesPerSecond: Type.Optional(Bytes('Data moved per second, lately.')),
   etaSeconds: Type.Optional(Type.Number({ minimum: 0, description: 'Estimated from the data left to move and the rate.' })),
   bandwidth: Type.Optional(Bytes('The limit in force, bytes per second.')),
-  stalledSince: Type.Optional(Time('Since when the storage of the source or of the target does not answer; absent while it does. When it answers again, work goes on by itself. Until then the task can be canceled, and is `canceled` when the storage has let go of it; it takes none of the places for copies.'))
+  stalledSince: Type.Optional(Time(
+    'Since when nothing goes on: the storage of the source or of the target does not answer, or a process of the task is stopped or ' +
+    'hangs; absent while all is well. When it goes on, so does the task, by itself. Until then the task can be canceled, and is ' +
+    '`canceled` when the storage has let go of it; it takes none of the places for copies.'
+  )),
+  stalledProcess: Type.Optional(Strict({
+    pid: Type.Integer({ minimum: 1, description: 'On the host of the agent.' }),
+    name: Type.String({ description: '`copy worker`, or the program that it runs.' }),
+    state: Words(['stopped', 'hung'], {
+      description: '`stopped`: by SIGSTOP or the like, SIGCONT lets it go on; `hung`: it waits for something that does not come, as a rule the storage.'
+    })
+  }, { description: 'The process that does not go on, where it is known.' }))
 }, { $id: 'Progress' })
 export type Progress = Static<typeof Progress>
 

@@ -1,8 +1,9 @@
+import { percentOf, stalledWords, workOf } from '../client/progress.ts'
 import type { Task } from '../client/types.ts'
 import { escapeUnprintable } from '../unprintable.ts'
 import { paint, render, type Piece, type Sink } from './output.ts'
 import { formatBytes, formatSeconds } from './units.ts'
-import { percentOf, subjectOf, workOf } from './words.ts'
+import { subjectOf } from './words.ts'
 
 /** The least that is worth to be called a bar. */
 const leastRoom = 8
@@ -37,8 +38,8 @@ export function drawBars (tasks: readonly Task[], width: number): Piece[][] {
 function wordsInsteadOfBar ({ state, progress }: Task): string | undefined {
   if (state === 'canceling') return 'stopping'
   if (progress?.phase === 'queued') return `waits for its turn${progress.queuePosition === undefined ? '' : `, number ${progress.queuePosition}`}`
-  if (progress?.stalledSince !== undefined) return 'the storage does not answer'
-  return progress?.bytesTotal === undefined ? escapeUnprintable(state) : undefined
+  const stalled = progress === undefined ? undefined : stalledWords(progress)
+  return stalled ?? (progress?.bytesTotal === undefined ? escapeUnprintable(state) : undefined)
 }
 
 /** In columns that do not jump. */

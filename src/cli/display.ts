@@ -1,7 +1,8 @@
+import { percentOf, workOf } from '../client/progress.ts'
 import type { Task } from '../client/types.ts'
 import { drawBars, LiveLines } from './bars.ts'
 import { render, type Sink } from './output.ts'
-import { percentOf, progressOf, subjectOf, workOf } from './words.ts'
+import { progressOf, subjectOf } from './words.ts'
 
 /** Shows on standard error how far tasks are. Standard output is for what comes of them. */
 export interface Display {
@@ -79,10 +80,10 @@ class Lines implements Display {
 
   /** Says what is new: another state or phase, another tenth, or a storage that does not answer. */
   show ({ id, runId, spec, state, progress }: Task): void {
-    const { phase = '', stalledSince = '' } = progress ?? {}
+    const { phase = '', stalledSince = '', stalledProcess } = progress ?? {}
     const work = progress === undefined ? undefined : workOf(progress)
     const tenth = work === undefined ? 0 : Math.floor(percentOf(work.done, work.total) / 10)
-    const now = `${runId} ${state} ${phase} ${tenth} ${stalledSince}`
+    const now = `${runId} ${state} ${phase} ${tenth} ${stalledSince} ${stalledProcess?.pid ?? ''}`
     if (this.#last.get(id) === now) return
     this.#last.set(id, now)
     const line = `${id}  ${subjectOf(spec)}  ${state}${progress === undefined ? '' : `, ${progressOf(progress)}`}`

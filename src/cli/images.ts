@@ -7,7 +7,7 @@ import { commandOf } from './fixes.ts'
 import type { Session } from './session.ts'
 import { submit, withTaskOptions, type SubmitOptions } from './submit.ts'
 import { formatBytes, parseBytes } from './units.ts'
-import { percentOf } from './words.ts'
+import { percentOf } from '../client/progress.ts'
 
 interface CreateOptions extends SubmitOptions {
   format?: Format

@@ -1,3 +1,4 @@
+import { percentOf, stalledWords, workOf } from '../client/progress.ts'
 import type { Copy, Progress, Schemas, Task, TaskSpec } from '../client/types.ts'
 import { nameOf, quoted, type ImageAddress } from './address.ts'
 import { inCommands } from './glossary.ts'
@@ -23,33 +24,19 @@ export function verbOf (kind: string): string {
 
 /** How far a task is: `45 %, 115 MiB of 256 MiB, 12.3 MiB/s, 11 s left`. */
 export function progressOf (progress: Progress): string {
-  const { phase, queuePosition, bytesTotal, bytesPerSecond, etaSeconds, stalledSince } = progress
-  const work = workOf(progress)
+  const { phase, queuePosition, bytesTotal, bytesPerSecond, etaSeconds } = progress
+  const [work, stalled] = [workOf(progress), stalledWords(progress)]
   if (phase === 'queued') return queuePosition === undefined ? 'waits for its turn' : `waits for its turn, number ${queuePosition}`
   const parts = [
     phase === 'verifying' && 'verifying',
     work !== undefined && `${percentOf(work.done, work.total)} %`,
     work !== undefined && `${formatBytes(work.done)} of ${formatBytes(work.total)}`,
     bytesTotal !== undefined && work?.total !== bytesTotal && `disk of ${formatBytes(bytesTotal)}`,
-    stalledSince !== undefined && 'the storage does not answer',
+    stalled !== undefined && stalled,
     bytesPerSecond !== undefined && `${formatBytes(bytesPerSecond)}/s`,
     etaSeconds !== undefined && `${formatSeconds(etaSeconds)} left`
   ]
   return parts.filter(part => part !== false).join(', ')
-}
-
-/**
- * What a percentage is of, in bytes: of a copy the data that it moves, for most of a disk may be empty; of a comparison the
- * disk. Undefined where nothing is known yet.
- */
-export function workOf ({ phase, bytesTotal, bytesDone = 0, bytesToMove = 0, bytesMoved = 0 }: Progress): { done: number, total: number } | undefined {
-  if (phase === 'copying' && bytesToMove > 0) return { done: bytesMoved, total: bytesToMove }
-  return bytesTotal === undefined ? undefined : { done: bytesDone, total: bytesTotal }
-}
-
-/** Rounded down: 100 is said of what is complete. */
-export function percentOf (done: number, total: number): number {
-  return total === 0 ? 100 : Math.floor(done / total * 100)
 }
 
 /** What came of a finished task. */

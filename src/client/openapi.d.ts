@@ -1233,9 +1233,21 @@ export interface components {
             bandwidth?: number;
             /**
              * Format: date-time
-             * @description Since when the storage of the source or of the target does not answer; absent while it does. When it answers again, work goes on by itself. Until then the task can be canceled, and is `canceled` when the storage has let go of it; it takes none of the places for copies.
+             * @description Since when nothing goes on: the storage of the source or of the target does not answer, or a process of the task is stopped or hangs; absent while all is well. When it goes on, so does the task, by itself. Until then the task can be canceled, and is `canceled` when the storage has let go of it; it takes none of the places for copies.
              */
             stalledSince?: string;
+            /** @description The process that does not go on, where it is known. */
+            stalledProcess?: {
+                /** @description On the host of the agent. */
+                pid: number;
+                /** @description `copy worker`, or the program that it runs. */
+                name: string;
+                /**
+                 * @description `stopped`: by SIGSTOP or the like, SIGCONT lets it go on; `hung`: it waits for something that does not come, as a rule the storage.
+                 * @enum {string}
+                 */
+                state: "stopped" | "hung";
+            };
         };
         /** @description A task. Tasks live in memory: a restart of the agent forgets them all; what they made stays. */
         Task: {

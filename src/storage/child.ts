@@ -49,6 +49,9 @@ export class Child<Remote extends object, Local extends object> {
     })
   }
 
+  /** Undefined if it could not be started. */
+  get pid (): number | undefined { return this.#process.pid }
+
   get alive (): boolean { return !this.#died.signal.aborted }
 
   /** Tells the child something, without an answer. What is told and what is called arrives in order. */

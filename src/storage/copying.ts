@@ -5,6 +5,7 @@ import { answers, type Answer } from './answers.ts'
 import type { Outcome } from './outcome.ts'
 import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, LockRefusal, VerifyJob } from './protocol.ts'
 import type { SpaceAccount } from './space-ledger.ts'
+import { WorkerWatch } from './worker-watch.ts'
 import type { Workers } from './workers.ts'
 
 /** What a running copy needs of its task. */
@@ -27,12 +28,12 @@ const previewDeadlineMs = 10_000
 /** Copies in a worker process of its own. Throws `signal.reason` when it was canceled. */
 export async function copyInWorker (workers: Workers, job: CopyJob, context: CopyContext): Promise<CopyResult> {
   const { domain, image } = job.request.what === 'copy' ? job.request.target : job.request
-  return await inWorker(workers, `Copying ${domain}/${image}`, answers.copied, async remote => await remote.copy(job), context)
+  return await inWorker(workers, `Copying ${domain}/${image}`, answers.copied, async remote => await remote.copy(job), 'copying', context)
 }
 
 /** Compares in a worker process of its own. Throws `signal.reason` when it was canceled. */
 export async function verifyInWorker (workers: Workers, job: VerifyJob, context: CopyContext): Promise<VerifyResult> {
-  return await inWorker(workers, `Verifying ${job.image.domain}/${job.image.image}`, answers.verified, async remote => await remote.verify(job), context)
+  return await inWorker(workers, `Verifying ${job.image.domain}/${job.image.image}`, answers.verified, async remote => await remote.verify(job), 'verifying', context)
 }
 
 /** Asks a worker what a copy would do. */
@@ -48,14 +49,28 @@ export async function previewInWorker (workers: Workers, job: CopyJob, space: Pi
   }
 }
 
+/** How a worker ends that had no error. */
+type End<T> = { canceled: true } | { result: T }
+
 /**
  * Has something done by a worker and resolves with its result. By then the leases are free, so that the next command on
  * the image finds it free.
  */
-async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ canceled: true } | { result: T }>, work: (remote: CopyWorkerFunctions) => Promise<Outcome<{ canceled: true } | { result: T }>>, context: CopyContext): Promise<T> {
-  const { signal, accepting, accepted, progress, measured = () => {}, space, onTuning, onLocksRefused } = context
+async function inWorker<T> (
+  workers: Workers, what: string, answer: Answer<End<T>>, work: (remote: CopyWorkerFunctions) => Promise<Outcome<End<T>>>,
+  phase: Progress['phase'], context: CopyContext
+): Promise<T> {
+  const { signal, accepting, accepted, measured = () => {}, space, onTuning, onLocksRefused } = context
   signal.throwIfAborted()
-  const worker = workers.take({ accepting, accepted, progress, measured, claimSpace: async claim => space.claim(claim), spaceSettled: space.settle })
+  const worker = workers.take({
+    accepting,
+    accepted,
+    progress: progress => { watch.report(progress) },
+    measured,
+    claimSpace: async claim => space.claim(claim),
+    spaceSettled: space.settle
+  })
+  const watch = new WorkerWatch(worker.pid, { phase }, context.progress)
   const stop = () => {
     const why = signal.reason instanceof Canceled ? 'canceled' : 'deadline'
     worker.tell(async remote => { await remote.stop.asEvent(why) })
@@ -78,6 +93,7 @@ async function inWorker<T> (workers: Workers, what: string, answer: Answer<{ can
   } finally {
     signal.removeEventListener('abort', stop)
     unwatch()
+    watch.stop()
     worker.end()
     workers.prepare()
     await Promise.race([worker.gone, pause(signal.aborted ? undefined : goneWithinMs)])

@@ -2,6 +2,7 @@ import { constants } from 'node:os'
 import { execa } from 'execa'
 import { confine, failureMark, notFoundMark, type Confinement } from './confine.ts'
 import { signalWords } from './signals.ts'
+import type { Watched } from './standstill.ts'
 
 /** What an external program left behind. Exit codes are data here: whether one is an error is for the caller to say. */
 export interface RunResult {
@@ -30,6 +31,8 @@ export interface RunOptions {
   confinement?: Confinement
   /** Environment on top of the minimal one. */
   env?: Readonly<Record<string, string>>
+  /** It rests on purpose between two pieces of work. */
+  paced?: boolean
   /** Called with each piece of standard output as it comes. */
   onStdout?: (text: string) => void
 }
@@ -60,6 +63,13 @@ export class CommandError extends Error {
 }
 
 const stderrTail = 4000
+
+const running = new Set<Watched>()
+
+/** The programs that this process runs at the moment. */
+export function runningPrograms (): Watched[] {
+  return [...running]
+}
 
 // Children see no more of the agent's environment than they need; messages are matched, so they stay in English.
 function minimalEnvironment (): Record<string, string> {
@@ -99,12 +109,17 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
   })
   if (options.onStdout !== undefined) child.stdout?.setEncoding('utf8').on('data', options.onStdout)
 
+  const watched = child.pid === undefined ? undefined : { pid: child.pid, ...(options.paced !== undefined && { paced: options.paced }) }
+  if (watched !== undefined) running.add(watched)
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<'late'>(resolve => {
     if (timeoutMs === undefined) return
     timer = setTimeout(() => { child.kill('SIGKILL'); resolve('late') }, timeoutMs)
   })
-  const result = await Promise.race([child, late]).finally(() => { clearTimeout(timer) })
+  const result = await Promise.race([child, late]).finally(() => {
+    clearTimeout(timer)
+    if (watched !== undefined) running.delete(watched)
+  })
 
   if (result === 'late') {
     throw new CommandError(`${argv[0]} gave no answer for ${timeoutMs} ms and was killed`, { argv, timedOut: true })

@@ -101,12 +101,13 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
     }))
   }
   let accepted = false
+  let stalledProcess: Progress['stalledProcess']
   const { answers } = definition
   const deadline = new AcceptDeadline({
     ms: acceptDeadlineMs,
     probe: answers === undefined ? undefined : async () => { await answers(run.spec) },
     passed: isAnswering => {
-      const error = overdue(acceptDeadlineMs, isAnswering)
+      const error = overdue(acceptDeadlineMs, isAnswering, stalledProcess)
       finish('failed', { error })
       run.controller.abort(error)
     }
@@ -126,6 +127,7 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
         moved(run.accept(Date.now(), of))
       },
       progress: latest => {
+        stalledProcess = latest.stalledProcess
         // an accepted copy that hangs makes no load: its place is for others, or a few on a dead domain would keep all waiting.
         // Not before it is accepted: whoever tries again and again would fill the host with workers that hang
         if (latest.stalledSince !== undefined && accepted) giveUpPlace()
@@ -154,8 +156,13 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
   }
 }
 
-function overdue (ms: number, isAnswering: boolean): AppError {
+function overdue (ms: number, isAnswering: boolean, stalledProcess: Progress['stalledProcess']): AppError {
   const doubt = 'Whether something was changed is not known; look at the image before you send the command again.'
+  if (stalledProcess?.state === 'stopped') {
+    const { pid, name } = stalledProcess
+    const words = `Not accepted within ${ms} ms: ${name} (process ${pid}) is stopped. SIGCONT lets it go on. ${doubt}`
+    return new AppError('accept-overdue', words, { members: { stalledProcess } })
+  }
   return isAnswering
     ? new AppError('accept-overdue', `Not accepted within ${ms} ms, although the storage answers: the host is busy. ${doubt}`)
     : new AppError('storage-unresponsive', `Not accepted within ${ms} ms: the storage does not answer. ${doubt}`)

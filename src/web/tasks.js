@@ -1,6 +1,7 @@
 import { html, nothing } from 'lit-html'
 import { repeat } from 'lit-html/directives/repeat.js'
-import { clock, inThePage, numbers, outcome, percent, seconds, what, workOf } from './words.js'
+import { percentOf, stalledWords, workOf } from '../client/progress.ts'
+import { clock, inThePage, numbers, outcome, seconds, what } from './words.js'
 
 const shownAtFirst = 20
 
@@ -40,12 +41,18 @@ function progressOf ({ id, progress }) {
   return html`
     ${phase === 'queued' || work === undefined ? nothing : bar(`Progress of ${id}`, work.done, work.total, stalledSince === undefined ? '' : 'stalled')}
     <p class="numbers">${numbers(progress)}</p>
-    ${stalledSince === undefined ? nothing : html`<p class="warning">The storage has not answered since ${clock(stalledSince)}. When it does, the task goes on by itself.</p>`}`
+    ${stalledSince === undefined ? nothing : html`<p class="warning">${whatStalls(progress)}</p>`}`
+}
+
+function whatStalls (progress) {
+  const since = `since ${clock(progress.stalledSince)}`
+  if (progress.stalledProcess === undefined) return `The storage has not answered ${since}. When it does, the task goes on by itself.`
+  return `Nothing goes on ${since}: ${stalledWords(progress)}. When it goes on, so does the task, by itself.`
 }
 
 /** A bar with its percentage beside it. */
 export function bar (label, done, total, className = '') {
-  return html`<div class="progress"><progress class=${className} aria-label=${label} max=${total || 1} .value=${total === 0 ? 1 : done}></progress><span class="percent">${percent(done, total)} %</span></div>`
+  return html`<div class="progress"><progress class=${className} aria-label=${label} max=${total || 1} .value=${total === 0 ? 1 : done}></progress><span class="percent">${percentOf(done, total)} %</span></div>`
 }
 
 /** A state, in a word and a color. */

@@ -1,4 +1,5 @@
 // What the page says, in the words of the command line.
+import { workOf } from '../client/progress.ts'
 
 const units = ['', 'K', 'M', 'G', 'T', 'P']
 
@@ -25,11 +26,6 @@ export function clock (time) {
   return day + date.toLocaleTimeString()
 }
 
-/** Rounded down: 100 is said of what is complete. */
-export function percent (done, total) {
-  return total === 0 ? 100 : Math.floor(done / total * 100)
-}
-
 const verbs = {
   'storage.copyImage': 'Copy',
   'storage.mendImage': 'Continue',
@@ -54,15 +50,6 @@ export function what (spec) {
   return `${verb} ${spec.image === undefined ? `volume ${spec.volume}` : imageName(spec)}`
 }
 
-/**
- * What a bar is of, in bytes: of a copy the data that it moves, for most of a disk may be empty; of a comparison the disk.
- * Undefined where nothing is known yet.
- */
-export function workOf ({ phase, bytesTotal, bytesDone = 0, bytesToMove = 0, bytesMoved = 0 }) {
-  if (phase === 'copying' && bytesToMove > 0) return { done: bytesMoved, total: bytesToMove }
-  return bytesTotal === undefined ? undefined : { done: bytesDone, total: bytesTotal }
-}
-
 /** How far a running task is. */
 export function numbers (progress) {
   const { phase, queuePosition, bytesTotal, bytesPerSecond, etaSeconds, bandwidth, stalledSince } = progress
@@ -71,7 +58,7 @@ export function numbers (progress) {
   return [
     phase === 'verifying' && 'comparing',
     work !== undefined && `${size(work.done)} of ${size(work.total)}`,
-    bytesTotal !== undefined && work.total !== bytesTotal && `disk of ${size(bytesTotal)}`,
+    bytesTotal !== undefined && work?.total !== bytesTotal && `disk of ${size(bytesTotal)}`,
     stalledSince === undefined && bytesPerSecond !== undefined && `${size(bytesPerSecond)}/s`,
     bandwidth !== undefined && `limit ${size(bandwidth)}/s`,
     stalledSince === undefined && etaSeconds !== undefined && `${seconds(etaSeconds)} left`

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { sh } from './images.ts'
 
 /**
- * Makes a qemu-img in a directory which is the real one, but ends itself by a signal where its first argument is this
+ * Makes a qemu-img in a directory which is the real one, but gives itself a signal where its first argument is this
  * command: what a host out of memory does to it. Returns the PATH in which it is found.
  */
 export async function killedQemuImg (directory: string, command: string, signal = 'KILL'): Promise<string> {

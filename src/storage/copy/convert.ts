@@ -49,6 +49,7 @@ export async function convertWindow (session: Session, window: CopyWindow, { dir
       workBytes: window.end - window.start,
       maxOutput: 0,
       signal,
+      paced: bytesPerSecond !== undefined,
       ...(direct && { env: hugeBuffers })
     })
     // killed by our own signal: the reason is told by whoever aborted

@@ -53,11 +53,13 @@ export class CopyWorker {
 
   /** Does the job. Every program it started is gone when this settles; the leases go with the process. */
   async copy (job: CopyJob): Promise<CopyEnd> {
+    const accepting = new Pulse([], this.#agent.progress, { phase: 'copying' })
     try {
       this.#signal.throwIfAborted()
       const { proceed } = await this.#decision(job)
       this.#signal.throwIfAborted()
       const acceptance = await proceed()
+      accepting.stop()
       this.#agent.accepted()
       const report = this.#agent.progress
       return { result: acceptance.how === 'chain' ? await this.#runChain(job, acceptance.chain) : await this.#runOne(job, acceptance, report) }
@@ -65,6 +67,7 @@ export class CopyWorker {
       if (error === this.#stopped.signal.reason && this.#stopped.signal.aborted) return { canceled: true }
       throw error
     } finally {
+      accepting.stop()
       // nothing writes any more, and whoever is told the end finds the volumes free
       await releaseVolumes()
     }
@@ -89,12 +92,18 @@ export class CopyWorker {
   /** Compares two images. */
   async verify (job: VerifyJob): Promise<VerifyEnd> {
     const { signal } = this.#stopped
+    const accepting = new Pulse([], this.#agent.progress, { phase: 'verifying' })
+    const accepted = () => {
+      accepting.stop()
+      this.#agent.accepted()
+    }
     try {
-      return { result: await compareImages(job, signal, this.#agent) }
+      return { result: await compareImages(job, signal, { ...this.#agent, accepted }) }
     } catch (error) {
       if (signal.aborted && error === signal.reason) return { canceled: true }
       throw error
     } finally {
+      accepting.stop()
       await releaseVolumes()
     }
   }

@@ -1,6 +1,6 @@
 import type { NodeState, Operation, OperationNode, OperationState, OperationTotals } from '../api/operation.ts'
 import type { NodeReport, PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
-import { readMarks } from './marks.ts'
+import { readMarks, type StartedMark } from './marks.ts'
 
 /** What one host's glusterd takes for the current operation of a volume. */
 export interface View {
@@ -44,7 +44,7 @@ export function describeOperation (observation: Observation): Omit<Operation, 'r
   const claim = claimed?.operationId === task.operationId ? claimed : undefined
   return {
     operationId: task.operationId,
-    kind: kindOf(task, report),
+    kind: kindOf(task, report, mine),
     volume: volume.volume,
     ...(task.type === 'remove-brick' && { bricks: task.bricks }),
     ...(mine !== undefined && { task: { taskId: mine.taskId, hostId: mine.hostId }, startedAt: mine.at }),
@@ -106,9 +106,10 @@ export function sum (nodes: readonly NodeReport[]): OperationTotals {
   }
 }
 
-function kindOf (task: VolumeTask, report: StatusReport | undefined): Operation['kind'] {
+// To a host that holds no brick of the volume Gluster tells a fix-layout as a rebalance while it runs; the mark knows.
+function kindOf (task: VolumeTask, report: StatusReport | undefined, mark: StartedMark | undefined): Operation['kind'] {
   if (task.type === 'remove-brick') return 'remove-brick'
-  return report?.nodes.some(isFixLayout) === true ? 'fix-layout' : 'rebalance'
+  return mark?.what === 'fix-layout' || report?.nodes.some(isFixLayout) === true ? 'fix-layout' : 'rebalance'
 }
 
 function describeNode ({ hostUuid, status, ...numbers }: NodeReport, nameOf: (hostUuid: string) => string): OperationNode {

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { StartOperationResult, StartVolumeRebalance } from '../api/gluster-kinds.ts'
 import { AppError } from '../errors.ts'
-import type { StatusReport, VolumeInfo } from './answers.ts'
+import type { NodeReport, StatusReport, VolumeInfo } from './answers.ts'
 import { decide, earlierRun, recentAt, unsigned } from './claim.ts'
-import { findTasks, findVolume, readStatus, setOption, start, stop, type Target } from './commands.ts'
+import { findTasks, findVolume, listHosts, readStatus, setOption, start, stop, type Target } from './commands.ts'
 import { refuseEnded } from './life.ts'
 import { leaveClaim } from './leave-claim.ts'
 import { formatMark, optionOf, readMarks, type Mark, type Marks } from './marks.ts'
@@ -13,6 +13,8 @@ import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
 
 // An agent signs right after the start it has announced; one that has not by then is gone.
 const signingMs = 5000
+// Within that a rebalance has looked at files, and can be told from a fix-layout.
+const lookingMs = 10_000
 const pauseMs = 500
 
 /** `gluster.startVolumeRebalance`: succeeds as soon as Gluster has registered the operation, or with the one in progress. */
@@ -38,6 +40,7 @@ async function run (request: Request): Promise<StartOperationResult> {
 
   const end = performance.now() + workshop.gluster.patienceMs
   let signingEnd: number | undefined
+  let movingEnd: number | undefined
   let refused = false
   let firstLook: { id?: string } | undefined
   while (true) {
@@ -45,6 +48,12 @@ async function run (request: Request): Promise<StartOperationResult> {
     firstLook ??= operation ?? {}
     const marks = readMarks(await startedVolume(request), 'rebalance')
     if (operation?.runs === true && await isStopped(request, operation.id)) continue
+    if (operation?.runs === true && mode === 'rebalance' && !operation.movesFiles) {
+      movingEnd ??= performance.now() + lookingMs
+      if (performance.now() > movingEnd) throw unclear(request, operation.id)
+      await pause(pauseMs, signal)
+      continue
+    }
     if (operation?.runs === true) {
       return claim(request, operation.id, await settle(request, marks, operation.id, refused))
     }
@@ -105,8 +114,15 @@ async function startedVolume ({ workshop, spec, context }: Request): Promise<Vol
   throw new AppError('volume-not-started', `The Gluster volume ${info.volume} is not started (${info.state}). Start it with: gluster volume start ${info.volume}`)
 }
 
+interface Current {
+  id: string
+  runs: boolean
+  /** Certainly no fix-layout. */
+  movesFiles: boolean
+}
+
 /** The rebalance that Gluster knows of. Throws when it runs and cannot stand for what is asked. */
-async function currentRebalance (request: Request): Promise<{ id: string, runs: boolean } | undefined> {
+async function currentRebalance (request: Request): Promise<Current | undefined> {
   const { workshop: { gluster }, spec: { volume, mode }, context } = request
   const tasks = await findTasks(gluster, volume, context.signal)
   if (!tasks.some(({ type }) => type === 'rebalance')) return undefined
@@ -120,11 +136,31 @@ async function currentRebalance (request: Request): Promise<{ id: string, runs: 
   }
   const { operationId, nodes } = report
   const running = nodes.filter(node => nodeState(node.status) === 'running')
+  if (mode === 'fix-layout' || running.length === 0) return { id: operationId, runs: running.length > 0, movesFiles: true }
   // A rebalance fixes the layout as well. The other way round the files would stay where they are.
-  if (mode === 'rebalance' && running.some(isFixLayout)) {
+  const moves = await whetherFilesMove(request, operationId, nodes)
+  if (moves === false) {
     throw new AppError('operation-conflict', `On the volume ${volume} a fix-layout is in progress (${operationId}), which moves no files. Wait for its end, or stop it, and try again.`, { members: { operationId } })
   }
-  return { id: operationId, runs: running.length > 0 }
+  return { id: operationId, runs: true, movesFiles: moves === true }
+}
+
+/**
+ * Whether what is in progress is a rebalance, and no fix-layout; undefined while that cannot be told. To a host that
+ * holds no brick of the volume, GlusterFS 10 calls a fix-layout "in progress", as if it were a rebalance.
+ */
+async function whetherFilesMove (request: Request, operationId: string, nodes: readonly NodeReport[]): Promise<boolean | undefined> {
+  if (nodes.some(isFixLayout)) return false
+  const info = await startedVolume(request)
+  const { started } = readMarks(info, 'rebalance')
+  if (started?.operationId === operationId) return started.what !== 'fix-layout'
+  if (nodes.some(({ files, scanned }) => files + scanned > 0)) return true
+  const own = (await listHosts(request.workshop.gluster)).find(({ host }) => host === 'localhost')?.hostUuid
+  return info.bricks.some(({ hostUuid }) => hostUuid === own) ? true : undefined
+}
+
+function unclear ({ spec: { volume } }: Request, operationId: string): AppError {
+  return new AppError('operation-conflict', `On the volume ${volume} there is an operation in progress (${operationId}) that has looked at no file yet: it may be a fix-layout, which moves none. This host cannot tell, because it holds no brick of the volume. Try again on a host that holds one, or later, or stop the operation.`, { members: { operationId } })
 }
 
 function claim ({ workshop, context }: Request, operationId: string, marked: boolean): StartOperationResult {

@@ -1,7 +1,8 @@
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
+import { accessSync, constants } from 'node:fs'
 import { mkdtemp, rmdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -10,6 +11,11 @@ import type { AgentOptions } from '../../helpers/agent.ts'
 import { startClusterAgent, type Agent } from './agent.ts'
 
 const script = fileURLToPath(new URL('../../../scripts/gluster-cluster', import.meta.url))
+
+/** Why there can be no cluster here; for `t.test(title, { skip: unlessCluster }, ...)`. */
+export const unlessCluster = process.getuid?.() !== 0
+  ? 'only root can make name spaces'
+  : ['glusterd', 'gluster'].every(isInstalled) ? false : 'GlusterFS is not installed'
 
 export interface Output {
   code: number | null
@@ -80,6 +86,17 @@ export async function startCluster (t: Test): Promise<Cluster> {
       under: ['env', `GLUSTER_CLUSTER_DIR=${env.GLUSTER_CLUSTER_DIR}`, script, 'exec', String(host), 'env', ...Object.entries(environment).map(([name, value]) => `${name}=${value}`)]
     })
   }
+}
+
+function isInstalled (program: string): boolean {
+  return (process.env['PATH'] ?? '').split(delimiter).some(folder => {
+    try {
+      accessSync(join(folder, program), constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
 }
 
 async function finish (child: ChildProcessByStdio<null, Readable, Readable>): Promise<Output> {

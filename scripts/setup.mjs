@@ -25,6 +25,7 @@ export const needs = {
     getfattr: 'attr',
     ip: 'iproute2',
     'mkfs.xfs': 'xfsprogs',
+    'mkfs.btrfs': 'btrfs-progs',
     strace: 'strace',
     bindfs: 'bindfs',
     bwrap: 'bubblewrap',

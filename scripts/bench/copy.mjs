@@ -1,5 +1,7 @@
 // A copy by the agent beside the tools that cannot resume: time until the data is durable, memory, page cache.
 // npm run bench -- copy [--runs 5] [--cases raw-raw,qcow2-qcow2,raw-qcow2,qcow2-raw,sparse,small,clone] [--size-mib 4096] [--directory DIR] [--config '{"copy":{...}}'] [--json FILE] [--svg FILE] [--dist dist]
+// --before DIST measures another build in turn with this one, and nothing else; with --most RATIO a case in which this build
+// takes more than that of the other one's time ends the bench with status 1.
 // Needs nbdcopy (apt-get install libnbd-bin), xfsprogs and, for the clone, root. Within a case the tools take turns, so
 // that what slows the machine down slows all of them; the source is in the page cache, as it is after the first run.
 import { execFileSync, spawn } from 'node:child_process'
@@ -22,7 +24,9 @@ const { values: options } = parseArgs({
     config: { type: 'string', default: '{}' },
     json: { type: 'string' },
     svg: { type: 'string' },
-    dist: { type: 'string', default: join(here, '../../dist') }
+    dist: { type: 'string', default: join(here, '../../dist') },
+    before: { type: 'string' },
+    most: { type: 'string', default: 'Infinity' }
   }
 })
 const MiB = 1024 * 1024
@@ -89,6 +93,8 @@ const tools = {
   'qemu-img convert -t none -T none': (source, target) => [['qemu-img', 'convert', '-t', 'none', '-T', 'none', '-f', formatOf(source), '-O', formatOf(target), source, target], ['sync', '-d', target]]
 }
 const resumable = 'vdsm-tasks'
+const before = 'vdsm-tasks before'
+const isAgent = tool => tool === resumable || tool === before
 
 async function runTool (name, source, target) {
   const start = performance.now()
@@ -107,11 +113,11 @@ async function runTool (name, source, target) {
 
 // ---- the agent
 
-async function startAgent () {
-  const config = join(temporary, 'config.json')
+async function startAgent (dist, hostId) {
+  const config = join(temporary, `${hostId}.json`)
   const domains = [{ id: 'images', path: images, create: true }, { id: 'volume', path: join(volume, 'images'), create: true }]
-  writeFileSync(config, JSON.stringify({ listen: { port: 0 }, domains: cases.includes('clone') ? domains : domains.slice(0, 1), log: { level: 'warn' }, ...JSON.parse(options.config) }))
-  const agent = spawn(process.execPath, [join(options.dist, 'main.js'), '--config', config], { stdio: ['ignore', 'ignore', 'pipe'] })
+  writeFileSync(config, JSON.stringify({ listen: { port: 0 }, hostId, domains: cases.includes('clone') ? domains : domains.slice(0, 1), log: { level: 'warn' }, ...JSON.parse(options.config) }))
+  const agent = spawn(process.execPath, [join(dist, 'main.js'), '--config', config], { stdio: ['ignore', 'ignore', 'pipe'] })
   undo.push(() => agent.kill('SIGKILL'))
   for await (const line of createInterface(agent.stderr)) {
     const url = /listens on (http:\S+)/.exec(line)?.[1]
@@ -167,9 +173,9 @@ function median (values) {
 }
 
 const plain = ['qemu-img convert', 'qemu-img convert -W -m 16', 'nbdcopy --flush']
-const toolsOf = name => name === 'clone' ? ['cp --reflink=always'] : ['raw-raw', 'qcow2-qcow2', 'sparse', 'small'].includes(name) ? ['cp', ...plain] : plain
+const toolsOf = name => options.before !== undefined ? [before] : name === 'clone' ? ['cp --reflink=always'] : ['raw-raw', 'qcow2-qcow2', 'sparse', 'small'].includes(name) ? ['cp', ...plain] : plain
 
-async function measure (agent, name) {
+async function measure (agents, name) {
   const [from, to] = name.includes('-') ? name.split('-') : ['raw', 'raw']
   const clone = name === 'clone'
   const [domain, directory] = clone ? ['volume', join(volume, 'images')] : ['images', images]
@@ -181,20 +187,21 @@ async function measure (agent, name) {
   const copyBy = async tool => {
     rmSync(target, { force: true })
     sh('sync')
-    return tool === resumable ? await runAgent(agent, domain, source.slice(directory.length + 1), `target.${to}`) : await runTool(tool, source, target)
+    return isAgent(tool) ? await runAgent(agents[tool], domain, source.slice(directory.length + 1), `target.${to}`) : await runTool(tool, source, target)
   }
-  const clean = async tool => { if (tool === resumable) await forget(agent, domain, `target.${to}`) }
+  const clean = async tool => { if (isAgent(tool)) await forget(agents[tool], domain, `target.${to}`) }
   let memory
   for (let run = 0; run < Number(options.runs); run++) {
-    for (const tool of names) {
+    // whoever is first finds the disk as whoever was last has left it
+    for (const tool of run % 2 === 0 ? names : [...names].reverse()) {
       sh('dd', `if=${source}`, 'of=/dev/null', 'bs=4M', 'status=none', ...(name === 'sparse' || clone ? ['count=1'] : []))
-      const stop = tool === resumable ? watchMemory(agent.pid) : () => memory
+      const stop = tool === resumable ? watchMemory(agents[tool].pid) : () => memory
       times[tool].push(await copyBy(tool))
       memory = stop()
       await clean(tool)
     }
   }
-  if (!clone) {
+  if (!clone && options.before === undefined) {
     for (const tool of [...names, 'qemu-img convert -t none -T none']) {
       evict(source)
       await copyBy(tool)
@@ -213,7 +220,7 @@ async function measure (agent, name) {
 }
 
 function print ({ name, medians, ratio, cached, memory }) {
-  console.log(`\n${name}: ${ratio.toFixed(2)} of the time of the fastest of the others`)
+  console.log(`\n${name}: ${ratio.toFixed(3)} of the time of ${options.before === undefined ? 'the fastest of the others' : 'the other build'}`)
   for (const [tool, ms] of Object.entries(medians)) {
     const left = cached[tool]
     console.log(`  ${tool.padEnd(34)} ${String(ms).padStart(7)} ms${left === undefined ? '' : `   left in the page cache: source ${Math.round(left.source / MiB)} MiB, target ${Math.round(left.target / MiB)} MiB`}`)
@@ -232,7 +239,10 @@ if (cases.includes('clone')) {
   sh('mount', '-o', 'loop', join(temporary, 'volume.img'), volume)
   undo.push(() => sh('umount', '-l', volume))
 }
-const agent = await startAgent()
+const agents = {
+  [resumable]: await startAgent(options.dist, 'this'),
+  ...options.before !== undefined && { [before]: await startAgent(options.before, 'before') }
+}
 const results = []
 if (cases.some(name => !['sparse', 'small', 'clone'].includes(name))) {
   makeDisk(join(images, 'disk.raw'), size, size / 2)
@@ -245,10 +255,10 @@ if (cases.includes('clone')) makeDisk(join(volume, 'images/sparse.raw'), 100 * 1
 // a source that was just written is looked at again before it is trusted
 await sleep(2500)
 for (const name of cases) {
-  const result = await measure(agent, name)
+  const result = await measure(agents, name)
   results.push(result)
   print(result)
 }
 if (options.json !== undefined) writeFileSync(options.json, JSON.stringify(results, undefined, 2) + '\n')
 if (options.svg !== undefined) writeFileSync(options.svg, chart('Time of a durable copy, beside the fastest other tool', results.map(({ name, medians }) => ({ name, values: medians }))))
-process.exit(0)
+process.exit(results.some(({ ratio }) => options.before !== undefined && ratio > Number(options.most)) ? 1 : 0)

@@ -36,6 +36,7 @@ export const catalogue = {
   'image-exists': { status: 409, title: 'The image exists' },
   'source-changed': { status: 409, title: 'The source has changed since the copy began' },
   'header-changed': { status: 409, title: 'The header of an image was changed during the copy' },
+  'target-changed': { status: 409, title: 'Another program has changed the unfinished copy, or its record' },
   'source-in-use': { status: 409, title: 'The source is open for writing by another program' },
   'image-in-use': { status: 409, title: 'The image is open in another program' },
   'would-lose-data': { status: 409, title: 'The copy would not have all that its source has' },

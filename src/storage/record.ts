@@ -177,6 +177,16 @@ export async function recordedKeys ({ id, copies }: { id: string, copies: Direct
   return [...keys].sort()
 }
 
+/** A record as it is stored. */
+export function recordText (record: CopyRecord): string {
+  return JSON.stringify(record) + '\n'
+}
+
+/** The text of a record as it is stored now; undefined if there is none. Throws `record-invalid` for what is no file of ours. */
+export async function readRecordText (copies: Directory, key: string): Promise<string | undefined> {
+  return (await readText(copies, key))?.toString()
+}
+
 /**
  * Reads the record of an image; undefined if there is none. Throws `record-invalid` for anything that this product
  * would not have written: on a shared storage, other hosts can put there what they like.
@@ -244,7 +254,7 @@ function invalid (key: string, what: string, cause?: unknown): AppError {
 export async function writeRecord (copies: Directory, record: CopyRecord): Promise<void> {
   const key = keyOf(record)
   if (!validator.Check(record)) throw new Error(`the copy record of ${key} would be wrong: ${firstFlaw(record)}`)
-  await replaceFile(copies, fileName(key), temporaryName(key), JSON.stringify(record) + '\n')
+  await replaceFile(copies, fileName(key), temporaryName(key), recordText(record))
 }
 
 /** Reads a record, and tells one that cannot be used from one that is not there. */

@@ -20,7 +20,10 @@ export async function finish (session: Session, report: (progress: Progress) => 
   const { virtualSize, format } = session.record
   // a host that was cut off must not cut what its successor has finished, and a guest may have made larger
   await session.assertOwnership()
-  if (format === 'raw') await truncateFd(part.fd, virtualSize)
+  if (format === 'raw') {
+    await truncateFd(part.fd, virtualSize)
+    part.length.least = BigInt(virtualSize)
+  }
   await syncData(part.fd)
   const touched = await assertUnchanged(session)
   const verified = session.record.verify || touched.length > 0
@@ -32,6 +35,7 @@ export async function finish (session: Session, report: (progress: Progress) => 
   // from here on, this tells the copy from any other file
   const identity = identityOf(await statFd(part.fd))
   await session.checkpoint(() => ({ phase: 'finishing', target: identity, ...(verified && { verified: true }) }))
+  await session.assertOwnership()
   const refusal = await target.giveName(session.record, part.fd)
   if (refusal !== undefined) {
     await session.checkpoint(() => ({ phase: 'copying' }))

@@ -24,6 +24,14 @@ export interface Part {
   inode: string
   /** Of qcow2, as it was found to be harmless. */
   header: HeaderState | undefined
+  /** Bytes of the file: of a raw one exactly so many, and a qcow2 file never becomes shorter. */
+  readonly length: { least: bigint }
+}
+
+/** A file that is open, as a part. */
+async function partOf (fd: number, header: HeaderState | undefined): Promise<Part> {
+  const stats = await statFd(fd)
+  return { fd, inode: inodeOf(stats), header, length: { least: stats.size } }
 }
 
 export interface PartShape {
@@ -46,7 +54,6 @@ export function clusterBytesOf ({ format, clusterSize }: Pick<PartShape, 'format
 /** Makes an empty part, durable with its name. It must not exist. */
 export async function createPart (area: Area, { copyId, format, allocation, virtualSize, clusterSize }: PartShape): Promise<Part> {
   const fd = await openFile(area.parts, copyId, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL)
-  const inode = inodeOf(await statFd(fd))
   await giveImageAccess(area, fd)
   await lockPart(area, fd, copyId)
   // past the page cache qemu refuses a file that ends inside a block; the end step cuts a raw part to its size
@@ -55,7 +62,7 @@ export async function createPart (area: Area, { copyId, format, allocation, virt
   else await runQemuOk(createCommand({ fd: 3, format }, size, allocation, clusterSize), { fds: [fd], writes: [3], owner: area.owner, workBytes: size, maxOutput: 0 })
   await syncFile(fd)
   await syncDirectory(area.parts)
-  return { fd, inode, header: format === 'raw' ? undefined : await harmlessHeader(fd, copyId, size) }
+  return await partOf(fd, format === 'raw' ? undefined : await harmlessHeader(fd, copyId, size))
 }
 
 /** The header of a part, which nobody but qemu-img has had a reason to write. Throws `image-invalid`. */
@@ -86,7 +93,7 @@ export async function clonePart (area: Area, copyId: string, source: { fd: numbe
   await giveImageAccess(area, fd)
   await syncFile(fd)
   await syncDirectory(area.parts)
-  return { fd, inode: inodeOf(await statFd(fd)), header: source.header }
+  return await partOf(fd, source.header)
 }
 
 /** Removes a part, whatever it is. */
@@ -112,10 +119,10 @@ export async function reopenPart (area: Area, file: { directory: Directory, name
   if (isSame && shape.format === 'raw' && fitsRaw(Number(stats.size), shape)) {
     // a run before this one may have come to the end step
     await truncateFd(fd, wholeBlocks(shape.virtualSize))
-    return { fd, inode, header: undefined }
+    return await partOf(fd, undefined)
   }
   const header = isSame && shape.format === 'qcow2' ? await soundHeader(area, fd, Number(stats.size), shape) : undefined
-  if (header !== undefined) return { fd, inode: inodeOf(stats), header }
+  if (header !== undefined) return await partOf(fd, header)
   await closeFd(fd)
   return undefined
 }

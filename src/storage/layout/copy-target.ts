@@ -40,6 +40,11 @@ export interface CopyTarget {
   standing (record: CopyRecord): Promise<'ended' | 'open'>
   /** Where the copy's data is, from `copying` on. */
   fileOf (record: CopyRecord): Promise<{ directory: Directory, name: string }>
+  /**
+   * What somebody else has done to the file that a copy is being written to, in words: nobody but the holder of the lease
+   * may touch it.
+   */
+  disturbance (record: CopyRecord, part: Part): Promise<string | undefined>
   /** Puts a part where the layout wants it while it is being written, durably. Without a part, takes the volume that is there. */
   place (record: CopyRecord, part?: Part): Promise<void>
   /** Takes back everything: the copy could not be begun, and nothing was copied. */

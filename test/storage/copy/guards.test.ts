@@ -16,7 +16,7 @@ import { DirectoryTarget } from '../../../src/storage/layout/directory/copy-targ
 import type { CopyJob } from '../../../src/storage/protocol.ts'
 import { total } from '../../../src/storage/ranges.ts'
 import { readRecord, writeRecord, type CopyRecord } from '../../../src/storage/record.ts'
-import { closeFd } from '../../../src/system/directory.ts'
+import { closeFd, entry } from '../../../src/system/directory.ts'
 import { inWorker } from '../../helpers/copy-agent.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { KiB, makeDisk, makeOld, MiB, sh, sha256 } from '../../helpers/images.ts'
@@ -140,6 +140,24 @@ t.test('before the end it is asked whose the copy is', async t => {
   await t.rejects(finish(new Asked({ ...copy, record: session.record }, 1), () => {}), { code: 'lease-lost' })
   t.equal((await stat(await partPath())).size, before, 'and nothing is cut')
   t.not(before, size, 'there was something to cut')
+})
+
+/** A session of which somebody links the part when the record says that the end has begun. */
+class Late extends Session {
+  override async checkpoint (change: (record: CopyRecord) => Partial<CopyRecord>): Promise<void> {
+    await super.checkpoint(change)
+    const part = entry(this.area.parts, this.record.copyId)
+    if (this.record.phase === 'finishing') await link(part, `${part}.late`)
+  }
+}
+
+t.test('after the last record and before the name it is asked once more', async t => {
+  const { job, at } = await domainIn(t)
+  const copy = await accepted(t, job())
+  const session = new Late({ ...copy, signal })
+  await copierOf(session).copy()
+  await t.rejects(finish(session, () => {}), { code: 'target-changed' })
+  await t.rejects(stat(at('target.raw')), { code: 'ENOENT' })
 })
 
 t.test('the limit is for the whole copy, however many windows are written at once', async t => {

@@ -1,21 +1,25 @@
-import { mkdir } from 'node:fs/promises'
+import { mkdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { openArea, prepareArea, type Area } from '../../../src/storage/area.ts'
+import { createPart } from '../../../src/storage/copy/part.ts'
 import { Session } from '../../../src/storage/copy/session.ts'
 import { takeImageLease } from '../../../src/storage/image-lease.ts'
+import { copyTarget } from '../../../src/storage/layout/copy-target.ts'
 import { removeRecord, writeRecord } from '../../../src/storage/record.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { MountSpace, unlessRoot } from '../../helpers/mount-space.ts'
 import { recordOf } from '../../helpers/records.ts'
 
-/** A session that holds a lease; it copies nothing, so that it needs neither source nor target. */
+/** A session that holds a lease; it copies nothing, so that it needs no source. */
 async function sessionIn (area: Area): Promise<Session> {
   const record = recordOf()
+  const part = await createPart(area, record)
+  const target = copyTarget(area, record)
   const lease = await takeImageLease(area, record, 'exclusive')
   if (lease === undefined) throw new Error('the lease is taken')
   await writeRecord(area.copies, record)
-  return new Session({ area, lease, record, signal: new AbortController().signal } as unknown as ConstructorParameters<typeof Session>[0])
+  return new Session({ area, lease, record, part, target, signal: new AbortController().signal } as unknown as ConstructorParameters<typeof Session>[0])
 }
 
 t.test('on a shared file system', { skip: unlessRoot }, async t => {
@@ -42,6 +46,9 @@ t.test('on a shared file system', { skip: unlessRoot }, async t => {
 
   await writeRecord(area.copies, { ...session.record, epoch: session.record.epoch + 1 })
   await t.rejects(session.assertOwnership(), { code: 'lease-lost', message: /continued/ })
+  await unlink(join(path, '.vdsm-tasks/parts', session.record.copyId))
+  await writeRecord(area.copies, session.record)
+  await t.rejects(session.assertOwnership(), { code: 'target-changed', message: /renamed or removed/ })
   await removeRecord(area.copies, 'copy.raw')
   await t.rejects(session.assertOwnership(), { code: 'lease-lost', message: /is gone/ }, 'looked for again, and still not there')
 })

@@ -5,12 +5,14 @@ import { closeFd, look, openFile, statFd, type Directory } from '../../../system
 import { hasErrno } from '../../../system/errno.ts'
 import { linkFile, removeFile, replaceByMove, syncFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
+import type { Part } from '../../copy/part.ts'
 import type { Source } from '../../copy/source.ts'
 import { identityOf, inodeOf, isSameContent, type Identity } from '../../identity.ts'
 import type { CopyRequest } from '../../protocol.ts'
 import type { CopyRecord } from '../../record.ts'
 import { fileStanding } from '../../standing.ts'
 import { writtenSince } from '../copy-state.ts'
+import { partDisturbance } from '../part-disturbance.ts'
 import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
 import { assertRemovable } from './removable.ts'
 
@@ -56,6 +58,10 @@ export class DirectoryTarget implements CopyTarget {
 
   async fileOf ({ copyId }: CopyRecord): Promise<{ directory: Directory, name: string }> {
     return { directory: this.#area.parts, name: copyId }
+  }
+
+  async disturbance ({ copyId }: CopyRecord, part: Part): Promise<string | undefined> {
+    return await partDisturbance(this.#area.parts, copyId, part)
   }
 
   async place (): Promise<void> { /* a part is where it is written */ }

@@ -14,6 +14,7 @@ import { fileStanding } from '../../standing.ts'
 import { wholeBlocks } from '../../whole-blocks.ts'
 import { writtenSince } from '../copy-state.ts'
 import type { CopyTarget, Existing, TargetPlan } from '../copy-target.ts'
+import { partDisturbance } from '../part-disturbance.ts'
 import type { ChainVolume } from '../source-chain.ts'
 import { parentIn } from './chain.ts'
 import { isEmptyVolume } from './empty.ts'
@@ -125,6 +126,15 @@ export class OvirtTarget implements CopyTarget {
 
   async fileOf (): Promise<{ directory: Directory, name: string }> {
     return { directory: await this.#opened(), name: this.#volume }
+  }
+
+  async disturbance (record: CopyRecord, part: Part): Promise<string | undefined> {
+    const directory = await this.#open()
+    if (directory === undefined) return `the directory of image ${this.#image} is gone`
+    const change = await partDisturbance(directory, this.#volume, part)
+    if (change !== undefined) return change
+    const isOpen = standingOf(record, await readVolume(this.#area, this.#image, directory, this.#volume)) === 'open'
+    return isOpen ? undefined : `the metadata of volume ${this.#volume} were changed`
   }
 
   async place (record: CopyRecord, part?: Part): Promise<void> {

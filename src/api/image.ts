@@ -5,7 +5,9 @@ import { Format } from './format.ts'
 import { TaskSpec } from './kinds.ts'
 
 export const ImageState = Words(['ok', 'copying', 'interrupted', 'illegal'], {
-  description: '`ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`.'
+  description: '`ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be ' +
+    'mended or deleted; `illegal`: not to be used, see `detail` and `fixes`. Also an image that is damaged, cut off, ' +
+    'or whose backing file is missing.'
 })
 export type ImageState = Static<typeof ImageState>
 
@@ -91,7 +93,14 @@ export const ImageStatus = Strict({
   format: Type.Optional(Format),
   virtualSize: Type.Optional(Bytes('The size of the disk that a guest sees.')),
   actualSize: Bytes('Bytes that the image takes up on the storage.'),
-  detail: Type.Optional(Type.String({ description: 'Why the image is not `ok`, in words.' })),
+  detail: Type.Optional(Type.String({
+    description: 'Why the image is not `ok`, in words: what was interrupted, which backing file is missing, or what is ' +
+      'damaged.'
+  })),
+  warnings: Type.Optional(Type.Array(Type.String(), {
+    description: 'What may be wrong, but refuses nothing: a base that was written after its overlay, as far as times ' +
+      'show, or one that lies outside of the domain. Absent when there is nothing to say.'
+  })),
   copy: Type.Optional(Ref(CopyProgress)),
   volumes: Type.Optional(Type.Array(Ref(Volume), { description: 'In domains of the layout `ovirt`: its volumes, the base first.' })),
   fixes: Type.Array(Ref(Fix)),

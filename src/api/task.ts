@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Ref, Strict, Time, Words } from './schema.ts'
 import { TaskId } from './names.ts'
-import { TaskResult, TaskSpec } from './kinds.ts'
+import { Dropped, TaskResult, TaskSpec } from './kinds.ts'
 import { OperationId } from './operation.ts'
 import { Problem } from './problem.ts'
 
@@ -70,6 +70,22 @@ export type TaskList = Static<typeof TaskList>
 export const Preview = Strict({
   outcome: Words(['created', 'joined', 'stored'], { description: 'What a PUT would do: a new run, join the one under way, or answer with the stored result.' }),
   task: Type.Optional(Ref(Task)),
-  plan: Type.Optional(Type.Object({}, { additionalProperties: true, description: 'What a new run would do; depends on the kind.' }))
+  plan: Type.Optional(Type.Object({
+    outcome: Type.Optional(Type.String({
+      description: 'In a word: `copy`, `replace`, `continue`, `finish`, `already-done`, `create` or `delete`, for example.'
+    })),
+    bytesTotal: Type.Optional(Bytes('The virtual size.')),
+    bytesDone: Type.Optional(Bytes('How many of them are durable on the target.')),
+    bytesToMove: Type.Optional(Bytes('Bytes of data that are going to be read and written.')),
+    bytesNeeded: Type.Optional(Bytes('About as much space as the copy takes.')),
+    bytesFree: Type.Optional(Bytes('What is free in the domain of the target.')),
+    bytesReserved: Type.Optional(Bytes(
+      'What of that other copies are still going to take up, and what is kept back for records.'
+    )),
+    dropped: Type.Optional(Ref(Dropped)),
+    warnings: Type.Optional(Type.Array(Type.String(), {
+      description: 'What may be wrong with the source: a base that was written after its overlay, as far as times show.'
+    }))
+  }, { additionalProperties: true, description: 'What a new run would do; depends on the kind.' }))
 }, { $id: 'Preview', description: 'What accepting would answer. Nothing was recorded or changed.' })
 export type Preview = Static<typeof Preview>

@@ -2,8 +2,9 @@ import { Option, type Command } from 'commander'
 import { findImage } from './address.ts'
 import type { TaskSpec } from '../client/types.ts'
 import type { Session } from './session.ts'
-import { submit, withTaskOptions, type SubmitOptions } from './submit.ts'
-import { parseBytes } from './units.ts'
+import { newId, submit, withTaskOptions, type SubmitOptions } from './submit.ts'
+import { formatBytes, parseBytes } from './units.ts'
+import { notCopied } from './words.ts'
 
 export type Format = 'raw' | 'qcow2'
 export type Allocation = 'sparse' | 'preallocated'
@@ -20,6 +21,7 @@ interface CopyOptions extends SubmitOptions {
   onExisting?: 'refuse' | 'replace'
   ignoreSpace?: boolean
   refuseLoss?: boolean
+  dryRun?: boolean
 }
 
 /** The format of an image whose name does not tell it. */
@@ -53,17 +55,21 @@ export function addCopy (program: Command, session: Session): void {
     .option('--verify', 'compare the copy with its source before it becomes visible')
     .addOption(new Option('--on-existing <what>', 'what to do when the target exists; it stays good until it is replaced').choices(['refuse', 'replace']))
     .option('--ignore-space', 'begin although the copy looks too large for the domain')
-    .option('--refuse-loss', 'refuse what would drop internal snapshots or bitmaps of the source'))
+    .option('--refuse-loss', 'refuse what would drop internal snapshots or bitmaps of the source')
+    .option('--dry-run', 'only tell what would happen: the sizes, and what may be wrong with the source'))
     .addHelpText('after', `
 Ctrl-C asks whether to cancel the copy or to leave it to the agent; when nobody can be asked, it is left.
 
 Examples:
   vdsm-tasks copy local/sample.raw local/copy.qcow2
   vdsm-tasks copy local/sample.raw shared/copy.raw --bandwidth 100M --verify --id nightly-42
-  vdsm-tasks copy ./disk.img shared/disk.qcow2 --detach`)
-    .action(async (source: string, target: string, { format, sourceFormat, allocation, clusterSize, chain, bandwidth, verify, onExisting, ignoreSpace, refuseLoss, ...task }: CopyOptions) => {
+  vdsm-tasks copy ./disk.img shared/disk.qcow2 --detach
+  vdsm-tasks copy local/sample.raw local/copy.qcow2 --dry-run`)
+    .action(async (source: string, target: string, options: CopyOptions) => {
+      const { format, sourceFormat, allocation, clusterSize, chain, bandwidth, verify, onExisting, ...others } = options
+      const { ignoreSpace, refuseLoss, dryRun, ...task } = others
       const [from, to] = await Promise.all([findImage(session, source), findImage(session, target)])
-      await submit(session, {
+      const spec: TaskSpec = {
         kind: 'storage.copyImage',
         source: { ...from, ...(sourceFormat !== undefined && { format: sourceFormat }) },
         target: { ...to, ...(format !== undefined && { format }), ...(allocation !== undefined && { allocation }), ...(clusterSize !== undefined && { clusterSize }) },
@@ -73,6 +79,29 @@ Examples:
         ...(onExisting !== undefined && { onExisting }),
         ...(ignoreSpace !== undefined && { ignoreSpace }),
         ...(refuseLoss !== undefined && { refuseLoss })
-      }, task, { resend: true })
+      }
+      if (dryRun === true) await tellPlan(session, spec, task)
+      else await submit(session, spec, task, { resend: true })
     })
+}
+
+/** What a copy would do. */
+async function tellPlan (session: Session, spec: TaskSpec, { id = newId(spec.kind) }: SubmitOptions): Promise<void> {
+  const { client, json, out } = session
+  const preview = await client.previewTask(id, spec)
+  if (json) return out.document(preview)
+  const { task, plan = {} } = preview
+  if (task !== undefined) return out.fields([['task', `${id} is there already: ${task.state}`]])
+  const bytes = (count: number | undefined) => count === undefined ? undefined : formatBytes(count)
+  out.fields([
+    ['would', plan.outcome],
+    ['disk', bytes(plan.bytesTotal)],
+    ['copied', bytes(plan.bytesDone)],
+    ['to move', bytes(plan.bytesToMove)],
+    ['needs', bytes(plan.bytesNeeded)],
+    ['free', bytes(plan.bytesFree)],
+    ['reserved', bytes(plan.bytesReserved)],
+    ['not copied', plan.dropped === undefined ? undefined : notCopied(plan.dropped)],
+    ...(plan.warnings ?? []).map(words => ['warning', words] as const)
+  ])
 }

@@ -103,6 +103,7 @@ async function tellStatus (session: Session, text: string, options: { format?: F
     ['image', nameOf({ domain, image, volume })],
     ['state', state],
     ['why', detail],
+    ...(status.warnings ?? []).map(words => ['warning', words] as const),
     ['format', format],
     ['size', virtualSize === undefined ? undefined : formatBytes(virtualSize)],
     ['on storage', actualSize === undefined ? undefined : formatBytes(actualSize)],

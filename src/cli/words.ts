@@ -66,14 +66,17 @@ export function outcomeOf ({ spec, state, result, error }: Task): string {
 
 /** What the source has and the copy does not. */
 function droppedOf ({ dropped }: Schemas['CopyResult']): string {
-  if (dropped === undefined) return ''
-  const { snapshots, bitmaps, more = 0 } = dropped
+  return dropped === undefined ? '' : `; not copied: ${notCopied(dropped)}`
+}
+
+/** The names of what a copy does not have. */
+export function notCopied ({ snapshots, bitmaps, more = 0 }: Schemas['Dropped']): string {
   const parts = [
     snapshots.length > 0 && `internal snapshots ${snapshots.join(', ')}`,
     bitmaps.length > 0 && `bitmaps ${bitmaps.join(', ')}`,
     more > 0 && `${more} more`
   ]
-  return `; not copied: ${parts.filter(part => part !== false).join('; ')}`
+  return parts.filter(part => part !== false).join('; ')
 }
 
 /** What the storage tells of a task that the agent has forgotten. */

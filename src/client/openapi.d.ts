@@ -1073,7 +1073,7 @@ export interface components {
              */
             volume?: string;
             /**
-             * @description `ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`.
+             * @description `ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`. Also an image that is damaged, cut off, or whose backing file is missing.
              * @enum {string}
              */
             state: "ok" | "copying" | "interrupted" | "illegal";
@@ -1164,7 +1164,7 @@ export interface components {
              */
             volume: string;
             /**
-             * @description `ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`.
+             * @description `ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`. Also an image that is damaged, cut off, or whose backing file is missing.
              * @enum {string}
              */
             state: "ok" | "copying" | "interrupted" | "illegal";
@@ -1187,7 +1187,7 @@ export interface components {
              */
             image: string;
             /**
-             * @description `ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`.
+             * @description `ok`; `copying`: some host is writing it now; `interrupted`: a copy that nobody is working on, to be mended or deleted; `illegal`: not to be used, see `detail` and `fixes`. Also an image that is damaged, cut off, or whose backing file is missing.
              * @enum {string}
              */
             state: "ok" | "copying" | "interrupted" | "illegal";
@@ -1200,8 +1200,10 @@ export interface components {
             virtualSize?: number;
             /** @description Bytes that the image takes up on the storage. */
             actualSize: number;
-            /** @description Why the image is not `ok`, in words. */
+            /** @description Why the image is not `ok`, in words: what was interrupted, which backing file is missing, or what is damaged. */
             detail?: string;
+            /** @description What may be wrong, but refuses nothing: a base that was written after its overlay, as far as times show, or one that lies outside of the domain. Absent when there is nothing to say. */
+            warnings?: string[];
             copy?: components["schemas"]["CopyProgress"];
             /** @description In domains of the layout `ovirt`: its volumes, the base first. */
             volumes?: components["schemas"]["Volume"][];
@@ -1328,6 +1330,24 @@ export interface components {
             task?: components["schemas"]["Task"];
             /** @description What a new run would do; depends on the kind. */
             plan?: {
+                /** @description In a word: `copy`, `replace`, `continue`, `finish`, `already-done`, `create` or `delete`, for example. */
+                outcome?: string;
+                /** @description The virtual size. */
+                bytesTotal?: number;
+                /** @description How many of them are durable on the target. */
+                bytesDone?: number;
+                /** @description Bytes of data that are going to be read and written. */
+                bytesToMove?: number;
+                /** @description About as much space as the copy takes. */
+                bytesNeeded?: number;
+                /** @description What is free in the domain of the target. */
+                bytesFree?: number;
+                /** @description What of that other copies are still going to take up, and what is kept back for records. */
+                bytesReserved?: number;
+                dropped?: components["schemas"]["Dropped"];
+                /** @description What may be wrong with the source: a base that was written after its overlay, as far as times show. */
+                warnings?: string[];
+            } & {
                 [key: string]: unknown;
             };
         };

@@ -1,17 +1,23 @@
-/** Where the first of the two levels of tables lies that lead to the clusters of a qcow2 image (docs/interop/qcow2.txt of QEMU). */
+// Where a qcow2 image keeps its tables, by its header (docs/interop/qcow2.txt of QEMU).
+
+/** The first of the two levels of tables that lead to the clusters. */
 export function firstTable (header: Buffer): { offset: number, bytes: number } {
   return { offset: Number(header.readBigUInt64BE(40)), bytes: header.readUInt32BE(36) * 8 }
 }
 
-// bits 9 to 55 of an entry; the others are flags or reserved
-const offsetMask = 0x00fffffffffffe00n
+/** The table of the blocks that count who refers to each cluster. */
+export function refcountTable (header: Buffer, clusterBytes: number): { offset: number, bytes: number } {
+  return { offset: Number(header.readBigUInt64BE(48)), bytes: header.readUInt32BE(56) * clusterBytes }
+}
 
-/** The highest offset of a table of the second level that one of the first names; 0 if it names none. */
-export function furthestTable (table: Buffer): number {
-  let furthest = 0n
-  for (let at = 0; at + 8 <= table.length; at += 8) {
-    const offset = table.readBigUInt64BE(at) & offsetMask
-    if (offset > furthest) furthest = offset
-  }
-  return Number(furthest)
+/** The list of internal snapshots. */
+export function snapshotTable (header: Buffer): { offset: number, count: number } {
+  return { offset: Number(header.readBigUInt64BE(64)), count: header.readUInt32BE(60) }
+}
+
+const subclusters = 1n << 4n
+
+/** Whether entries of the second level have 16 bytes: 8 more that tell of each part of a cluster. */
+export function hasSubclusters (header: Buffer): boolean {
+  return header.readUInt32BE(4) >= 3 && (header.readBigUInt64BE(72) & subclusters) !== 0n
 }

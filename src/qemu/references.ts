@@ -1,3 +1,5 @@
+import { endOfExtensions, extensionsIn } from './extensions.ts'
+
 // What stands in an image about other files. Nothing here is opened; it is only compared with the names of files.
 
 /** Nearly always enough for what an image says of other files. */
@@ -28,13 +30,10 @@ function hasDataFile (start: Buffer): boolean {
   return start.readUInt32BE(4) >= 3 && start.length >= 104 && (start.readBigUInt64BE(72) & externalDataFile) !== 0n
 }
 
-/** The header extensions follow the header: type and length, four bytes each, then the data, filled up to eight. */
 function dataFile (start: Buffer): string | undefined {
-  for (let at = start.readUInt32BE(100); at + 8 <= start.length;) {
-    const [type, length] = [start.readUInt32BE(at), start.readUInt32BE(at + 4)]
-    if (type === dataFileName) return nameAt(start, at + 8, length)
-    if (type === 0) return ''
-    at += 8 + Math.ceil(length / 8) * 8
+  for (const { type, at, length } of extensionsIn(start)) {
+    if (type === dataFileName) return nameAt(start, at, length)
+    if (type === endOfExtensions) return ''
   }
   return undefined
 }

@@ -45,7 +45,8 @@ export const answers = {
     bytesFree: Type.Optional(Bytes('')),
     bytesReserved: Type.Optional(Bytes('')),
     bytesToMove: Type.Optional(Bytes('')),
-    dropped: Type.Optional(Ref(Dropped))
+    dropped: Type.Optional(Ref(Dropped)),
+    warnings: Type.Optional(Type.Array(Type.String()))
   })),
   domains: answer(Type.Array(Type.String({ pattern: uuidPattern })))
 } as const

@@ -106,6 +106,8 @@ export interface CopyPreview {
   bytesToMove?: number
   /** What the source has that the copy does not. */
   dropped?: Dropped
+  /** What may be wrong with the source. */
+  warnings?: string[]
 }
 
 /** Two images to compare. */

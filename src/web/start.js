@@ -1,6 +1,7 @@
 import { html, render } from 'lit-html'
 import { repeat } from 'lit-html/directives/repeat.js'
-import { sendTask } from './requests.js'
+import { read, sendTask } from './requests.js'
+import { inThePage } from './words.js'
 
 /** What is not to stay for the next copy. */
 const forOnce = ['targetImage', 'replace', 'ignoreSpace', 'refuseLoss', 'id']
@@ -11,6 +12,8 @@ export class StartForm {
   #live
   #problem
   #sent
+  /** What there is to be said of the image that is chosen as the source. */
+  #about = { name: '', words: [] }
 
   constructor (container, live) {
     this.#container = container
@@ -26,13 +29,16 @@ export class StartForm {
     // by key: an option that became another one's would take what is chosen with it
     const options = repeat(domains, ({ domain }) => domain, ({ domain }) => html`<option value=${domain}>${domain}</option>`)
     const names = [...shelves].flatMap(([domain, { items }]) => items.map(({ image }) => html`<option value=${image}>${domain}</option>`))
+    const look = () => { void this.#look() }
     render(html`
       <h2 id="start-title">Start a copy</h2>
       <form aria-labelledby="start-title" autocomplete="off" @submit=${event => { event.preventDefault(); void this.#send(event.currentTarget) }}>
         <fieldset>
           <legend>From</legend>
-          <label class="domain">Domain <select name="sourceDomain" required>${options}</select></label>
-          <label class="name">Image <input name="sourceImage" required list="image-names" spellcheck="false" placeholder="disk.raw"></label>
+          <label class="domain">Domain <select name="sourceDomain" required @change=${look}>${options}</select></label>
+          <label class="name">Image <input name="sourceImage" required list="image-names" spellcheck="false"
+            placeholder="disk.raw" @change=${look}></label>
+          <div role="status">${this.#about.words.map(words => html`<p class="warning">${words}</p>`)}</div>
         </fieldset>
         <fieldset>
           <legend>To</legend>
@@ -64,6 +70,19 @@ export class StartForm {
     sourceImage.value = image
     this.#container.scrollIntoView({ block: 'nearest' })
     targetImage.focus()
+    void this.#look()
+  }
+
+  /** A damaged image, or one whose base is newer, is told before somebody copies it. */
+  async #look () {
+    const { sourceDomain, sourceImage } = this.#container.querySelector('form').elements
+    const name = `${sourceDomain.value}/${sourceImage.value.trim()}`
+    if (name === this.#about.name) return
+    this.#about = { name, words: [] }
+    const words = await wordsAbout(sourceDomain.value, sourceImage.value.trim())
+    // another one was chosen meanwhile
+    if (this.#about.name === name) this.#about = { name, words }
+    this.draw()
   }
 
   async #send (form) {
@@ -94,6 +113,17 @@ export class StartForm {
       button.disabled = false
     }
     this.draw()
+  }
+}
+
+async function wordsAbout (domain, image) {
+  if (image === '') return []
+  try {
+    const { state, detail, warnings = [] } = await read(`domains/${domain}/images/${encodeURIComponent(image)}`)
+    return [...state === 'ok' || detail === undefined ? [] : [inThePage(detail)], ...warnings]
+  } catch {
+    // whoever sends it is told
+    return []
   }
 }
 

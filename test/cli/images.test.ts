@@ -1,4 +1,4 @@
-import { mkdir, symlink } from 'node:fs/promises'
+import { mkdir, rm, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { Client } from '../../src/client/client.ts'
@@ -6,6 +6,7 @@ import { makeDirectory, startAgent } from '../helpers/built-agent.ts'
 import { until } from '../helpers/processes.ts'
 import { runCommand, startCommand } from '../helpers/command-line.ts'
 import { Empty } from '../helpers/empty.ts'
+import { makeOld, sh } from '../helpers/images.ts'
 
 t.setTimeout(180_000)
 
@@ -83,4 +84,20 @@ t.test('what is wrong with a command is told in its own words', async t => {
   t.match(await run('copy', 'local/sample.raw', 'local/taken.raw'), { status: 4, stderr: /Delete it first, choose another name, or give --on-existing replace\.\n$/ })
   t.match(await run('fixes', 'nosuch'), { status: 1, stderr: 'This agent has no domain nosuch. "vdsm-tasks domains" lists those it has.\n' })
   t.match(await run('tasks', '--state', 'odd'), { status: 2, stderr: /^--state: "odd" is no state of a task/ })
+})
+
+t.test('what may be wrong with an image is told, in its status and in a dry run', async t => {
+  const run = async (...args: string[]) => await runCommand(t, args, { env: { VDSM_TASKS_URL: address } })
+  const at = (image: string) => join(directory, 'images', image)
+  await sh('qemu-img', 'create', '-q', '-f', 'raw', at('base.raw'), '1M')
+  await sh('qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', 'base.raw', at('over.qcow2'))
+  await makeOld(at('over.qcow2'))
+  t.match(await run('status', 'local/over.qcow2'), { status: 0, stdout: /state +ok\nwarning +base\.raw was written .* after over\.qcow2/ })
+  const dryRun = ['copy', 'local/over.qcow2', 'local/never.raw', '--dry-run']
+  t.match(await run(...dryRun), { status: 0, stdout: /^would +copy\ndisk +1 MiB\n[^]*\nwarning +base\.raw was written/ })
+  t.match(JSON.parse((await run(...dryRun, '--json')).stdout), { outcome: 'created', plan: { outcome: 'copy', warnings: [/base\.raw/] } })
+  await rm(at('base.raw'))
+  t.match(await run(...dryRun), { status: 1, stderr: /backing file base\.raw is missing/ })
+  await until(async () => (await run('status', 'local/over.qcow2')).stdout.includes('illegal'))
+  t.match(await run('status', 'local/over.qcow2'), { status: 0, stdout: /state +illegal\nwhy +.*its backing file base\.raw is missing/ })
 })

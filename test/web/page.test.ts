@@ -8,6 +8,7 @@ import type { TaskSpec } from '../../src/client/types.ts'
 import { isAccessible } from '../helpers/axe.ts'
 import { openPage } from '../helpers/browser.ts'
 import { freePort, makeDirectory, startAgent } from '../helpers/built-agent.ts'
+import { makeOld, sh } from '../helpers/images.ts'
 import { domainProcess, until } from '../helpers/processes.ts'
 import { useRecordedGluster } from '../helpers/recorded-gluster.ts'
 
@@ -254,4 +255,24 @@ t.test('the reference shows every operation, under its own policy and without as
   await page.getByRole('button', { name: 'Execute' }).click()
   await page.getByText('"alive"').first().waitFor()
   t.same(wrong, [])
+})
+
+t.test('what is wrong with the image that is to be copied is told in the form', async t => {
+  const at = (image: string) => join(directory, 'images', image)
+  await sh('qemu-img', 'create', '-q', '-f', 'raw', at('base.raw'), '1M')
+  for (const image of ['over.qcow2', 'torn.qcow2']) {
+    const base = image === 'over.qcow2' ? 'base.raw' : 'gone.raw'
+    await sh('qemu-img', 'create', '-q', '-u', '-f', 'qcow2', '-F', 'raw', '-b', base, at(image), '1M')
+    await makeOld(at(image))
+  }
+  const { page } = await visit(t)
+  await page.getByRole('button', { name: 'Copy local/over.qcow2' }).click()
+  await page.getByText(/^base\.raw was written .* after over\.qcow2/).waitFor()
+  await isAccessible(t, page, 'warned')
+  await page.getByLabel('Image', { exact: true }).fill('torn.qcow2')
+  await page.getByLabel('New image').focus()
+  await page.getByText(/its backing file gone\.raw is missing/).waitFor()
+  t.equal(await page.getByText(/was written/).count(), 0, 'of the other image nothing is told any more')
+  await page.getByRole('button', { name: 'Copy local/disk.raw' }).click()
+  await page.getByText(/gone\.raw is missing/).waitFor({ state: 'detached' })
 })

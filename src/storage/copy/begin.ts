@@ -9,7 +9,7 @@ import { keyOf, removeRecord, wordsOf, writeRecord, type CopyRecord } from '../r
 import type { AcceptJob, Membership, SingleDecision } from './accept.ts'
 import { assertNothingLost } from './dropped.ts'
 import { clonePart, createPart, reopenPart, type Part } from './part.ts'
-import { probeSource, recordedFiles, type Source } from './source.ts'
+import { probeSource, recordedFiles, sourceWarnings, type Source } from './source.ts'
 import { assertFits, claimSpace, type SpaceNumbers } from './space.ts'
 import { surveySource, type Work } from './survey.ts'
 import { takeSource } from './take-source.ts'
@@ -82,7 +82,8 @@ export async function begin (job: AcceptJob, request: CopyRequest, { area, targe
       bytesTotal: virtualSize,
       ...measured?.numbers,
       ...(measured !== undefined && { bytesToMove: measured.bytesToMove }),
-      ...(source.dropped !== undefined && { dropped: source.dropped })
+      ...(source.dropped !== undefined && { dropped: source.dropped }),
+      ...sourceWarnings(source)
     },
     announce: async () => {
       begun = creating()

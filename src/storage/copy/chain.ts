@@ -3,6 +3,7 @@ import { AppError } from '../../errors.ts'
 import { openArea, type Area } from '../area.ts'
 import { takeImageLease } from '../image-lease.ts'
 import { assertTemplate, hasBase } from '../layout/ovirt/kept-chain.ts'
+import { newerBases } from '../layout/soundness.ts'
 import { sourceChain, type ChainVolume } from '../layout/source-chain.ts'
 import type { CopyJob, CopyRequest } from '../protocol.ts'
 import { keyOf, readRecord, type CopyRecord, type KeptChain, type PartOf } from '../record.ts'
@@ -82,7 +83,7 @@ export async function decideChain (job: AcceptJob, request: CopyRequest, accepti
   const recorded = (await readRecord(area.copies, area.id, keyOf(named)))?.chain
   const id = head.preview.outcome === 'copy' || recorded === undefined ? randomUUID() : recorded.id
   const partOf = { ...named, id }
-  const lower = await allOrUppermost(below.reverse().map(async (volume, index) => {
+  const lower = await allOrUppermost(below.toReversed().map(async (volume, index) => {
     const decided = await decideLower(job, request, { from, area, volume, partOf, isBase: index === 0 })
     accepting()
     return decided
@@ -90,7 +91,9 @@ export async function decideChain (job: AcceptJob, request: CopyRequest, accepti
   const chain: KeptChain = { id, volumes: lower.map(({ image, volume, bytes }) => ({ image, volume, bytes })) }
   if (head.preview.outcome === 'copy') membership.chain = chain
   else assertSameChain(recorded, chain)
-  const preview = totalOf(head, lower)
+  const times = [top, ...below].map(({ image, volume, modified }) => ({ name: `${image}/${volume}`, modified }))
+  const warnings = newerBases(times)
+  const preview = { ...totalOf(head, lower), ...(warnings.length > 0 && { warnings }) }
   return { preview, proceed: async () => await proceed({ head, lower }, { area, image: target.image, request }, accepting) }
 }
 

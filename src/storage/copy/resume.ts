@@ -12,7 +12,7 @@ import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
 import type { AcceptJob, Membership, Single, SingleDecision } from './accept.ts'
 import { createPart, reopenPart } from './part.ts'
 import { assertNothingLost } from './dropped.ts'
-import { probeSource, sourceChanges, type Source } from './source.ts'
+import { probeSource, sourceChanges, sourceWarnings, type Source } from './source.ts'
 import { claimSpace } from './space.ts'
 import { surveySource, type Work } from './survey.ts'
 import { takeSource } from './take-source.ts'
@@ -53,7 +53,13 @@ export async function resume (job: AcceptJob, held: Held, before: CopyRecord): P
   await probeSource(source)
   const work = await measureRest(job, held, record, source)
   return {
-    preview: { outcome: 'continue', ...preview, bytesToMove: work.bytesToMove, ...(source.dropped !== undefined && { dropped: source.dropped }) },
+    preview: {
+      outcome: 'continue',
+      ...preview,
+      bytesToMove: work.bytesToMove,
+      ...(source.dropped !== undefined && { dropped: source.dropped }),
+      ...sourceWarnings(source)
+    },
     proceed: async () => await proceed(job, held, record, { source, work })
   }
 }

@@ -3,7 +3,7 @@ import type { Dropped } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
 import { infoCommand, probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine, type Failed } from '../../qemu/failure.ts'
-import { firstTable, furthestTable } from '../../qemu/cluster-table.ts'
+import { assertComplete } from '../../qemu/completeness.ts'
 import { headerBytes, invalidImage, parseQcow2Header, undeclaredFormat } from '../../qemu/header.ts'
 import { headerState, type HeaderState } from '../../qemu/header-state.ts'
 import { parseInfo } from '../../qemu/info.ts'
@@ -17,6 +17,7 @@ import { hasErrno } from '../../system/errno.ts'
 import type { Area } from '../area.ts'
 import { identityOf } from '../identity.ts'
 import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/source-chain.ts'
+import { newerBases } from '../layout/soundness.ts'
 import { patience } from '../patience.ts'
 import { sourceDifferences, wordsOf, type SourceFile } from '../record.ts'
 import { isTellable } from '../told.ts'
@@ -52,7 +53,9 @@ export interface Source {
   changes (): Promise<string[]>
 }
 
-const maxChain = 200
+export const maxChain = 200
+/** Tables of the second level that are looked at for data that was cut off, before the block status tells of all. */
+const sourceTableBytes = 64 * 1024 * 1024
 
 /**
  * Opens an image and its backing files, each once, by our own hand: qemu gets descriptors and opens no name that
@@ -212,9 +215,8 @@ async function describeQcow2 (fd: number, fileBytes: number, image: string, owne
   if (looked.exitCode !== 0) throw refusal(image, looked)
   const info = parseInfo(looked.stdout)
   if (info === undefined || info.virtualSize !== header.virtualSize) throw invalidImage(image, 'qemu-img and its header do not agree about it')
-  // qemu takes what is cut off for zeros; how large the table may be, it has checked
-  const table = firstTable(start)
-  if (furthestTable(await readBytes(fd, table.bytes, table.offset)) + header.clusterBytes > fileBytes) throw invalidImage(image, `it is cut off after ${fileBytes} bytes: a table of its clusters lies behind that`)
+  // where its data lies, the block status tells
+  await assertComplete(fd, start, image, { secondTableBytes: sourceTableBytes })
   const { virtualSize: size, clusterBytes } = header
   return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, extras: info, clusterBytes, header: await headerState(fd, image, start) }
 }
@@ -291,6 +293,12 @@ export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, 
     return different.every(what => what === 'changed') ? { changed: [], touched: words } : { changed: words, touched: [] }
   }))
   return { changed: [...changes.flatMap(({ changed }) => changed), ...await source.changes()], touched: changes.flatMap(({ touched }) => touched) }
+}
+
+/** What may be wrong with a source, as far as the times of its files show. */
+export function sourceWarnings ({ files }: Source): { warnings?: string[] } {
+  const warnings = newerBases(files.map(file => ({ name: wordsOf(file), modified: BigInt(file.identity.modified) })))
+  return warnings.length === 0 ? {} : { warnings }
 }
 
 /** The source's files as the record keeps them. */

@@ -1,10 +1,9 @@
-import { constants, type BigIntStats, type Dirent } from 'node:fs'
+import type { BigIntStats, Dirent } from 'node:fs'
 import { statfs } from 'node:fs/promises'
 import type { Format } from '../../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../../api/image.ts'
 import { AppError } from '../../errors.ts'
-import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
-import { closeFd, entry, firstNames, look, openFile, readBytes } from '../../system/directory.ts'
+import { entry, firstNames, look } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import { identityOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
@@ -13,10 +12,11 @@ import type { DomainDescription } from '../protocol.ts'
 import { patience } from '../patience.ts'
 import { progressOf } from '../record-progress.ts'
 import { hasCutOffWrite, readAnyRecord, recordedKeys, type CopyRecord } from '../record.ts'
-import { isTellable, tellBytes, tellTime } from '../told.ts'
+import { tellBytes, tellTime } from '../told.ts'
 import { isMeantBy, tellableOf } from '../standing.ts'
 import { mountWarnings } from './mount.ts'
 import { copyState } from '../layout/copy-state.ts'
+import { soundnessOf } from '../layout/directory/soundness.ts'
 import { judge, type Found, type Verdict } from './state.ts'
 
 /** Size and free space of a domain, and what is to be said about its mount. */
@@ -83,16 +83,12 @@ async function measure (area: Area, image: string, format: Format | undefined, v
   const actualSize = Number(stats?.blocks ?? 0n) * 512
   if (stats === undefined || format === undefined) return { actualSize }
   // a hostile or damaged image is a fact to be told, not a failure of the look
-  const illegal = ({ message }: AppError) => ({ actualSize, ...(verdict.state === 'ok' && { state: 'illegal' as const, detail: message }) })
-  if (format === 'raw') return isTellable(stats.size) ? { actualSize, virtualSize: Number(stats.size) } : illegal(invalidImage(image, `it claims a virtual size of ${stats.size} bytes`))
-  const fd = await openFile(area.root, image, constants.O_RDONLY)
-  try {
-    return { actualSize, virtualSize: parseQcow2Header(await readBytes(fd, headerBytes), image, Number(stats.size)).virtualSize }
-  } catch (error) {
-    if (!(error instanceof AppError)) throw error
-    return illegal(error)
-  } finally {
-    await closeFd(fd)
+  const { problem, warnings, virtualSize } = await soundnessOf(area, image, format)
+  return {
+    actualSize,
+    ...(virtualSize !== undefined && { virtualSize }),
+    ...(problem !== undefined && verdict.state === 'ok' && { state: 'illegal', detail: problem }),
+    ...(warnings.length > 0 && { warnings })
   }
 }
 

@@ -33,6 +33,8 @@ export interface ChainVolume {
   volume: string
   allocation: Allocation
   layer: Layer
+  /** When its data was last written, in nanoseconds since 1970. */
+  modified: bigint
 }
 
 /** An image that is to be read, and the files below it, as its layout knows them. */

@@ -12,7 +12,8 @@ import { copyState } from '../copy-state.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { imageNames, inspectImage, isImageDirectory, openChains, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
 import { formatOf } from './volume-metadata.ts'
-import { volumeInfo, type FoundVolume } from './volume-state.ts'
+import { soundnessOf } from './soundness.ts'
+import { volumeInfo, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolumes, withImage } from './volumes.ts'
 
 /** A page of the images, by name. The format is that of the volume that guests write. */
@@ -56,7 +57,10 @@ async function listImage (area: Area, image: string): Promise<ImageEntry | undef
 export async function imageStatus (area: Area, image: string): Promise<ImageStatus> {
   const found = await patience(area)(async () => await inspectImage(area, image, (await recordedVolumes(area)).get(image) ?? []), isThere)
   if (!isThere(found)) throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
+  const looked = found.volumes.map(({ found: { volume, files } }) => ({ ...files, volume }))
+  const { problems, warnings } = await soundnessOf(area, image, looked)
   const sorted = baseFirst(found.volumes.map(item => ({ ...item, volume: item.found.volume, metadata: item.found.files.metadata })))
+    .map(item => ({ ...item, verdict: withProblem(item.verdict, problems.get(item.volume)) }))
   const volumes = sorted.map(({ found, children, verdict }): Volume => {
     const info = volumeInfo(found, children, `${area.path}/images/${image}/${found.volume}.lease`)
     const record = tellable(found)
@@ -66,12 +70,13 @@ export async function imageStatus (area: Area, image: string): Promise<ImageStat
   const top = leaves.length === 1 ? leaves[0]?.found.files.metadata : undefined
   // a chain is told as a whole
   const open = sorted.filter(({ found }) => openRecordOf(found) !== undefined).toSorted((a, b) => Number(a.found.covered ?? false) - Number(b.found.covered ?? false))[0]?.found
-  const details = [found.verdict?.detail, ...sorted.map(({ verdict }) => verdict.detail)].filter(detail => detail !== undefined)
+  const details = new Set([found, ...sorted].flatMap(({ verdict }) => verdict?.detail ?? []))
   return {
     domain: area.id,
     image,
     state: stateOf([...found.verdict === undefined ? [] : [found.verdict.state], ...sorted.map(({ verdict }) => verdict.state)]),
-    ...(details.length > 0 && { detail: details.join(' ') }),
+    ...(details.size > 0 && { detail: [...details].join(' ') }),
+    ...(warnings.length > 0 && { warnings }),
     ...(top !== undefined && { format: formatOf(top), virtualSize: top.capacity }),
     actualSize: sorted.reduce((sum, { found }) => sum + Number(found.files.data?.blocks ?? 0n) * 512, 0),
     ...(open?.record !== undefined && { copy: progressOf(open.record, open.lower) }),
@@ -79,6 +84,11 @@ export async function imageStatus (area: Area, image: string): Promise<ImageStat
     fixes: [...found.verdict?.fixes ?? [], ...sorted.flatMap(({ verdict }) => verdict.fixes)],
     observedAt: new Date().toISOString()
   }
+}
+
+/** A volume that looks good by its metadata may not be. */
+function withProblem (verdict: Verdict, problem: string | undefined): Verdict {
+  return problem === undefined || verdict.state !== 'ok' ? verdict : { ...verdict, state: 'illegal', detail: problem }
 }
 
 /** The record as it may be told of the volume that is there. */

@@ -34,7 +34,8 @@ export async function ovirtChain (area: Area, { image, volume: given, format }: 
     description: link.metadata.description,
     diskType: link.metadata.diskType,
     volumes: () => {
-      const [first, ...rest] = links.map(({ files: { volume }, metadata }, index) => chainVolume(area, image, volume, metadata, index === 0))
+      const [first, ...rest] = links.map(({ files: { volume, data }, metadata }, index) =>
+        ({ ...chainVolume(area, image, volume, metadata, index === 0), modified: data?.mtimeNs ?? 0n }))
       if (first === undefined) throw new Error('a chain has a top')
       return [first, ...rest]
     },
@@ -65,7 +66,9 @@ function formatsDiffer (overlay: ChainFile, parent: ChainFile, declared: string)
 }
 
 /** What a volume is by itself. @param isTop nothing is based on it in a copy of the chain. */
-function chainVolume (area: Area, image: string, volume: string, metadata: VolumeMetadata, isTop: boolean): ChainVolume {
+function chainVolume (
+  area: Area, image: string, volume: string, metadata: VolumeMetadata, isTop: boolean
+): Omit<ChainVolume, 'modified'> {
   const { capacity, parent, sequence, type } = metadata
   // only a template is shared by images, and it has no parent
   if (metadata.image !== image && (metadata.volumeType !== 'SHARED' || parent !== undefined)) {

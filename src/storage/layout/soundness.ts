@@ -1,0 +1,71 @@
+import { AppError } from '../../errors.ts'
+import type { Format } from '../../api/format.ts'
+import { assertComplete } from '../../qemu/completeness.ts'
+import { backingFormatIn } from '../../qemu/extensions.ts'
+import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
+import { readBytes, statFd } from '../../system/directory.ts'
+import { escapeUnprintable } from '../../unprintable.ts'
+import { isTellable, tellTime } from '../told.ts'
+import type { Backing } from './source-chain.ts'
+
+/** What the status of an image tells beyond its record, without running a program on it. */
+export interface Soundness {
+  /** Why it is not to be used. */
+  problem?: string
+  /** What may be wrong. */
+  warnings: string[]
+  /** Of the disk that a guest sees. */
+  virtualSize?: number
+}
+
+/** A file of a chain, as far as a look at its header and tables tells. */
+export interface LookedAt {
+  virtualSize: number
+  /** Nanoseconds since 1970. */
+  modified: bigint
+  /** What it says of the file below it. */
+  backing?: Backing
+}
+
+/** Tables of the second level that are read for a status: they lead to 64 GiB of data with the usual clusters. */
+const secondTableBytes = 8 * 1024 * 1024
+
+/** Looks whether a file can be what it is said to be. Throws `image-invalid`. */
+export async function lookAtFile (fd: number, image: string, format: Format): Promise<LookedAt> {
+  const start = format === 'raw' ? undefined : await readBytes(fd, headerBytes)
+  const { size, mtimeNs: modified } = await statFd(fd)
+  if (start === undefined) {
+    if (!isTellable(size)) throw invalidImage(image, `it claims a virtual size of ${size} bytes`)
+    return { virtualSize: Number(size), modified }
+  }
+  const { virtualSize, backing } = parseQcow2Header(start, image, Number(size))
+  await assertComplete(fd, start, image, { secondTableBytes })
+  return { virtualSize, modified, ...(backing !== undefined && { backing: { name: backing, format: backingFormatIn(start) } }) }
+}
+
+/** The problem that a look has found. Throws whatever else was thrown. */
+export function problemIn (error: unknown): string {
+  if (error instanceof AppError && error.code === 'image-invalid') return error.message
+  throw error
+}
+
+/**
+ * Warns of files that were written after the one above them, as far as their times show: it was made of what was there
+ * before. A base that was only restored has a new time, too.
+ *
+ * @param chain the files of an image, top first.
+ */
+export function newerBases (chain: ReadonlyArray<{ name: string, modified: bigint }>): string[] {
+  return chain.slice(1).flatMap((base, index) => {
+    const overlay = chain[index]
+    if (overlay === undefined || base.modified <= overlay.modified) return []
+    const [written, before] = [base, overlay].map(({ modified }) => tellTime(modified / 1_000_000n))
+    return [`${shown(base.name)} was written (${written}) after ${shown(overlay.name)} (${before}), which is based on it. ` +
+      `Unless it has the same content as before, say because it was restored, what ${shown(overlay.name)} shows is damaged.`]
+  })
+}
+
+/** A name in words: it may come from an image that anybody has made. */
+export function shown (name: string): string {
+  return escapeUnprintable(name.slice(0, 200))
+}

@@ -4,6 +4,8 @@ import type { Format } from '../api/format.ts'
 export interface NodeFile {
   fd: number
   format: Format
+  /** Unless this is false, qemu's locks keep out whom it does not go together with, and are held as long as it has the file open. */
+  locking?: boolean
 }
 
 interface BlockNode {
@@ -12,7 +14,8 @@ interface BlockNode {
   [option: string]: unknown
 }
 
-const fileNode = (fd: number): BlockNode => ({ driver: 'file', filename: `/proc/self/fd/${fd}` })
+const fileNode = (fd: number, locking = true): BlockNode =>
+  ({ driver: 'file', filename: `/proc/self/fd/${fd}`, ...(!locking && { locking: 'off' }) })
 
 /**
  * Cache for the tables of one file of a chain, in bytes. qemu would take up to 32 MiB for each: a long chain of large
@@ -29,10 +32,11 @@ export function imageNode (chain: readonly [NodeFile, ...NodeFile[]]): BlockNode
 }
 
 function chainNode ([top, ...backing]: readonly [NodeFile, ...NodeFile[]], options: Readonly<Record<string, unknown>>): BlockNode {
-  if (top.format === 'raw') return { driver: 'raw', file: fileNode(top.fd) }
+  const file = fileNode(top.fd, top.locking)
+  if (top.format === 'raw') return { driver: 'raw', file }
   const [first, ...rest] = backing
   return {
-    driver: 'qcow2', ...options, file: fileNode(top.fd), backing: first === undefined ? null : chainNode([first, ...rest], options)
+    driver: 'qcow2', ...options, file, backing: first === undefined ? null : chainNode([first, ...rest], options)
   }
 }
 
@@ -89,7 +93,7 @@ export function targetNode ({ fd, format }: NodeFile, offset: number, size: numb
   const { preallocated, locking, writeZeros, direct = false, nativeAio = false } = options
   const discarding = preallocated ? 'off' : format === 'raw' ? 'unmap' : undefined
   const discard = discarding === undefined ? {} : { discard: discarding }
-  const file = { ...fileNode(fd), ...discard, ...(nativeAio && { aio: 'native' }), ...(format === 'raw' && !locking && { locking: 'off' }) }
+  const file = { ...fileNode(fd, format !== 'raw' || locking), ...discard, ...(nativeAio && { aio: 'native' }) }
   const below = writeZeros ? { driver: 'blkdebug', image: file, 'inject-error': [refuseZeroing], ...discard } : file
   // no header of a target may name a file for qemu to open
   const image = format === 'raw' ? below : { driver: 'qcow2', backing: null, file: below, ...discard }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
 import type { Area } from './area.ts'
-import { isLeased, takeLease, type Lease } from './lease.ts'
+import { isFree, isLeased, takeLease, type Lease } from './lease.ts'
 import { keyOf, wordsOf, type Named } from './record.ts'
 import { acquireVolume, holderOf, holdsVolume, registered, releaseVolume, type Holder } from './volume-lease.ts'
 
@@ -56,6 +56,21 @@ export async function takeImageLease (area: Area, named: Named, mode: 'exclusive
     }
   }
 }
+
+/**
+ * For a look that changes nothing: a lease that is not held, if it could be taken now. Whoever needs it in earnest gets it
+ * meanwhile; what is found holds no longer than that.
+ */
+export async function lookForImageLease (area: Area, named: Named, mode: 'exclusive' | 'shared'): Promise<ImageLease | undefined> {
+  const { image, volume } = named
+  const isOwnFree = await isFree(area.leases, keyOf(named), mode)
+  if (area.leasing === 'flock' || volume === undefined) return isOwnFree ? unheld : undefined
+  const holder = await holderOf(area, { image, volume })
+  if (holder === 'dead-host') return unheld
+  return isOwnFree && holder !== 'this-host' && holder !== 'other-host' ? unheld : undefined
+}
+
+const unheld: ImageLease = { fd: -1, existed: false, holds: async () => true, release: async () => {}, secure: async () => {} }
 
 /** Whether some host is writing this image or volume now. Where that cannot be found out, it is said of it: nothing is offered then that would disturb. */
 export async function isImageLeased (area: Area, named: Named): Promise<boolean> {

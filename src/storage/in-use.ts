@@ -9,8 +9,8 @@ import { CommandError } from '../system/run.ts'
 import { explain } from './failure.ts'
 import { openersOf } from '../system/openers.ts'
 
-/** Looks at an image take a moment, those of other agents on this host too: who has it open for longer is not one of them. */
-const looks = 3
+/** Looks at an image take a moment, those of dry runs and of other agents, too: who has it open for longer is not one of them. */
+const looks = 6
 const pauseMs = 100
 
 /**
@@ -19,24 +19,25 @@ const pauseMs = 100
  * it is a sound image does not matter here.
  */
 export async function assertUnused (directory: Directory, name: string, image: string, consequence: string): Promise<void> {
-  const inUse = (where: string) => new AppError('image-in-use', `Image ${image} is open in ${where}. ${consequence}`)
   const fd = await openFile(directory, name, constants.O_RDONLY)
   try {
-    const probe = await runQemu(lockProbeCommand(3), { fds: [fd], owner: undefined, maxOutput: 0, timeoutMs: 60_000 })
-    if (classifyFailure(probe) === 'in-use') throw inUse('another program, most likely a guest')
-    // one that did not come to its end says nothing about the image
-    if (isCutShort(probe)) throw explain(new CommandError('the look for locks was cut short', probe), `Whether image ${image} is in use is not known. ${consequence}`)
-    const openers = await lastingOpeners(fd, name)
-    if (openers.length > 0) throw inUse(openers.slice(0, 3).join(', '))
+    for (let look = 1; ; look++) {
+      const user = await userOf(fd, name, `Whether image ${image} is in use is not known. ${consequence}`)
+      if (user === undefined) return
+      if (look === looks) throw new AppError('image-in-use', `Image ${image} is open in ${user}. ${consequence}`)
+      await sleep(pauseMs)
+    }
   } finally {
     await closeFd(fd)
   }
 }
 
-async function lastingOpeners (fd: number, name: string): Promise<string[]> {
-  for (let look = 1; ; look++) {
-    const openers = await openersOf(fd, name)
-    if (openers.length === 0 || look === looks) return openers
-    await sleep(pauseMs)
-  }
+/** Who has a file open at the moment, in words. */
+async function userOf (fd: number, name: string, unknown: string): Promise<string | undefined> {
+  const probe = await runQemu(lockProbeCommand(3), { fds: [fd], owner: undefined, maxOutput: 0, timeoutMs: 60_000 })
+  if (classifyFailure(probe) === 'in-use') return 'another program, most likely a guest'
+  // one that did not come to its end says nothing about the image
+  if (isCutShort(probe)) throw explain(new CommandError('the look for locks was cut short', probe), unknown)
+  const openers = await openersOf(fd, name)
+  return openers.length === 0 ? undefined : openers.slice(0, 3).join(', ')
 }

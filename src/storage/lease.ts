@@ -91,6 +91,26 @@ export async function probe (directory: Directory, name: string): Promise<Probe 
   return undefined
 }
 
+/**
+ * Whether a lease could be taken now, for a look that changes nothing: no file is made, and what is taken for an instant is
+ * waited for by whoever really wants it.
+ */
+export async function isFree (leases: Directory, image: string, mode: 'exclusive' | 'shared'): Promise<boolean> {
+  let fd
+  try {
+    // NFS locks exclusively only what is open for writing
+    fd = await openFile(leases, image, mode === 'exclusive' ? constants.O_RDWR : constants.O_RDONLY)
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return true
+    throw error
+  }
+  try {
+    return await flock(fd, `--${mode}`, '--timeout', '1')
+  } finally {
+    await closeFd(fd)
+  }
+}
+
 /** Whether some host is writing this image now. Takes the lock for an instant, shared, so that two looks do not disturb each other. */
 export async function isLeased (leases: Directory, image: string): Promise<boolean> {
   try {

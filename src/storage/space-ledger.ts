@@ -27,18 +27,29 @@ export class SpaceLedger {
     }
   }
 
+  /** What would come of a claim. It is not noted: who only asks is in nobody's way. */
+  ask (claim: SpaceClaim): SpaceGrant {
+    return this.#judge(claim)
+  }
+
   /** Bytes that are still going to be taken up in a domain. */
   reservedIn (domain: string): number {
     return this.#sum(claimed => claimed.domain === domain)
   }
 
   /** Look and note are one step: no other claim comes in between. */
-  #claim (claims: Map<string, Claimed>, { domain, device, key, bytesNeeded, bytesFree, force }: SpaceClaim): SpaceGrant {
+  #claim (claims: Map<string, Claimed>, claim: SpaceClaim): SpaceGrant {
+    const { domain, device, key, bytesNeeded } = claim
     claims.delete(key)
+    const grant = this.#judge(claim)
+    if (grant.granted) claims.set(key, { domain, device, bytes: bytesNeeded })
+    return grant
+  }
+
+  #judge ({ device, bytesNeeded, bytesFree, force }: SpaceClaim): SpaceGrant {
     // domains may share a file system
     const bytesReserved = this.#sum(claimed => claimed.device === device)
     const granted = force || bytesNeeded + bytesReserved <= bytesFree
-    if (granted) claims.set(key, { domain, device, bytes: bytesNeeded })
     return { granted, bytesReserved }
   }
 

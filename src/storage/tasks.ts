@@ -143,10 +143,8 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
   }
 
   const previews = new Previews()
-  const preview = async (domain: string, source: string | undefined, work: CopyJob) => await previews.run(`${domain} ${source}`, async () => {
-    const space = ledger.join()
-    return await previewInWorker(workersFor(domain, source), work, space).finally(space.leave)
-  })
+  const preview = async (domain: string, source: string | undefined, work: CopyJob) => await previews.run(`${domain} ${source}`, async () =>
+    await previewInWorker(workersFor(domain, source), work, { claim: claim => ledger.ask(claim) }))
 
   return keepAttached(domains, {
     'storage.copyImage': {

@@ -150,13 +150,17 @@ export async function isOnlyName (directory: Directory, name: string, fd: number
 /** open(2), O_TMPFILE without its O_DIRECTORY: Node does not have it. */
 const tmpFile = 0o20000000
 
-/** Opens a new file without a name. Where the file system has no such files (NFS, FUSE), it has one for a moment. */
-export async function openNameless (directory: Directory, name: string): Promise<number> {
+/**
+ * Opens a new file without a name. Where the file system has no such files (NFS, FUSE), it has one for a moment; without
+ * one to give, undefined.
+ */
+export async function openNameless (directory: Directory, name: string | undefined): Promise<number | undefined> {
   try {
     return await openFd(entry(directory, '.'), tmpFile | constants.O_DIRECTORY | constants.O_RDWR, 0o600)
   } catch (error) {
     if (!hasErrno(error, 'EOPNOTSUPP', 'EISDIR', 'ENOENT', 'EINVAL', 'ENOSYS')) throw error
   }
+  if (name === undefined) return undefined
   const fd = await openFile(directory, name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
   await unlink(entry(directory, name))
   return fd

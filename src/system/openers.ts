@@ -9,10 +9,20 @@ const unseen = [
   'ENOENT', 'ESRCH', 'ENODEV', 'ENXIO', 'EACCES', 'EPERM', 'EINVAL', 'ENOTDIR', 'ELOOP', 'EIO', 'ESTALE', 'ENOTCONN', 'EHOSTDOWN'
 ] as const
 
+/** What a process is called that only looks at images, for a dry run: by `ps`, too. */
+const previewTitle = 'dry run'
+/** Between a program and who has started it there may be others that confine it. */
+const maxAncestors = 4
+
+/** From now on, this process and the programs that it runs are no openers: who needs an image in earnest need not wait for them. */
+export function markAsPreview (): void {
+  process.title = previewTitle
+}
+
 type File = Pick<BigIntStats, 'dev' | 'ino'>
 
 /**
- * The programs of this host, other than this process, that have a file open, and the loop devices that it is attached to, in
+ * The programs of this host, other than this process and than dry runs, that have a file open, and the loop devices that it is attached to, in
  * words. As far as /proc shows them to us: to root all of them; to others, their own.
  *
  * @param name the last part of the file's path. Only descriptors of that name are looked at more closely: a look at one that
@@ -30,11 +40,21 @@ async function processesWith (file: File, name: string): Promise<string[]> {
     for (const number of await namesOf(`/proc/${pid}/fd`)) {
       const path = await ifThere(readlink(`/proc/${pid}/fd/${number}`))
       if (path === undefined || !leadsTo(path, name) || !await isFile(`/proc/${pid}/fd/${number}`, file)) continue
-      found.push(`process ${pid} (${(await ifThere(readFile(`/proc/${pid}/comm`, 'utf8')))?.trim() ?? 'unknown'})`)
+      if (!await isPreview(pid)) found.push(`process ${pid} (${await nameOf(pid) ?? 'unknown'})`)
       break
     }
   }
   return found
+}
+
+async function isPreview (pid: string, ancestors = maxAncestors): Promise<boolean> {
+  if (await nameOf(pid) === previewTitle) return true
+  const parent = /^PPid:\s*(\d+)$/m.exec(await ifThere(readFile(`/proc/${pid}/status`, 'utf8')) ?? '')?.[1]
+  return parent !== undefined && ancestors > 0 && await isPreview(parent, ancestors - 1)
+}
+
+async function nameOf (pid: string): Promise<string | undefined> {
+  return (await ifThere(readFile(`/proc/${pid}/comm`, 'utf8')))?.trimEnd()
 }
 
 async function loopDevicesWith (file: File, name: string): Promise<string[]> {

@@ -15,6 +15,13 @@ t.test('what other copies still need is not free, until they have ended', async 
   t.equal(ledger.reservedIn('local'), 40)
 })
 
+t.test('who only asks is told the same, and takes nothing', async t => {
+  const ledger = new SpaceLedger()
+  t.strictSame(ledger.ask(claim({ bytesNeeded: 60, bytesFree: 100 })), { granted: true, bytesReserved: 0 })
+  t.strictSame(ledger.join().claim(claim({ bytesNeeded: 100, bytesFree: 100 })), { granted: true, bytesReserved: 0 })
+  t.strictSame(ledger.ask(claim({ bytesNeeded: 1, bytesFree: 100 })), { granted: false, bytesReserved: 100 })
+})
+
 t.test('what a copy has written is no longer reserved: the file system counts it', async t => {
   const ledger = new SpaceLedger()
   const [first, second] = [ledger.join(), ledger.join()]

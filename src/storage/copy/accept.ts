@@ -3,7 +3,7 @@ import { AppError } from '../../errors.ts'
 import { openArea, type Area } from '../area.ts'
 import { isSameContent, type Identity } from '../identity.ts'
 import { copyTarget, type CopyTarget } from '../layout/copy-target.ts'
-import { takeImageLease, type ImageLease } from '../image-lease.ts'
+import { lookForImageLease, takeImageLease, type ImageLease } from '../image-lease.ts'
 import { outlastOthers } from '../patience.ts'
 import type { CopyJob, CopyPreview, CopyRequest } from '../protocol.ts'
 import { hostOf } from '../record-progress.ts'
@@ -35,6 +35,8 @@ export interface Accepted {
 export interface AcceptJob extends CopyJob {
   claim: ClaimSpace
   signal: AbortSignal
+  /** Only a look: nothing is changed, no lease is held, and nobody who means it in earnest is refused because of it. */
+  isPreview?: boolean
 }
 
 /** What the accept step has led to: a copy to be run, one whose last steps are to be done, or one that is complete. */
@@ -79,7 +81,7 @@ export async function decide (job: AcceptJob, membership?: Membership): Promise<
   const named = request.what === 'copy' ? request.target : request
   const area = await openArea(placeOf(job, named.domain))
   const target = copyTarget(area, named, membership?.layer)
-  const lease = await takeTarget(area, named)
+  const lease = await takeTarget(area, named, job)
   // whoever held the lease before may have written a moment ago
   await outlastOthers(area, lease)
   const record = await readRecord(area.copies, area.id, keyOf(named))
@@ -106,10 +108,15 @@ export async function decide (job: AcceptJob, membership?: Membership): Promise<
 }
 
 /** The lease of the target, or the refusal that says who has it. */
-async function takeTarget (area: Area, named: Named): Promise<ImageLease> {
-  const lease = await takeImageLease(area, named, 'exclusive')
+async function takeTarget (area: Area, named: Named, { isPreview = false }: Pick<AcceptJob, 'isPreview'>): Promise<ImageLease> {
+  const recorded = async () => await readRecord(area.copies, area.id, keyOf(named)).catch(() => undefined)
+  // to take that of an unfinished copy alone, for however short, would make it look as if it was being copied
+  const isOpen = async () => ![undefined, 'done'].includes((await recorded())?.phase)
+  const lease = isPreview
+    ? await lookForImageLease(area, named, await isOpen() ? 'shared' : 'exclusive')
+    : await takeImageLease(area, named, 'exclusive')
   if (lease !== undefined) return lease
-  const holder = await readRecord(area.copies, area.id, keyOf(named)).catch(() => undefined)
+  const holder = await recorded()
   throw new AppError('resource-busy', `Image ${wordsOf(named)} in domain ${area.id} is in use${holder === undefined || holder.phase === 'done' ? '' : ` by host ${holder.host.id}, task ${holder.taskId ?? 'unknown'}`}.`, {
     members: holder === undefined || holder.phase === 'done' ? {} : { host: hostOf(holder) }
   })

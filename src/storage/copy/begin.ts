@@ -49,7 +49,8 @@ export async function begin (job: AcceptJob, request: CopyRequest, { area, targe
   const { virtualSize } = plan
   let measured = await measuring
   // a qcow2 file grows with what is written into it
-  await assertFits(area, target.image, plan.format === 'raw' ? virtualSize : measured?.bytesNeeded ?? source.dataBytes)
+  const fileBytes = plan.format === 'raw' ? virtualSize : measured?.bytesNeeded ?? source.dataBytes
+  await assertFits(area, target.image, fileBytes, { isPreview: job.isPreview === true })
   const now = new Date().toISOString()
   const fresh: CopyRecord = {
     version: 1,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { AppError } from '../../errors.ts'
 import { openArea, type Area } from '../area.ts'
-import { takeImageLease } from '../image-lease.ts'
+import { lookForImageLease, takeImageLease } from '../image-lease.ts'
 import { assertTemplate, hasBase } from '../layout/ovirt/kept-chain.ts'
 import { newerBases } from '../layout/soundness.ts'
 import { sourceChain, type ChainVolume } from '../layout/source-chain.ts'
@@ -129,7 +129,8 @@ async function decideLower (job: AcceptJob, request: CopyRequest, { from, area, 
   if (image !== request.target.image) await assertTemplate(there, here, { image: request.source.image })
   if (isBase) {
     // whoever deletes it needs its lease
-    const lease = await takeImageLease(area, { image, volume }, 'shared')
+    const take = job.isPreview === true ? lookForImageLease : takeImageLease
+    const lease = await take(area, { image, volume }, 'shared')
     if (lease !== undefined && await hasBase(there, here, found)) return { image, volume, bytes: 0 }
     await lease?.release()
   }

@@ -5,6 +5,7 @@ import type { Ranges } from '../ranges.ts'
 /** A source as far as its layers go: its files, top first. */
 interface Layered {
   files: ReadonlyArray<NodeFile & { virtualSize: number }>
+  isPreview?: boolean
 }
 
 /** Some layers of a source, by their place in its chain, top first. */
@@ -26,8 +27,11 @@ export function groupsOf ({ files }: Layered, groupLayers = maxOpenLayers): Laye
 }
 
 /** Layers as nodes of a program that inherits their descriptors from number `firstFd` on. */
-export function layerNodes ({ files }: Layered, [top, ...lower]: Layers, firstFd: number): [NodeFile, ...NodeFile[]] {
-  const node = (layer: number, index: number): NodeFile => ({ fd: firstFd + index, format: files[layer]?.format ?? 'raw' })
+export function layerNodes (
+  { files, isPreview = false }: Layered, [top, ...lower]: Layers, firstFd: number
+): [NodeFile, ...NodeFile[]] {
+  const node = (layer: number, index: number): NodeFile =>
+    ({ fd: firstFd + index, format: files[layer]?.format ?? 'raw', ...(isPreview && { locking: false }) })
   return [node(top, 0), ...lower.map((layer, index) => node(layer, index + 1))]
 }
 

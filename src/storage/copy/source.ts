@@ -49,6 +49,8 @@ export interface Source {
   diskType?: string
   /** Only the top's own file is read, as raw: what the copy of it by itself has to say. */
   volume?: ChainVolume
+  /** It is only looked at: whoever needs its files in earnest must not find them in use. */
+  isPreview?: boolean
   /** What the layout says otherwise by now than when the source was opened. */
   changes (): Promise<string[]>
 }
@@ -231,7 +233,7 @@ export function sourceFds ({ files }: Source): number[] {
 }
 
 /** Makes sure that no other program is writing the source, a guest above all. */
-export async function probeSource (source: Source): Promise<void> {
+export async function probeSource ({ isPreview: _, ...source }: Source): Promise<void> {
   const { image } = source.files[0]
   for (const layers of groupsOf(source)) {
     const size = source.files[layers[0]]?.virtualSize ?? 0

@@ -11,10 +11,14 @@ import type { Part } from './part.ts'
 
 /**
  * Throws `file-too-large` if the file system, or `ulimit -f`, does not allow a file of this size. It is tried with a file
- * that never has a name, or loses it at once.
+ * that never has a name, or loses it at once. A preview that is killed in between would leave that: where a file system
+ * has no nameless files, it does not try.
  */
-export async function assertFits ({ id, parts }: Area, image: string, bytes: number): Promise<void> {
-  const fd = await openNameless(parts, randomUUID())
+export async function assertFits (
+  { id, parts }: Area, image: string, bytes: number, { isPreview = false }: { isPreview?: boolean } = {}
+): Promise<void> {
+  const fd = await openNameless(parts, isPreview ? undefined : randomUUID())
+  if (fd === undefined) return
   try {
     await truncateFd(fd, bytes)
   } catch (error) {

@@ -1,5 +1,6 @@
 import { AppError } from '../../errors.ts'
 import type { CopyResult, Dropped } from '../../api/kinds.ts'
+import { markAsPreview } from '../../system/openers.ts'
 import { takesDirectIo } from '../../system/page-cache.ts'
 import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, StopReason, VerifyEnd, VerifyJob } from '../protocol.ts'
 import { nextGeneration } from '../layout/ovirt/volume-metadata.ts'
@@ -75,16 +76,13 @@ export class CopyWorker {
 
   /** Looks at everything that the accept step looks at, and changes nothing. */
   async preview (job: CopyJob): Promise<CopyPreview> {
-    try {
-      return (await this.#decision(job)).preview
-    } finally {
-      await releaseVolumes()
-    }
+    markAsPreview()
+    return (await this.#decision(job, { isPreview: true })).preview
   }
 
   /** What is decided about a copy, of an image, a volume or a chain. */
-  async #decision (job: CopyJob): Promise<Decision> {
-    const inWorker = { ...job, claim: this.#agent.claimSpace, signal: this.#stopped.signal }
+  async #decision (job: CopyJob, { isPreview = false } = {}): Promise<Decision> {
+    const inWorker = { ...job, claim: this.#agent.claimSpace, signal: this.#stopped.signal, isPreview }
     const chain = await chainRequest(job)
     return chain === undefined ? await decide(inWorker) : await decideChain(inWorker, chain, this.#agent.accepting)
   }

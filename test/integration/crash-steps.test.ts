@@ -1,4 +1,4 @@
-import { readdir, readFile, rm } from 'node:fs/promises'
+import { readdir, readFile, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -7,11 +7,12 @@ import { AppError } from '../../src/errors.ts'
 import { prepareArea, withArea } from '../../src/storage/area.ts'
 import { imageStatus, listFixes } from '../../src/storage/domain/reads.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
-import { compare, identical, KiB, makeDisk, MiB } from '../helpers/images.ts'
+import { compare, identical, KiB, makeDisk, MiB, sh } from '../helpers/images.ts'
 import { crashSample } from '../helpers/crash-sample.ts'
 import { Empty } from '../helpers/empty.ts'
 import type { StorageJob } from '../helpers/storage-change.ts'
 import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
+import { unlessRoot } from '../helpers/mount-space.ts'
 import { callsOf, runUntilCall, type Call } from '../helpers/strace.ts'
 
 // Every durable step of every storage work is a place to be killed at. Being killed as one call begins is being killed
@@ -118,6 +119,48 @@ const begun: Call = { name: 'rename', number: 4 }
 t.test('a copy to raw', async t => {
   const job = copyTo('step.raw', 'raw')
   await killAtEachStep(t, { prepare: nothing, job, check: async t => await checkCopy(t, 'step.raw', 'raw', job), order: ['abandoned', 'creating', 'copying', 'finishing', 'ok'] })
+})
+
+t.test('a copy that takes the place of an image which has an owner, a mode, an ACL and attributes', { skip: unlessRoot }, async t => {
+  const image = 'replaced.raw'
+  const copy = copyTo(image, 'raw')
+  const job = { ...copy, job: { ...copy.job, request: { ...copy.job.request, onExisting: 'replace' as const } } }
+  const list = '0x02000000' + '01000600ffffffff' + '02000600d2040000' + '04000000ffffffff' + '10000600ffffffff' + '20000000ffffffff'
+  const ownership = async () => [
+    await sh('stat', '-c', '%u:%g %a', at(image)),
+    ...(await sh('getfattr', '--dump', '--match=-', '--encoding=hex', '--absolute-names', at(image))).split('\n').slice(1)
+  ]
+  let before: string[] = []
+  await killAtEachStep(t, {
+    prepare: async () => {
+      await makeDisk(at(image), MiB, { blockBytes: 128 * KiB })
+      await sh('chown', '1234:2345', at(image))
+      await sh('setfattr', '-n', 'user.note', '-v', 'mine', at(image))
+      await sh('setfattr', '-n', 'system.posix_acl_access', '-v', list, at(image))
+      before = await ownership()
+      t.equal(before.filter(line => line !== '').length, 3)
+    },
+    job,
+    order: ['old', 'new'],
+    check: async t => {
+      const found = await status(image)
+      t.strictSame(await ownership(), before, 'whichever it is')
+      const isNew = await isWhole(image, 'raw')
+      t.equal((await stat(at(image))).size, isNew ? 3 * MiB + 700 : MiB, 'the old one or the new one')
+      // of a part that was only tried something may be left, which is swept in time
+      if (found?.copy !== undefined && found.copy.phase !== 'done') {
+        if (!isNew) t.match(found, { state: 'ok', fixes: [{ action: 'mend' }, { action: 'clean' }] })
+        await work(mend(image))
+      } else if (!isNew) await work(job)
+      t.match(await status(image), { state: 'ok', fixes: Empty, copy: { phase: 'done' } })
+      t.ok(await isWhole(image, 'raw'))
+      t.strictSame(await ownership(), before)
+      await work(remove(image))
+      for (const name of await readdir(at('.vdsm-tasks/parts'))) await rm(at(`.vdsm-tasks/parts/${name}`))
+      t.same(await traces(image), [])
+      return isNew ? 'new' : 'old'
+    }
+  })
 })
 
 t.test('mending a copy that was killed before and is to be verified', async t => {

@@ -51,6 +51,7 @@ export async function resume (job: AcceptJob, held: Held, before: CopyRecord): P
   }
   if (job.request.what === 'copy') assertNothingLost(job.request, source)
   await probeSource(source)
+  if (record.replaces !== undefined) await target.assertReplaceable?.()
   const work = await measureRest(job, held, record, source)
   return {
     preview: {

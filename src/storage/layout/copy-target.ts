@@ -29,7 +29,10 @@ export type TargetPlan = Pick<CopyRecord, 'format' | 'allocation' | 'virtualSize
 export interface CopyTarget {
   /** What has the name. Throws if that is no image; what the request says of it is compared first. */
   find (request: TargetRequest): Promise<Existing | undefined>
-  /** Refuses to replace an image that `find` has found `replaceable` and that others need. */
+  /**
+   * Refuses to replace an image that `find` has found `replaceable`, if there still is one, and that others need, or whose
+   * owner and attributes another file cannot have.
+   */
   assertReplaceable? (): Promise<void>
   /** What a copy of this source is going to be. Throws if it cannot be had. */
   plan (source: Source, request: TargetRequest): TargetPlan

@@ -1,11 +1,11 @@
-import { lstat, readdir } from 'node:fs/promises'
+import { chown, lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { prepareArea } from '../../../src/storage/area.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
-import { makeDisk, MiB, sha256 } from '../../helpers/images.ts'
+import { makeDisk, MiB, sh, sha256 } from '../../helpers/images.ts'
 import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
-import { runFailing } from '../../helpers/strace.ts'
+import { runFailing, runUntilCall } from '../../helpers/strace.ts'
 
 t.setTimeout(300_000)
 
@@ -55,6 +55,31 @@ for (const [call, error, when, code] of failures) {
     t.strictSame(await readdir(join(path, '.vdsm-tasks/parts')), [])
   })
 }
+
+t.test('an image whose owner, ACL or attributes another file cannot have is not replaced, which is told at once', async t => {
+  const path = await temporaryDirectory(t)
+  await prepareArea({ id: 'local', path }, true)
+  await makeDisk(join(path, 'source.raw'), 3 * MiB)
+  await makeDisk(join(path, 'target.raw'), MiB)
+  await chown(join(path, 'target.raw'), 1234, 2345)
+  await sh('setfattr', '-n', 'user.note', '-v', 'mine', join(path, 'target.raw'))
+  const before = await sha256(join(path, 'target.raw'))
+  const { job } = copyJob([{ id: 'local', path }], { ...request, onExisting: 'replace' })
+  for (const what of ['preview', 'copy'] as const) {
+    for (const [call, error, lost] of [['fchown', 'EPERM', /owner 1234:2345/], ['setxattr', 'EOPNOTSUPP', /attribute user\.note/]] as const) {
+      t.match(JSON.parse(await runFailing(argvOf({ what, job }), call, error, '1+')), { code: 'not-supported', message: lost }, `${what}: ${call}`)
+      for (const room of ['parts', 'copies']) t.strictSame(await readdir(join(path, '.vdsm-tasks', room)), [], `${what} leaves nothing in ${room}`)
+    }
+  }
+  t.equal(await sha256(join(path, 'target.raw')), before)
+
+  // what is begun may be refused later
+  t.equal(await runUntilCall(argvOf({ what: 'copy', job }), { name: 'rename', number: 4 }), 'SIGKILL')
+  const mend = copyJob([{ id: 'local', path }], { what: 'mend', domain: 'local', image: 'target.raw' })
+  t.match(JSON.parse(await runFailing(argvOf(mend), 'setxattr', 'EOPNOTSUPP', '1+')), { code: 'not-supported' })
+  await work(mend)
+  t.equal(await sha256(join(path, 'target.raw')), await sha256(join(path, 'source.raw')))
+})
 
 t.test('what is larger than a file of the domain may be is refused by the dry run, and leaves nothing', async t => {
   const path = await temporaryDirectory(t)

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { AppError } from '../../../errors.ts'
 import { carryAttributes } from '../../../system/attributes.ts'
@@ -38,7 +39,27 @@ export class DirectoryTarget implements CopyTarget {
   }
 
   async assertReplaceable (): Promise<void> {
+    if (await look(this.#area.root, this.#image) === undefined) return
     await assertRemovable(this.#area, this.#image, 'It was not replaced.')
+    await this.#tryAttributes()
+  }
+
+  /**
+   * Tries on an empty file whether what belongs to the image can be given to another one: to find out at the end of a copy
+   * would be late. The file has a name meanwhile: attributes of files without one are not for every file system.
+   */
+  async #tryAttributes (): Promise<void> {
+    const { root, parts } = this.#area
+    const name = `attributes-${randomUUID()}`
+    const fds = [await openFile(parts, name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)]
+    try {
+      fds.push(await openFile(root, this.#image, constants.O_RDONLY))
+      const [trial = -1, image = -1] = fds
+      await carryAttributes(image, trial)
+    } finally {
+      for (const fd of fds) await closeFd(fd)
+      await removeFile(parts, name)
+    }
   }
 
   plan (source: Source, { format = source.files[0].format, allocation }: CopyRequest['target']): TargetPlan {

@@ -12,8 +12,8 @@ const last = join(root, 'dist.last')
 const sources = ['src', 'scripts/build.mjs', 'package.json', 'tsconfig.json', 'tsconfig.build.json']
 const executables = ['main.js', 'cli/main.js']
 const bundles = ['serve.js', 'storage/domain/main.js', 'storage/copy/main.js', 'storage/discover/main.js', 'gluster/brick/main.js']
-/** Not needed for every start. */
-const external = ['pino-pretty', '@fastify/swagger-ui']
+/** Not needed for every start, or native. */
+const external = ['pino-pretty', '@fastify/swagger-ui', 'koffi']
 /** CommonJS packages call this, and modules have none of their own. */
 const bannerForCommonJs = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);"
 

@@ -44,9 +44,6 @@ import { TaskRegistry } from './tasks/registry.ts'
 /** The version of the API. */
 export const version = '0.1.0'
 
-/** An accept step that takes longer is decided then. */
-const acceptDeadlineMs = 10_000
-
 /** The whole agent, made but not yet listening. */
 export interface Application {
   readonly http: App
@@ -154,7 +151,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
     retentionMs: config.tasks.retentionSeconds * 1000,
     maxActive: config.tasks.maxActive,
     maxRetained: config.tasks.maxRetained,
-    acceptDeadlineMs,
+    acceptDeadlineMs: config.tasks.acceptDeadlineSeconds * 1000,
     queues: { copy: config.copy.maxConcurrent }
   })
 

@@ -111,6 +111,13 @@ export const ConfigSchema = Type.Object({
   }),
   tasks: group({
     retentionSeconds: Type.Number({ minimum: 1, maximum: 86400 * 30, default: 900, description: 'How long a finished task can be read.' }),
+    acceptDeadlineSeconds: Type.Number({
+      minimum: 1,
+      maximum: 600,
+      default: 10,
+      description: 'How long the storage may be silent while a command is accepted, before the command fails with ' +
+        '`storage-unresponsive`. While the storage answers, a busy host has six times as long (`accept-overdue`).'
+    }),
     maxActive: Type.Integer({ minimum: 1, default: 1000, description: 'Tasks that are waiting or running; more are refused with 503.' }),
     maxRetained: Type.Integer({ minimum: 1, default: 100_000, description: 'Tasks in all, finished ones included; none is forgotten early for it but refused ones, more are refused with 503.' })
   }),

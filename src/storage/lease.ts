@@ -1,20 +1,7 @@
 import { constants } from 'node:fs'
-import { AppError } from '../errors.ts'
 import { closeFd, openFile, openOwnFile, type Directory } from '../system/directory.ts'
 import { hasErrno } from '../system/errno.ts'
-import { run } from '../system/run.ts'
-import { signalWords } from '../system/signals.ts'
-
-/** flock(1) on a descriptor of ours, which it sees as 3. The lock belongs to the open file description, so it stays when flock exits. */
-async function flock (fd: number, ...options: string[]): Promise<boolean> {
-  const { exitCode, signal, stderr } = await run(['flock', ...options, '3'], { fds: [fd], maxOutput: 0 })
-  if (exitCode === 0) return true
-  if (signal !== undefined) throw new AppError('storage-process-died', `A lease could not be locked: flock ${signalWords(signal)}. Try again.`)
-  const words = stderr.trim() || `flock ended with status ${exitCode}`
-  // 1 is flock's word for "taken by somebody else"; anything else is an error, e.g. EBADFD after a cut connection
-  if (exitCode === 1 && stderr === '') return false
-  throw new AppError(/Bad file descriptor|File descriptor in bad state/.test(stderr) ? 'lease-lost' : 'storage-failed', `A lease could not be locked: ${words}`)
-}
+import { lockFd } from '../system/flock.ts'
 
 /** A lock on an open file, held by everybody who has inherited the descriptor. */
 export interface Lease {
@@ -35,11 +22,11 @@ export interface Lease {
 export async function takeLease (leases: Directory, image: string, mode: 'exclusive' | 'shared'): Promise<Lease | undefined> {
   const { fd, existed } = await openLeaseFile(leases, image, mode)
   try {
-    if (await flock(fd, `--${mode}`, '--timeout', '1')) {
+    if (await lockFd(fd, mode, 1000)) {
       return {
         fd,
         existed,
-        holds: async () => await flock(fd, `--${mode}`, '--nonblock'),
+        holds: async () => await lockFd(fd, mode),
         release: async () => { await closeFd(fd) }
       }
     }
@@ -79,7 +66,7 @@ export interface Probe {
 export async function probe (directory: Directory, name: string): Promise<Probe | undefined> {
   // a shared lock takes no right to write, not with NFS either
   const fd = await openFile(directory, name, constants.O_RDONLY)
-  const confirm = async () => await flock(fd, '--shared', '--nonblock')
+  const confirm = async () => await lockFd(fd, 'shared')
   const release = async () => { await closeFd(fd) }
   try {
     if (await confirm()) return { confirm, release }
@@ -105,7 +92,7 @@ export async function isFree (leases: Directory, image: string, mode: 'exclusive
     throw error
   }
   try {
-    return await flock(fd, `--${mode}`, '--timeout', '1')
+    return await lockFd(fd, mode, 1000)
   } finally {
     await closeFd(fd)
   }
@@ -125,5 +112,5 @@ export async function isLeased (leases: Directory, image: string): Promise<boole
 
 /** Locks a file itself, in addition to the lease. Returns whether it was free. */
 export async function lockFile (fd: number): Promise<boolean> {
-  return await flock(fd, '--exclusive', '--nonblock')
+  return await lockFd(fd, 'exclusive')
 }

@@ -2,13 +2,17 @@ interface AcceptDeadlineOptions {
   ms: number
   /** Rejects if what the task works on does not answer. Nobody is asked where it is absent. */
   probe: (() => Promise<void>) | undefined
-  /** Called once, at the deadline. @param answers a probe that was made late enough was answered. */
-  passed: (answers: boolean) => void
+  /** Called once, at the end. @param waitedMs since the last step; @param answers a late probe was answered. */
+  passed: (waitedMs: number, answers: boolean) => void
 }
 
+/** How many times the deadline a step may take while the storage answers. */
+const mostRounds = 6
+
 /**
- * The deadline of an accept step. It is there for storage that hangs, but a busy host can exceed it, too. So the storage is
- * probed again and again from half-time on: at the deadline it is known which of the two it was.
+ * The deadline of an accept step. It measures how long the storage is silent: each step that is done starts it again.
+ * From half-time on the storage is probed again and again. While it answers, the host is busy, and the deadline is
+ * extended; not for ever, because a program can hang, too.
  */
 export class AcceptDeadline {
   readonly #probe: (() => Promise<void>) | undefined
@@ -17,6 +21,7 @@ export class AcceptDeadline {
   readonly #halfTime: NodeJS.Timeout | undefined
   /** Counts the beginnings: what a probe of an earlier one says is out of date. */
   #round = 0
+  #extended = 0
   #answers = false
   #askedAt: number | undefined
   #next: NodeJS.Timeout | undefined
@@ -27,14 +32,22 @@ export class AcceptDeadline {
     this.#deadline = setTimeout(() => {
       // one that has waited for so long is not going to be answered soon
       const isLate = this.#askedAt !== undefined && performance.now() - this.#askedAt > ms / 4
+      const answers = this.#answers && !isLate
+      this.#extended++
+      if (answers && this.#extended < mostRounds) return this.#restart()
       this.stop()
-      passed(this.#answers && !isLate)
+      passed(ms * this.#extended, answers)
     }, ms)
     if (probe !== undefined) this.#halfTime = setTimeout(() => { void this.#ask(this.#round) }, ms / 2)
   }
 
-  /** Begins anew: a step was made. */
+  /** A step is done: starts again. */
   refresh (): void {
+    this.#extended = 0
+    this.#restart()
+  }
+
+  #restart (): void {
     this.#round++
     this.#answers = false
     this.#askedAt = undefined

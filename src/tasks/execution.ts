@@ -106,8 +106,8 @@ async function perform ({ run, definition, acceptDeadlineMs: usualDeadlineMs, lo
   const deadline = new AcceptDeadline({
     ms: acceptDeadlineMs,
     probe: answers === undefined ? undefined : async () => { await answers(run.spec) },
-    passed: isAnswering => {
-      const error = overdue(acceptDeadlineMs, isAnswering, stalledProcess)
+    passed: (waitedMs, isAnswering) => {
+      const error = overdue(waitedMs, isAnswering, stalledProcess)
       finish('failed', { error })
       run.controller.abort(error)
     }

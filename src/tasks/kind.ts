@@ -32,7 +32,7 @@ export interface TaskContext {
   reused: boolean
   /** Aborted by a cancel, with a `Canceled`, or by the deadline of accepting. A body that stops because of it throws `signal.reason`. */
   signal: AbortSignal
-  /** One of many steps of accepting is done: the deadline, which is for a storage that does not answer, begins anew. */
+  /** A step of accepting is done: the storage answers, and the deadline starts again. */
   accepting (): void
   /** The object is durable: the task is `running` from here on. */
   accepted (of?: Accepted): void

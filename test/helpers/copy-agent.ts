@@ -16,5 +16,5 @@ export function copyAgent (functions: Partial<CopyAgentFunctions> = {}): Omit<Co
 
 /** A job as the accept step gets it. */
 export function inWorker (job: CopyJob): AcceptJob {
-  return { ...job, claim: copyAgent().claimSpace, signal: new AbortController().signal }
+  return { ...job, claim: copyAgent().claimSpace, signal: new AbortController().signal, accepting: () => {} }
 }

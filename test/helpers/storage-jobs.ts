@@ -1,4 +1,4 @@
-import { build } from 'esbuild'
+import { build, type Plugin } from 'esbuild'
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +34,12 @@ export async function storageJobs (t: Test): Promise<StorageJobs> {
   const banner = { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" }
   const define = { PROGRAM_FOLDER: JSON.stringify(new URL('../../src/', import.meta.url).href) }
   const entryPoints = [fileURLToPath(new URL('storage-job.ts', import.meta.url))]
-  await build({ entryPoints, outfile, banner, define, bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'warning' })
+  // native, and found where it is: the bundle is in a folder without packages
+  const native: Plugin = {
+    name: 'native',
+    setup: ({ onResolve }) => { onResolve({ filter: /^koffi$/ }, () => ({ path: import.meta.resolve('koffi'), external: true })) }
+  }
+  await build({ entryPoints, outfile, banner, define, bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'warning', plugins: [native] })
   const argvOf = (job: StorageJob): string[] => [process.execPath, outfile, JSON.stringify(job)]
   const exec = promisify(execFile)
   return {

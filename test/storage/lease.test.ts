@@ -2,7 +2,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, statSync } from 'node:fs'
 import { link, mkdir, symlink, writeFile } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
@@ -125,22 +125,6 @@ t.test('a file itself can be locked, until its last descriptor is closed', async
   await closeFd(first)
   t.ok(await lockFile(second))
   await closeFd(second)
-})
-
-t.test('a lock that cannot be asked for is an error, not a lock that somebody has', async t => {
-  const { fd } = await openDirectory(path)
-  const programs = await temporaryDirectory(t)
-  const { PATH } = process.env
-  t.teardown(async () => {
-    process.env['PATH'] = PATH
-    await closeFd(fd)
-  })
-  process.env['PATH'] = `${programs}${delimiter}${PATH}`
-  // what flock(1) says of a connection that was cut, which no file system here can be made to say
-  for (const status of [1, 69]) {
-    await writeFile(join(programs, 'flock'), `#!/bin/sh\necho 'flock: 3: File descriptor in bad state' >&2\nexit ${status}\n`, { mode: 0o755 })
-    await t.rejects(lockFile(fd), { code: 'lease-lost', message: /bad state/ }, `status ${status}`)
-  }
 })
 
 t.test('a lease that is another name of a file elsewhere is nobody\'s, and that file is not locked', async t => {

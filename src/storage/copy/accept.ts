@@ -37,6 +37,8 @@ export interface AcceptJob extends CopyJob {
   signal: AbortSignal
   /** Only a look: nothing is changed, no lease is held, and nobody who means it in earnest is refused because of it. */
   isPreview?: boolean
+  /** A step is done: the storage answers. */
+  accepting: () => void
 }
 
 /** What the accept step has led to: a copy to be run, one whose last steps are to be done, or one that is complete. */
@@ -85,6 +87,7 @@ export async function decide (job: AcceptJob, membership?: Membership): Promise<
   // whoever held the lease before may have written a moment ago
   await outlastOthers(area, lease)
   const record = await readRecord(area.copies, area.id, keyOf(named))
+  job.accepting()
 
   if (request.what === 'mend') return await resume(job, { area, target, lease, membership }, await mendable(area, named, target, record))
   if (record !== undefined && record.phase !== 'done' && record.source !== undefined) return await resume(job, { area, target, lease, membership }, continuable(area, request, record))

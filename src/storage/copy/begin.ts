@@ -45,9 +45,11 @@ export async function begin (job: AcceptJob, request: CopyRequest, { area, targe
   const measuring = mayClone ? undefined : measure()
   measuring?.catch(() => { /* the refusal of the probe comes first */ })
   await probeSource(source)
+  job.accepting()
   if (replaces !== undefined) await place.assertReplaceable?.()
   const { virtualSize } = plan
   let measured = await measuring
+  job.accepting()
   // a qcow2 file grows with what is written into it
   const fileBytes = plan.format === 'raw' ? virtualSize : measured?.bytesNeeded ?? source.dataBytes
   await assertFits(area, target.image, fileBytes, { isPreview: job.isPreview === true })

@@ -62,11 +62,8 @@ function recordedRequest ({ domain, image, volume, given, generation, source, ve
  * The first half of the accept step of a chain, of which every volume is a copy by itself: of its file, under its own
  * lease, with its own record. That of the top is also the record of the chain: it is made first and says what else belongs
  * to it, so that whatever a crash leaves is part of one interrupted copy.
- *
- * @param accepting told after each volume that is looked at, and each that is made: chains may be long, and a storage slow
- * that does answer.
  */
-export async function decideChain (job: AcceptJob, request: CopyRequest, accepting: () => void): Promise<Decision> {
+export async function decideChain (job: AcceptJob, request: CopyRequest): Promise<Decision> {
   const { source, target } = request
   const [from, area] = await Promise.all([openArea(placeOf(job, source.domain)), openArea(placeOf(job, target.domain))])
   const found = await sourceChain(from, source)
@@ -85,7 +82,7 @@ export async function decideChain (job: AcceptJob, request: CopyRequest, accepti
   const partOf = { ...named, id }
   const lower = await allOrUppermost(below.toReversed().map(async (volume, index) => {
     const decided = await decideLower(job, request, { from, area, volume, partOf, isBase: index === 0 })
-    accepting()
+    job.accepting()
     return decided
   }))
   const chain: KeptChain = { id, volumes: lower.map(({ image, volume, bytes }) => ({ image, volume, bytes })) }
@@ -94,7 +91,7 @@ export async function decideChain (job: AcceptJob, request: CopyRequest, accepti
   const times = [top, ...below].map(({ image, volume, modified }) => ({ name: `${image}/${volume}`, modified }))
   const warnings = newerBases(times)
   const preview = { ...totalOf(head, lower), ...(warnings.length > 0 && { warnings }) }
-  return { preview, proceed: async () => await proceed({ head, lower }, { area, image: target.image, request }, accepting) }
+  return { preview, proceed: async () => await proceed({ head, lower }, { area, image: target.image, request }, job.accepting) }
 }
 
 /**

@@ -82,9 +82,9 @@ export class CopyWorker {
 
   /** What is decided about a copy, of an image, a volume or a chain. */
   async #decision (job: CopyJob, { isPreview = false } = {}): Promise<Decision> {
-    const inWorker = { ...job, claim: this.#agent.claimSpace, signal: this.#stopped.signal, isPreview }
+    const inWorker = { ...job, claim: this.#agent.claimSpace, signal: this.#stopped.signal, isPreview, accepting: this.#agent.accepting }
     const chain = await chainRequest(job)
-    return chain === undefined ? await decide(inWorker) : await decideChain(inWorker, chain, this.#agent.accepting)
+    return chain === undefined ? await decide(inWorker) : await decideChain(inWorker, chain)
   }
 
   /** Compares two images. */

@@ -73,15 +73,25 @@ export const CreateImage = Strict({
 })
 export type CreateImage = Static<typeof CreateImage>
 
+/** What `fixes` offers for a state of today must do nothing to what is there tomorrow. */
+const offeredFor = {
+  copyId: Type.Optional(Type.String({
+    pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
+    description: 'Only the unfinished copy, creation or deletion of this `copyId`. If a copy was completed meanwhile, the answer ' +
+      'is `already-complete`; if it is gone, or another one has its name, `copy-not-found`.'
+  })),
+  withoutCopy: Type.Optional(Type.Literal(true, {
+    description: 'Only while nothing is there but what no readable record of an unfinished copy, creation or deletion explains. If ' +
+      'there is a whole image by now, the answer is `already-complete`; if there is such a record, `image-interrupted`.'
+  }))
+}
+
 export const DeleteImage = Strict({
   kind: Type.Literal('storage.deleteImage'),
   domain: DomainId,
   image: ImageName,
   volume: Volume,
-  copyId: Type.Optional(Type.String({
-    pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$',
-    description: 'Only the unfinished copy of this `copyId`. If it was completed meanwhile, the answer is `already-complete`; if it is gone, or another one has its name, `copy-not-found`.'
-  }))
+  ...offeredFor
 }, {
   $id: 'DeleteImage',
   description: 'Deletes an image, also an unfinished copy. In domains of the layout `ovirt`, one volume of it if that is given, and no volume that has children. Accepted when the intent is durable: from then on any host can finish it. Where a foreign file took the name of an unfinished copy, only the copy is removed.',
@@ -93,7 +103,8 @@ export const ForgetCopy = Strict({
   kind: Type.Literal('storage.forgetCopy'),
   domain: DomainId,
   image: ImageName,
-  volume: Volume
+  volume: Volume,
+  ...offeredFor
 }, {
   $id: 'ForgetCopy',
   description: 'Removes the copy record of an image and leaves the image as it is: for a record that cannot be read, or that means another file. Succeeds when there is no record. The record of an unfinished copy is kept (`image-interrupted`), and so is that of a newer agent (`record-newer`).',

@@ -945,8 +945,13 @@ export interface components {
              * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
              */
             volume?: string;
-            /** @description Only the unfinished copy of this `copyId`. If it was completed meanwhile, the answer is `already-complete`; if it is gone, or another one has its name, `copy-not-found`. */
+            /** @description Only the unfinished copy, creation or deletion of this `copyId`. If a copy was completed meanwhile, the answer is `already-complete`; if it is gone, or another one has its name, `copy-not-found`. */
             copyId?: string;
+            /**
+             * @description Only while nothing is there but what no readable record of an unfinished copy, creation or deletion explains. If there is a whole image by now, the answer is `already-complete`; if there is such a record, `image-interrupted`.
+             * @enum {boolean}
+             */
+            withoutCopy?: true;
         };
         /**
          * @description Removes the copy record of an image and leaves the image as it is: for a record that cannot be read, or that means another file. Succeeds when there is no record. The record of an unfinished copy is kept (`image-interrupted`), and so is that of a newer agent (`record-newer`).
@@ -977,6 +982,13 @@ export interface components {
              * @example 2b1a8f7c-5d0e-4c5a-9a5e-0d6f3c1b7e42
              */
             volume?: string;
+            /** @description Only the unfinished copy, creation or deletion of this `copyId`. If a copy was completed meanwhile, the answer is `already-complete`; if it is gone, or another one has its name, `copy-not-found`. */
+            copyId?: string;
+            /**
+             * @description Only while nothing is there but what no readable record of an unfinished copy, creation or deletion explains. If there is a whole image by now, the answer is `already-complete`; if there is such a record, `image-interrupted`.
+             * @enum {boolean}
+             */
+            withoutCopy?: true;
         };
         /**
          * @description Compares what a guest would see in two images. Succeeds whether they are identical or not: the result tells.

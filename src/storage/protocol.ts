@@ -5,7 +5,7 @@ import type { CopyResult, CreateResult, DeleteResult, Dropped, ForgetResult, Ver
 import type { Progress } from '../api/task.ts'
 import type { DomainPlace } from './area.ts'
 import type { Outcome } from './outcome.ts'
-import type { CopyRecord, Named, SourceFile } from './record.ts'
+import type { CopyRecord, Named, OfferedFor, SourceFile } from './record.ts'
 
 /** Who writes into copy records. */
 export interface Host {
@@ -190,13 +190,11 @@ export interface CreateRequest {
   taskId: string
 }
 
-export type ForgetRequest = Named
+export type ForgetRequest = Named & OfferedFor
 
-export interface DeleteRequest {
+export interface DeleteRequest extends OfferedFor {
   image: string
   volume?: string | undefined
-  /** Only what is there of this unfinished copy. */
-  copyId?: string | undefined
   host: Host
   taskId: string
 }

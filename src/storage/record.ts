@@ -299,11 +299,35 @@ export async function writeIntent (copies: Directory, intent: CopyRecord, record
   }
 }
 
-/** Makes sure that a deletion that is meant for one unfinished copy does not hit what has become of it, or another one. */
-export function assertCopy ({ id }: { id: string }, { copyId, ...named }: Named & { copyId?: string | undefined }, record: CopyRecord | undefined): void {
-  if (copyId === undefined) return
-  if (record?.copyId !== copyId) throw new AppError('copy-not-found', `The copy ${copyId} of ${wordsOf(named)} in domain ${id} is gone, or another one has its name. Nothing was deleted.`)
-  if (record.phase === 'done') throw new AppError('already-complete', `The copy ${wordsOf(named)} in domain ${id} was completed meanwhile. Nothing was deleted.`)
+/** What a deletion, or the forgetting of a record, was offered for. */
+export interface OfferedFor {
+  /** Only what is there of this copy, creation or deletion, which was unfinished. */
+  copyId?: string | undefined
+  /** Only what is there without the record of anything unfinished that can be read. */
+  withoutCopy?: boolean | undefined
+}
+
+/**
+ * Makes sure that what was offered for one unfinished copy, or for what there was without one, does not hit what has become
+ * of it, or another one. To be asked under the lease.
+ *
+ * @param isWhole there is an image that is good by itself.
+ */
+export function assertOffered (
+  { id }: { id: string }, { copyId, withoutCopy, ...named }: Named & OfferedFor, record: CopyRecord | undefined, isWhole: boolean
+): void {
+  const words = `${wordsOf(named)} in domain ${id}`
+  if (copyId !== undefined && record?.copyId !== copyId) {
+    throw new AppError('copy-not-found', `The copy ${copyId} of ${words} is gone, or another one has its name. Nothing was changed.`)
+  }
+  if (copyId === undefined && withoutCopy !== true) return
+  const isDone = record?.phase === 'done'
+  if (isWhole || (copyId !== undefined && isDone)) {
+    throw new AppError('already-complete', `${words} is a whole image by now. Nothing was changed.`)
+  }
+  if (withoutCopy === true && record !== undefined && !isDone) {
+    throw new AppError('image-interrupted', `There is an unfinished copy, creation or deletion of ${words} by now. Nothing was changed; its fixes tell how to go on.`)
+  }
 }
 
 /** Removes the record and what an interrupted write may have left. Returns whether anything was there. */

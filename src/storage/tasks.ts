@@ -225,9 +225,9 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       tunable: false,
       check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image, volume, copyId }, { id, accepting, accepted }) => {
+      run: async ({ domain, image, volume, copyId, withoutCopy }, { id, accepting, accepted }) => {
         await domains.assertAnswer([domain], accepting)
-        const result = await domains.get(domain).delete({ image, volume, copyId, host, taskId: id }, accepted)
+        const result = await domains.get(domain).delete({ image, volume, copyId, withoutCopy, host, taskId: id }, accepted)
         void announce(domain, image, id)
         return result
       },
@@ -244,9 +244,9 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       tunable: false,
       check: spec => { checkAddress(domains.layoutOf(spec.domain), spec) },
       uses: spec => ({ shared: [], exclusive: [name(spec)] }),
-      run: async ({ domain, image, volume }, { id }) => {
+      run: async ({ domain, image, volume, copyId, withoutCopy }, { id }) => {
         await domains.assertAnswer([domain])
-        const result = await domains.get(domain).forget({ image, volume })
+        const result = await domains.get(domain).forget({ image, volume, copyId, withoutCopy })
         void announce(domain, image, id)
         return result
       },

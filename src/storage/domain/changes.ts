@@ -10,7 +10,7 @@ import { assertRemovable } from '../layout/directory/removable.ts'
 import { makePart, underLease } from '../layout/make-part.ts'
 import type { CreateRequest, DeleteRequest } from '../protocol.ts'
 import {
-  assertCopy, hasCutOffWrite, readAnyRecord, readRecord, readToDelete, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord,
+  assertOffered, hasCutOffWrite, readAnyRecord, readRecord, readToDelete, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord,
   type CopyRecord
 } from '../record.ts'
 import { assertCreatable } from '../space.ts'
@@ -74,8 +74,8 @@ export async function deleteImage (area: Area, request: DeleteRequest, accepted:
   const { image } = request
   const bytesFreed = await underLease(area, { image }, async () => {
     const { record, broken } = await readToDelete(area.copies, area.id, image)
-    assertCopy(area, request, record)
     const stats = await look(area.root, image)
+    assertOffered(area, request, record, isWhole(record, stats))
     if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
     const part = record === undefined ? undefined : await look(area.parts, record.copyId)
     if (stats === undefined && record === undefined && !broken && !await hasCutOffWrite(area.copies, image)) {
@@ -106,6 +106,12 @@ export async function deleteImage (area: Area, request: DeleteRequest, accepted:
     return bytesOf(stats?.ino === part?.ino ? [stats] : [stats, part])
   })
   return { domain: area.id, image, bytesFreed }
+}
+
+/** Whether there is an image that nothing is to be made of any more: a copy has its name when it is whole. */
+function isWhole (record: CopyRecord | undefined, stats: BigIntStats | undefined): boolean {
+  if (stats === undefined) return false
+  return record === undefined || (record.source !== undefined && fileStanding(record, identityOf(stats)) !== 'other')
 }
 
 const emptyShape = { format: 'raw', virtualSize: 0, allocation: 'sparse' } as const

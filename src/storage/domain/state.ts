@@ -1,6 +1,6 @@
 import type { Fix, ImageState } from '../../api/image.ts'
 import type { Identity } from '../identity.ts'
-import { forget } from '../layout/copy-state.ts'
+import { clean, forget } from '../layout/copy-state.ts'
 import type { CopyRecord } from '../record.ts'
 import { fileStanding } from '../standing.ts'
 
@@ -112,8 +112,4 @@ function createAgain ({ domain, image, format, virtualSize, allocation, clusterS
     description: 'Finishes the creation.',
     task: { kind: 'storage.createImage', domain, image, format, virtualSize, allocation, ...(clusterSize !== undefined && { clusterSize }) }
   }
-}
-
-function clean ({ domain, image }: Found, description: string): Fix {
-  return { action: 'clean', description, task: { kind: 'storage.deleteImage', domain, image } }
 }

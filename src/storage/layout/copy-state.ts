@@ -11,9 +11,24 @@ export function copyState (record: CopyRecord, verdict: { fixes: readonly Fix[] 
   return verdict?.fixes.some(({ action }) => action === 'mend') === true ? 'interrupted' : 'illegal'
 }
 
+/** What is offered, and for what: the record that was there, if it could be read. */
+type Broken = Named & { domain: string, record?: CopyRecord | undefined }
+
 /** A way out of a record that is of no use to a good image. It touches nothing but the record. */
-export function forget ({ domain, image, volume }: Named & { domain: string }, description: string): Fix {
-  return { action: 'mend', description, task: { kind: 'storage.forgetCopy', domain, image, ...(volume !== undefined && { volume }) } }
+export function forget (broken: Broken, description: string): Fix {
+  return { action: 'mend', description, task: { kind: 'storage.forgetCopy', ...namedIn(broken), ...offeredFor(broken) } }
+}
+
+/** Removes what is left of an image. */
+export function clean (broken: Broken, description: string): Fix {
+  return { action: 'clean', description, task: { kind: 'storage.deleteImage', ...namedIn(broken), ...offeredFor(broken) } }
+}
+
+const namedIn = ({ domain, image, volume }: Broken) => ({ domain, image, ...(volume !== undefined && { volume }) })
+
+/** An offer may be taken up long after it was made, when something else has the name. */
+function offeredFor ({ record }: Broken): { copyId: string } | { withoutCopy: true } {
+  return record === undefined || record.phase === 'done' ? { withoutCopy: true } : { copyId: record.copyId }
 }
 
 /** What to say of a copy that is complete but for its record, and was written to before that could be made good. */

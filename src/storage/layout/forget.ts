@@ -5,7 +5,7 @@ import { removeFile } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
 import { identityOf } from '../identity.ts'
 import type { ForgetRequest } from '../protocol.ts'
-import { keyOf, readToDelete, removeRecord, wordsOf, type CopyRecord } from '../record.ts'
+import { assertOffered, keyOf, readToDelete, removeRecord, wordsOf, type CopyRecord } from '../record.ts'
 import { fileStanding } from '../standing.ts'
 import { underLease } from './make-part.ts'
 import { standingOf } from './ovirt/volume-state.ts'
@@ -15,11 +15,13 @@ import { readVolume, withImage } from './ovirt/volumes.ts'
  * Removes the copy record of an image or volume, and nothing else. A record that is all there is of an unfinished copy is
  * kept: without it, what is done of the copy would be lost.
  */
-export async function forgetCopy (area: Area, { image, volume }: ForgetRequest): Promise<ForgetResult> {
+export async function forgetCopy (area: Area, request: ForgetRequest): Promise<ForgetResult> {
+  const { image, volume } = request
   const named = { image, volume }
   const isForgotten = await underLease(area, named, async () => {
     const key = keyOf(named)
     const { record } = await readToDelete(area.copies, area.id, key)
+    assertOffered(area, request, record, record?.phase === 'done')
     if (record !== undefined && await isUnfinished(area, record)) {
       throw new AppError('image-interrupted', `${wordsOf(named)} in domain ${area.id} is an unfinished copy or creation. Finish it, or delete it; its record is needed for both.`)
     }

@@ -10,13 +10,13 @@ import { takeImageLease, type ImageLease } from '../../image-lease.ts'
 import { outlastOthers } from '../../patience.ts'
 import type { DeleteRequest } from '../../protocol.ts'
 import {
-  assertCopy, hasCutOffWrite, keyOf, namedBy, readAnyRecord, readToDelete, recordWrittenAt, removeRecord, sourcelessRecord, wordsOf, writeIntent,
+  assertOffered, hasCutOffWrite, keyOf, namedBy, readAnyRecord, readToDelete, removeRecord, sourcelessRecord, wordsOf, writeIntent,
   type CopyRecord, type KeptChain
 } from '../../record.ts'
 import { isMeantBy, isStillThere } from '../../standing.ts'
 import { underLease } from '../make-part.ts'
 import { baseFirst, childrenOf } from './chain.ts'
-import { recordedVolumes, usersElsewhere } from './inspect.ts'
+import { recordedVolumes, usersElsewhere, writtenAfter } from './inspect.ts'
 import { isOwnCreation, standingOf } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, removeLeasePart, removeVolume, withImage, writeMetadata, type VolumeFiles } from './volumes.ts'
 
@@ -41,7 +41,7 @@ async function deleteOne (area: Area, request: DeleteRequest & { volume: string 
     const files = volumes.find(files => files.volume === volume)
     const key = keyOf(request)
     const { record, broken } = await readToDelete(area.copies, area.id, key)
-    assertCopy(area, request, record)
+    assertOffered(area, request, record, files !== undefined && isWhole(record, files))
     if (files === undefined && record === undefined && !broken && !await hasCutOffWrite(area.copies, key)) {
       throw new AppError('image-not-found', `There is no volume ${volume} in image ${image} of domain ${area.id}.`)
     }
@@ -121,16 +121,19 @@ async function deleteWhole (area: Area, request: DeleteRequest, directory: Direc
     const late = (await names()).all.filter(volume => !all.includes(volume))
     if (late.length > 0) throw new AppError('resource-busy', `A volume ${late[0]} is just being made in image ${image} of domain ${area.id}. Try again.`)
     const volumes = await readVolumes(area, image, directory)
-    const isRemoved = image.startsWith(removedPrefix)
     for (const files of volumes) {
-      const users = isRemoved ? [] : await usersElsewhere(area, image, files)
+      const users = isRemoved(image) ? [] : await usersElsewhere(area, image, files)
       if (users.length > 0) throw childrenError(area, image, files.volume, users)
-      if (!isRemoved && files.problem !== undefined) throw files.problem
+      if (!isRemoved(image) && files.problem !== undefined) throw files.problem
       if (directory !== undefined) await assertRemovable(directory, image, { ...files, problem: undefined })
     }
-    await assertMeant(area, image, volumes)
-    for (const volume of all) await readToDelete(area.copies, area.id, keyOf({ image, volume }))
-    const restore = await writeIntent(area.copies, sourcelessRecord(area, { image }, 'deleting', request, emptyShape), undefined)
+    const before = await assertMeant(area, image, volumes)
+    const records = await Promise.all(all.map(async volume =>
+      await readToDelete(area.copies, area.id, keyOf({ image, volume }))))
+    const isUnfinished = records.some(({ record }) => record !== undefined && record.phase !== 'done')
+    const isUsed = isUnfinished || volumes.some(files => isWhole(undefined, files))
+    assertOffered(area, request, before, before === undefined && !isRemoved(image) && isUsed)
+    const restore = await writeIntent(area.copies, sourcelessRecord(area, { image }, 'deleting', request, emptyShape), before)
     accepted()
     let bytes = 0
     try {
@@ -157,14 +160,26 @@ async function deleteWhole (area: Area, request: DeleteRequest, directory: Direc
 /**
  * An image whose deletion was interrupted is deleted on only as long as nobody has made or written a volume of it since, by
  * the storage's own clock. Throws `record-newer` for an intent of a newer agent.
+ *
+ * @returns the intent that there was.
  */
-async function assertMeant (area: Area, image: string, volumes: readonly VolumeFiles[]): Promise<void> {
+async function assertMeant (area: Area, image: string, volumes: readonly VolumeFiles[]): Promise<CopyRecord | undefined> {
   const { record } = await readToDelete(area.copies, area.id, image)
-  const writtenAt = record?.phase === 'deleting' ? await recordWrittenAt(area.copies, image) : undefined
-  const late = volumes.find(({ data }) => data !== undefined && writtenAt !== undefined && data.ctimeNs >= writtenAt)
-  if (late === undefined) return
-  throw new AppError('image-interrupted', `The deletion of image ${image} in domain ${area.id} was interrupted, and volume ${late.volume} was made or written since. Nothing was deleted. ` +
-    'Forget that deletion (forgetCopy); then delete what is to go.')
+  const late = record === undefined ? undefined : await writtenAfter(area, record, volumes)
+  if (late === undefined) return record
+  throw new AppError('image-interrupted', `The deletion of image ${image} in domain ${area.id} was interrupted, and volume ${late} was made or written ` +
+    'since. Nothing was deleted. Forget that deletion (forgetCopy); then delete what is to go.')
+}
+
+/** What vdsm was removing is nobody's any more. */
+const isRemoved = (image: string) => image.startsWith(removedPrefix)
+
+/** Whether a volume is good by itself: nothing unfinished is there of it, or the copy that is has come to its end. */
+function isWhole (record: CopyRecord | undefined, files: VolumeFiles): boolean {
+  if (record !== undefined && record.phase !== 'done') {
+    return record.source !== undefined && ['ended', 'used'].includes(standingOf(record, files))
+  }
+  return files.data !== undefined && files.problem === undefined && files.metadata?.legality === 'LEGAL'
 }
 
 async function areAllThere (directory: Directory, volumes: readonly VolumeFiles[]): Promise<boolean> {

@@ -3,9 +3,10 @@ import { AppError } from '../../../errors.ts'
 import { look, namesIn } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
-import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, recordedKeys, type CopyRecord, type Named } from '../../record.ts'
+import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, recordedKeys, recordWrittenAt, type CopyRecord, type Named } from '../../record.ts'
 import { isMeantBy } from '../../standing.ts'
 import { inTurns } from '../../turns.ts'
+import { clean, forget } from '../copy-state.ts'
 import { childrenOf, cycleAmong, cycleDetail, missingParentDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
@@ -176,17 +177,42 @@ export async function usersElsewhere (area: Area, image: string, { volume, data,
   return users
 }
 
-async function judgeImage (area: Area, image: string, exists: boolean, volumes: FoundImage['volumes'], isRecorded: boolean): Promise<Verdict | undefined> {
-  const clean = (description: string): Verdict['fixes'] => [{ action: 'clean', description, task: { kind: 'storage.deleteImage', domain: area.id, image } }]
-  if (isRecorded) {
-    const leased = await isImageLeased(area, { image })
-    const { record, recordProblem, isNewer } = await readable(area, image)
-    if (isNewer === true) return { state: 'illegal', detail: recordProblem ?? '', fixes: [] }
-    if (record !== undefined || recordProblem !== undefined) return { state: 'illegal', detail: leased ? `Image ${image} is being deleted.` : recordProblem ?? `The deletion of image ${image} was interrupted.`, fixes: leased ? [] : clean('Finishes the deletion.') }
+/** A volume that was made or written after an intent to delete its whole image, by the storage's own clock. */
+export async function writtenAfter (
+  area: Area, intent: CopyRecord, volumes: ReadonlyArray<Pick<VolumeFiles, 'volume' | 'data'>>
+): Promise<string | undefined> {
+  const writtenAt = intent.phase === 'deleting' ? await recordWrittenAt(area.copies, keyOf(intent)) : undefined
+  return volumes.find(({ data }) => data !== undefined && writtenAt !== undefined && data.ctimeNs >= writtenAt)?.volume
+}
+
+/** Judges an image whose deletion as a whole was interrupted, or goes on, by its record. */
+async function judgeDeletion (area: Area, image: string, volumes: FoundImage['volumes']): Promise<Verdict | undefined> {
+  const leased = await isImageLeased(area, { image })
+  const { record, recordProblem, isNewer } = await readable(area, image)
+  if (record === undefined && recordProblem === undefined) return undefined
+  if (leased) return { state: 'illegal', detail: `Image ${image} is being deleted.`, fixes: [] }
+  const broken = { domain: area.id, image, record }
+  // a record that says nothing, or means another image, says nothing against one that is good
+  const state = volumes.some(({ verdict }) => verdict.state === 'ok') ? 'ok' : 'illegal'
+  if (isNewer === true) return { state, detail: recordProblem ?? '', fixes: [] }
+  const late = record === undefined ? undefined : await writtenAfter(area, record, volumes.map(({ found: { volume, files } }) => ({ ...files, volume })))
+  if (late !== undefined) {
+    const detail = `The deletion of image ${image} was interrupted, and volume ${late} was made or written since.`
+    return { state, detail, fixes: [forget(broken, 'Forgets the interrupted deletion and leaves the image as it is.')] }
   }
+  if (record === undefined && state === 'ok') {
+    return { state, detail: recordProblem ?? '', fixes: [forget(broken, 'Forgets the unreadable record and leaves the image as it is.')] }
+  }
+  return { state: 'illegal', detail: recordProblem ?? `The deletion of image ${image} was interrupted.`, fixes: [clean(broken, 'Finishes the deletion.')] }
+}
+
+async function judgeImage (area: Area, image: string, exists: boolean, volumes: FoundImage['volumes'], isRecorded: boolean): Promise<Verdict | undefined> {
+  const deletion = isRecorded ? await judgeDeletion(area, image, volumes) : undefined
+  if (deletion !== undefined) return deletion
+  const remove = (description: string): Verdict['fixes'] => [clean({ domain: area.id, image }, description)]
   if (!exists) return undefined
-  if (image.startsWith(removedPrefix)) return { state: 'illegal', detail: 'vdsm was removing this image and was interrupted, or is at it at this moment.', fixes: clean('Finishes the removal.') }
-  if (volumes.length === 0) return { state: 'illegal', detail: `Image ${image} has no volumes: its creation or deletion was interrupted.`, fixes: clean('Removes the empty directory.') }
+  if (image.startsWith(removedPrefix)) return { state: 'illegal', detail: 'vdsm was removing this image and was interrupted, or is at it at this moment.', fixes: remove('Finishes the removal.') }
+  if (volumes.length === 0) return { state: 'illegal', detail: `Image ${image} has no volumes: its creation or deletion was interrupted.`, fixes: remove('Removes the empty directory.') }
   const cycle = cycleAmong(volumes.map(({ found }) => ({ volume: found.volume, metadata: found.files.metadata })))
   if (cycle.length > 0) return { state: 'illegal', detail: cycleDetail(cycle, image), fixes: [] }
   // of an unfinished copy, the parents are still to come

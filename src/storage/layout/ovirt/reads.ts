@@ -126,7 +126,7 @@ export async function listFixes (area: Area): Promise<BrokenImage[]> {
   return images.flatMap(({ image, volumes, verdict }) => [
     ...(verdict === undefined ? [] : [{ image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes }]),
     // what is left of an image that is to go as a whole goes with it
-    ...(verdict !== undefined && verdict.fixes.length > 0
+    ...(verdict !== undefined && verdict.fixes.some(({ action }) => action === 'clean')
       ? []
       : volumes.filter(({ found, verdict }) => !found.leased && found.covered !== true && verdict.state !== 'ok').map(({ found: { volume }, verdict: { state, detail = '', fixes } }) => ({ image, volume, state, detail, fixes })))
   ])

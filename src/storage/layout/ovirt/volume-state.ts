@@ -3,7 +3,7 @@ import type { CopyRecord } from '../../record.ts'
 import { identityOf, inodeOf } from '../../identity.ts'
 import { fileStanding } from '../../standing.ts'
 import { tellBytes } from '../../told.ts'
-import { forget } from '../copy-state.ts'
+import { clean, forget } from '../copy-state.ts'
 import { nextGeneration } from './volume-metadata.ts'
 import type { VolumeFiles } from './volumes.ts'
 
@@ -161,10 +161,6 @@ function createAgain ({ domain, image, volume, format, virtualSize, allocation, 
       ...(diskType !== undefined && { diskType })
     }
   }
-}
-
-function clean ({ domain, image, volume }: Pick<FoundVolume, 'domain' | 'image' | 'volume'>, description: string): Fix {
-  return { action: 'clean', description, task: { kind: 'storage.deleteImage', domain, image, volume } }
 }
 
 /** What vdsm's Volume.getInfo tells of a volume. */

@@ -110,7 +110,8 @@ export const FinalNumbers = Strict({
   nodes: Type.Array(Ref(OperationNode)),
   totals: Ref(OperationTotals),
   complete: Type.Boolean({ description: 'Every host that takes part has told its numbers.' }),
-  missing: Type.Array(Type.String(), { description: 'The hosts that did not tell, by name.' })
+  missing: Type.Array(Type.String(), { description: 'The hosts that did not tell, by name.' }),
+  problem: Type.Optional(Strict({ code: Type.String(), detail: Type.String() }, { description: 'What could not be read of the answer, with an excerpt; that value is then 0 or `unknown`, and all others hold.' }))
 }, { $id: 'FinalNumbers', description: 'The last that Gluster told of the operation.' })
 export type FinalNumbers = Static<typeof FinalNumbers>
 

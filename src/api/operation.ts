@@ -92,8 +92,15 @@ export const Operation = Strict({
   totals: Ref(OperationTotals),
   rate: Type.Optional(Ref(OperationRate)),
   estimate: Type.Optional(Ref(OperationEstimate)),
-  complete: Type.Boolean({ description: 'Every host that takes part has told its numbers, and none of them is `restarted`, `stalledSince` or `rejected`. Gluster leaves out hosts without a word.' }),
+  complete: Type.Boolean({
+    description: 'Every host has told its numbers, and none of them is `restarted`, `stalledSince`, `missing`, ' +
+      '`rejected` or `joinedLater`. Gluster leaves out hosts without a word.'
+  }),
   missing: Type.Array(Type.String(), { description: 'The hosts that did not tell, by name.' }),
+  joinedLater: Type.Optional(Type.Array(Type.String(), {
+    description: 'Hosts that take no part, because their first brick was added after the start. What the agent has noted ' +
+      'on the volume at the start proves that; without proof, a host that does not tell is `missing`.'
+  })),
   rejected: Type.Optional(Type.Array(Type.String(), {
     description: 'Hosts that are connected but that the cluster has rejected (`gluster peer status`): they do nothing.'
   })),
@@ -104,7 +111,7 @@ export const Operation = Strict({
   problem: Type.Optional(Strict({
     code: Type.String(),
     detail: Type.String()
-  }, { description: 'Why nothing is known of its state at the moment.' })),
+  }, { description: 'Why nothing is known of its state at the moment; or, with `nodes`, which value could not be read, with an excerpt: that value is then 0 or `unknown`, and all others hold.' })),
   observedAt: Time('When Gluster was asked.')
 }, { $id: 'Operation', description: 'A rebalance or brick removal on a Gluster volume, as the hosts of the cluster tell it.' })
 export type Operation = Static<typeof Operation>
@@ -115,7 +122,7 @@ export const OperationList = Strict({
     description: 'Volumes of which it could not be found out what runs on them, and why: another command has locked them, for example.'
   })),
   problem: Type.Optional(Strict({ code: Type.String(), detail: Type.String() }, {
-    description: 'Gluster has not answered within two seconds: the list is the one that was seen last.'
+    description: 'Gluster has not answered within two seconds: the list is the one that was seen last. Or a volume could not be read.'
   })),
   observedAt: Time('When Gluster was asked.')
 }, { $id: 'OperationList' })
@@ -141,7 +148,8 @@ export const GlusterVolume = Strict({
   bytesFree: Type.Optional(Bytes('What is free. Absent unless a brick of every set is online.')),
   operations: Type.Array(Strict({ operationId: OperationId, kind: OperationKind, state: OperationState }), {
     description: 'What runs on it, has run last, or waits to be committed: see `/gluster/operations/{operationId}`.'
-  })
+  }),
+  problem: Type.Optional(Strict({ code: Type.String(), detail: Type.String() }, { description: 'What could not be read of it, with an excerpt; the rest holds.' }))
 }, { $id: 'GlusterVolume' })
 export type GlusterVolume = Static<typeof GlusterVolume>
 

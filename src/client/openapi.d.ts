@@ -1504,6 +1504,11 @@ export interface components {
             complete: boolean;
             /** @description The hosts that did not tell, by name. */
             missing: string[];
+            /** @description What could not be read of the answer, with an excerpt; that value is then 0 or `unknown`, and all others hold. */
+            problem?: {
+                code: string;
+                detail: string;
+            };
         };
         GlusterBrick: {
             /** @description `host:/path`, as commands take it. */
@@ -1552,6 +1557,11 @@ export interface components {
                  */
                 state: "running" | "completed" | "stopped" | "failed" | "not-started" | "unknown" | "gone";
             }[];
+            /** @description What could not be read of it, with an excerpt; the rest holds. */
+            problem?: {
+                code: string;
+                detail: string;
+            };
         };
         GlusterVolumeList: {
             items: components["schemas"]["GlusterVolume"][];
@@ -1578,7 +1588,7 @@ export interface components {
                 code: string;
                 detail: string;
             }[];
-            /** @description Gluster has not answered within two seconds: the list is the one that was seen last. */
+            /** @description Gluster has not answered within two seconds: the list is the one that was seen last. Or a volume could not be read. */
             problem?: {
                 code: string;
                 detail: string;
@@ -1647,10 +1657,12 @@ export interface components {
             totals: components["schemas"]["OperationTotals"];
             rate?: components["schemas"]["OperationRate"];
             estimate?: components["schemas"]["OperationEstimate"];
-            /** @description Every host that takes part has told its numbers, and none of them is `restarted`, `stalledSince` or `rejected`. Gluster leaves out hosts without a word. */
+            /** @description Every host has told its numbers, and none of them is `restarted`, `stalledSince`, `missing`, `rejected` or `joinedLater`. Gluster leaves out hosts without a word. */
             complete: boolean;
             /** @description The hosts that did not tell, by name. */
             missing: string[];
+            /** @description Hosts that take no part, because their first brick was added after the start. What the agent has noted on the volume at the start proves that; without proof, a host that does not tell is `missing`. */
+            joinedLater?: string[];
             /** @description Hosts that are connected but that the cluster has rejected (`gluster peer status`): they do nothing. */
             rejected?: string[];
             /** @description Hosts that tell of another operation on this volume. Happens when a host was down while the operation was started, and lasts until the next one. */
@@ -1659,7 +1671,7 @@ export interface components {
                 /** @description The operation that this host takes for the current one; absent when it knows of none. */
                 operationId?: string;
             }[];
-            /** @description Why nothing is known of its state at the moment. */
+            /** @description Why nothing is known of its state at the moment; or, with `nodes`, which value could not be read, with an excerpt: that value is then 0 or `unknown`, and all others hold. */
             problem?: {
                 code: string;
                 detail: string;

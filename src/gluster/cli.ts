@@ -1,6 +1,7 @@
 import { AppError } from '../errors.ts'
 import { CommandError, run, type RunResult } from '../system/run.ts'
 import { parseAnswer, type Answer } from './answers.ts'
+import { fitsBatch, formatBatch, splitAnswers } from './batch.ts'
 import { pause } from './pause.ts'
 import { isUnavailable, refusalOf } from './refusal.ts'
 import { Turns } from './turns.ts'
@@ -36,6 +37,15 @@ export interface AskOptions {
   signal?: AbortSignal
 }
 
+/** One of several questions. It only looks. */
+export interface Question<T> {
+  args: readonly string[]
+  read: (answer: Answer) => T
+}
+
+/** What came of a question. */
+export type Reply<T> = { value: T } | { error: AppError }
+
 /** What the calls so far were like, for metrics. */
 export interface GlusterCounters {
   calls: number
@@ -47,6 +57,8 @@ export interface GlusterCounters {
   secondsMax: number
 }
 
+/** Runs of the program for several questions, beyond which what is left is asked another time. */
+const batchRounds = 2
 const firstPauseMs = 200
 const longestPauseMs = 2000
 
@@ -102,12 +114,82 @@ export class Gluster {
     }
   }
 
+  /**
+   * Asks several questions in as few runs of the program as possible, and returns what came of each, in order.
+   *
+   * The program answers commands from its standard input one after another, and ends with the first that is refused:
+   * the rest is asked again, and what was refused because Gluster is busy last of all. Where it answers nothing that
+   * way, each command is run by itself.
+   */
+  async askAll<T> (questions: ReadonlyArray<Question<T>>): Promise<Array<Reply<T>>> {
+    const replies = new Map<Question<T>, Reply<T>>()
+    let left = questions.filter(({ args }) => fitsBatch(args))
+    let answered = true
+    for (let round = 0; round < batchRounds && left.length > 1 && answered; round++) {
+      const asked = left
+      const told = await this.#askBatch(asked)
+      asked.forEach((question, index) => {
+        const reply = told[index]
+        if (reply !== undefined) replies.set(question, reply)
+      })
+      answered = told.length > 0
+      const isBusy = (question: Question<T>): boolean => {
+        const reply = replies.get(question)
+        return reply !== undefined && 'error' in reply && reply.error.code === 'gluster-busy'
+      }
+      left = [...asked.filter(question => !replies.has(question)), ...asked.filter(isBusy)]
+    }
+    for (const question of questions) {
+      if (replies.has(question)) continue
+      if (answered && fitsBatch(question.args) && questions.length > 1 && left.length > 1) {
+        replies.set(question, { error: new AppError('gluster-busy', `${describe(question.args)} was not asked: Gluster refused too many of the commands before it. Ask again.`) })
+      } else {
+        replies.set(question, await this.#reply(question))
+      }
+    }
+    return questions.flatMap(question => replies.get(question) ?? [])
+  }
+
   /** Runs `gluster ARGS` and returns what it printed: for the commands that know no XML and need no lock. */
   async print (args: readonly string[]): Promise<string> {
     const { stdout, stderr, exitCode } = await this.#measured(args, false, async () => await this.#run(['--mode=script', ...args], this.#readTimeoutMs))
     if (isUnavailable(stdout)) throw unavailable(stdout, false)
     if (exitCode === 0) return stdout
     throw new AppError('gluster-refused', `${describe(args)}: Gluster says: ${(stderr.trim() || stdout.trim()).slice(0, 1000)}`)
+  }
+
+  /** The answers that came: as many as questions, or the last is a refusal. */
+  async #askBatch<T> (questions: ReadonlyArray<Question<T>>): Promise<Array<Reply<T>>> {
+    const args = [`${questions.length} commands`]
+    const signal = this.#waiting(performance.now() + this.#patienceMs, undefined)
+    try {
+      const input = formatBatch(questions.map(question => question.args))
+      const { stdout, stderr } = await this.#turns.take(undefined, signal, async () => await this.#measured(args, false, async () => {
+        const result = await this.#run(['--mode=script', '--xml'], this.#readTimeoutMs, input)
+        if (isUnavailable(result.stdout + result.stderr)) throw unavailable(result.stdout || result.stderr, false)
+        return result
+      }))
+      return splitAnswers(stdout).slice(0, questions.length).flatMap((text, index) => {
+        const question = questions[index]
+        if (question === undefined) return []
+        try {
+          return { value: question.read(this.#understand(question.args, text, stderr, false)) }
+        } catch (error) {
+          return { error: asAppError(this.#explain(question.args, error, false)) }
+        }
+      })
+    } catch (error) {
+      const failure = isTimeout(error) ? new AppError('gluster-busy', 'Another command has not ended. Try again later.', { cause: error }) : asAppError(error)
+      return questions.map(() => ({ error: failure }))
+    }
+  }
+
+  async #reply<T> ({ args, read }: Question<T>): Promise<Reply<T>> {
+    try {
+      return { value: await this.ask(args, read) }
+    } catch (error) {
+      return { error: asAppError(error) }
+    }
   }
 
   #waiting (end: number, signal: AbortSignal | undefined): AbortSignal {
@@ -126,8 +208,8 @@ export class Gluster {
   }
 
   // The caller's signal does not kill a running command: glusterd would go on with it, and nobody would see the end.
-  #run (args: readonly string[], timeoutMs: number): Promise<RunResult> {
-    return run([this.#command, ...args], { timeoutMs, maxOutput: 16 * 1024 * 1024, env: this.#env })
+  #run (args: readonly string[], timeoutMs: number, input?: string): Promise<RunResult> {
+    return run([this.#command, ...args], { timeoutMs, maxOutput: 16 * 1024 * 1024, env: this.#env, ...(input !== undefined && { input }) })
   }
 
   /** Counts a run of the program, and explains its failure. */
@@ -174,6 +256,12 @@ export class Gluster {
     }
     return new AppError('gluster-unavailable', `${describe(args)}: ${error.message}`, { changed: changes, cause: error })
   }
+}
+
+/** Whatever is no failure of Gluster is one of this program: it is not to be told as an answer. */
+function asAppError (error: unknown): AppError {
+  if (error instanceof AppError) return error
+  throw error
 }
 
 function describe (args: readonly string[]): string {

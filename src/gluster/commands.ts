@@ -1,5 +1,6 @@
-import { readDetail, readHeals, readOperationId, readPool, readRebalance, readRemoveBrick, readTasks, readVolumes, type BrickDetail, type BrickHeals, type PoolHost, type StatusReport, type VolumeInfo, type VolumeTask } from './answers.ts'
-import type { AskOptions, Gluster } from './cli.ts'
+import { readOperationId, readPool, readRebalance, readRemoveBrick, readTaskList, readTasks, readVolumeList, readVolumes, type PoolHost, type StatusReport, type TaskList, type VolumeInfo, type VolumeTask } from './answers.ts'
+import { readDetail, readHeals, type BrickDetail, type BrickHeals } from './brick-answers.ts'
+import type { AskOptions, Gluster, Question } from './cli.ts'
 import { AppError } from '../errors.ts'
 
 /** A rebalance, or the emptying of these bricks. */
@@ -10,8 +11,13 @@ export interface Target {
 }
 
 /** All volumes as this host's glusterd remembers them. */
-export function listVolumes (gluster: Gluster): Promise<VolumeInfo[]> {
-  return gluster.ask(['volume', 'info'], readVolumes, { lockFree: true })
+export async function listVolumes (gluster: Gluster): Promise<VolumeInfo[]> {
+  return (await readAllVolumes(gluster)).volumes
+}
+
+/** The same, and what could not be read. */
+export function readAllVolumes (gluster: Gluster): Promise<{ volumes: VolumeInfo[], problem?: string }> {
+  return gluster.ask(['volume', 'info'], readVolumeList, { lockFree: true })
 }
 
 /** One volume. Throws `volume-not-found`. */
@@ -28,8 +34,8 @@ export function listHosts (gluster: Gluster, options: Pick<AskOptions, 'timeoutM
 }
 
 /** What is running or waiting to be committed, as this host's glusterd tells it. A volume that is locked is left out, as if it were not there. */
-export function listTasks (gluster: Gluster): Promise<Map<string, VolumeTask[]>> {
-  return gluster.ask(['volume', 'status', 'all', 'tasks'], readTasks)
+export function listTasks (gluster: Gluster): Promise<TaskList> {
+  return gluster.ask(['volume', 'status', 'all', 'tasks'], readTaskList)
 }
 
 /** The same, as another host's glusterd tells it: it lets itself be asked this from afar. Not worth a long wait. */
@@ -76,10 +82,25 @@ export function stop (gluster: Gluster, target: Target, signal: AbortSignal): Pr
   return gluster.ask([...commandOf(target), 'stop'], readerOf(target), { volume: target.volume, changes: true, signal })
 }
 
-/** Starts it and returns the id that Gluster gave it. */
-export function start (gluster: Gluster, target: Target, words: readonly string[], signal: AbortSignal): Promise<string> {
-  return gluster.ask([...commandOf(target), ...words], readOperationId, { volume: target.volume, changes: true, signal })
+/** Starts it and returns the id that Gluster gave it; when the answer does not tell it, the one that has taken the place of `previous`. */
+export async function start (gluster: Gluster, target: Target & { previous?: string }, words: readonly string[], signal: AbortSignal): Promise<string> {
+  try {
+    return await gluster.ask([...commandOf(target), ...words], readOperationId, { volume: target.volume, changes: true, signal })
+  } catch (error) {
+    if (!(error instanceof AppError) || error.code !== 'gluster-unexpected') throw error
+    const tasks = await findTasks(gluster, target.volume, signal).catch(() => { throw error })
+    const task = tasks.find(({ type }) => type === target.type)
+    if (task === undefined || task.operationId === target.previous) throw error
+    return task.operationId
+  }
 }
+
+/** What is asked of Gluster about operations, in one go. */
+export function questionsAbout (targets: readonly Target[]): Array<Question<StatusReport>> {
+  return targets.map(target => ({ args: [...commandOf(target), 'status'], read: readerOf(target) }))
+}
+
+export const askForBricks: Question<Map<string, BrickDetail[]>> = { args: ['volume', 'status', 'all', 'detail'], read: readDetail }
 
 /** Takes the bricks out of the volume: `commit` after their data has been moved, `force` whatever is still on them. */
 export async function removeBricks (gluster: Gluster, volume: string, replica: number | undefined, bricks: readonly string[], word: 'commit' | 'force', signal: AbortSignal): Promise<void> {

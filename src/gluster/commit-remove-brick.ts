@@ -25,6 +25,7 @@ export function commitRemoveBrick (workshop: Workshop): Verb<CommitRemoveBrick, 
     const replicasReduced = replica !== undefined && replica < info.replicaCount
     if (task === undefined && !force && !replicasReduced) throw noRemoval(volume, bricks)
     const last = task === undefined ? undefined : await lastNumbers(workshop, info, task)
+    if (!force) refuseUnread(info)
     if (!force) await refuseUnsafe({ workshop, info, bricks, context, last })
     if (task !== undefined) await sign(workshop, spec, context, task.operationId)
     // whoever started it, and whatever became of that in between: no look at the bricks shows which names are found
@@ -49,6 +50,12 @@ interface Commit {
   last: Operation | undefined
 }
 
+// How many copies there are, and on which bricks, is what all that follows is worked out from.
+function refuseUnread ({ volume, problem }: VolumeInfo): void {
+  if (problem === undefined) return
+  throw new AppError('gluster-unexpected', `No brick is taken out of ${volume}, because what Gluster tells of the volume cannot be understood: ${problem}`, { members: { excerpt: problem } })
+}
+
 // What leaves with fewer replicas still holds its files, rightly: there it is the bricks that stay which must have them all.
 async function refuseUnsafe ({ workshop, info, bricks, context, last }: Commit): Promise<void> {
   const replicasReduced = last === undefined
@@ -71,18 +78,18 @@ function alreadyDone (info: VolumeInfo, { volume, bricks }: CommitRemoveBrick, c
 async function lastNumbers (workshop: Workshop, info: VolumeInfo, { operationId, bricks }: VolumeTask): Promise<Operation> {
   const target = { type: 'remove-brick', volume: info.volume, bricks } as const
   const report = await readStatus(workshop.gluster, target)
-  if (report.operationId !== operationId) throw new AppError('operation-conflict', `The brick removal on ${info.volume} was replaced by another while it was looked at. Look at the operations and try again.`)
-  return conclude(workshop, await lookAtCluster(workshop), info, target, report)
+  if (report.operationId !== undefined && report.operationId !== operationId) throw new AppError('operation-conflict', `The brick removal on ${info.volume} was replaced by another while it was looked at. Look at the operations and try again.`)
+  return conclude(workshop, await lookAtCluster(workshop), info, target, { ...report, operationId })
 }
 
 async function refuseUnfinished (workshop: Workshop, { info }: Removal, last: Operation): Promise<void> {
-  const { operationId, state, totals, complete, missing } = last
+  const { operationId, state, totals, complete, missing, problem } = last
   const left = totals.failures + totals.skipped
   if (state === 'completed' && complete && left === 0) return
   const atMost = await filesAtMost(workshop, info, last.bricks ?? [])
   const reason = missing.length > 0
     ? `${missing.join(', ')} did not tell how far it is`
-    : state === 'completed' ? `${left} files could not be moved` : `it is ${state}`
+    : problem !== undefined ? problem.detail : state === 'completed' ? `${left} files could not be moved` : `it is ${state}`
   const rest = atMost === undefined ? '' : ` The bricks hold at most ${atMost} files.`
   throw new AppError('remove-brick-unfinished', `The removal of ${(last.bricks ?? []).join(', ')} from ${info.volume} cannot be committed: ${reason}. ${totals.files} files were moved, ${totals.failures} failed, ${totals.skipped} were skipped.${rest} Wait for its end; when nothing runs any more, send startRemoveBrick with "restart": true, which moves what is left. With force the bricks are taken out all the same, and what is left on them is lost.`, {
     members: { operationId, filesMoved: totals.files, filesFailed: totals.failures, filesSkipped: totals.skipped, ...(atMost !== undefined && { filesLeftAtMost: atMost }) }

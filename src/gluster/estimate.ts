@@ -1,5 +1,6 @@
 import type { OperationEstimate } from '../api/operation.ts'
-import type { Brick, BrickDetail, BrickSpace, VolumeInfo, VolumeTask } from './answers.ts'
+import type { Brick, VolumeInfo, VolumeTask } from './answers.ts'
+import type { BrickDetail, BrickSpace } from './brick-answers.ts'
 
 /** The bricks of all volumes by volume, as they were at some time. */
 export interface Usage {
@@ -38,7 +39,8 @@ export function remainderOf (volume: VolumeInfo, task: VolumeTask, usage: Usage)
 
 /** How full each set of bricks is. Undefined unless every brick is online and alone on its file system. */
 export function fillsOf (volume: VolumeInfo, { bricks: all }: Usage): Fill[] | undefined {
-  const devices = [...all.values()].flat().flatMap(({ hostUuid, space }) => space === undefined ? [] : [`${hostUuid} ${space.device}`])
+  const devices = [...all.values()].flat().flatMap(({ hostUuid, space }) => space === undefined ? [] : [space.device === undefined ? undefined : `${hostUuid} ${space.device}`])
+  if (devices.includes(undefined)) return undefined
   if (new Set(devices).size < devices.length) return undefined
   return spacesOf(volume, all.get(volume.volume) ?? [], ({ bricks, spaces, pieces }) =>
     spaces.length < bricks.length
@@ -71,6 +73,8 @@ interface BrickSet {
 
 /** Each set of bricks of a volume through `map`; undefined as soon as that says so. */
 function spacesOf<T> (volume: VolumeInfo, details: readonly BrickDetail[], map: (set: BrickSet) => T | undefined): T[] | undefined {
+  // which bricks make a set is worked out from what can be read only; the two groups of a tiered volume differ in that
+  if (volume.problem !== undefined || volume.type === 'Tier') return undefined
   const size = Math.max(1, volume.disperseCount, volume.replicaCount)
   const spaceOf = new Map(details.map(({ hostUuid, path, space }) => [`${hostUuid} ${path}`, space]))
   const sets: T[] = []

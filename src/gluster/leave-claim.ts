@@ -11,6 +11,8 @@ export interface Claim {
   what: string
   marks: Marks
   operationId: string
+  /** See `Mark`. */
+  hosts?: string
 }
 
 /**
@@ -19,12 +21,12 @@ export interface Claim {
  *
  * Not while a host is away: an option that is set meanwhile makes it forget its part of the operation.
  */
-export async function leaveClaim ({ workshop: { gluster, hostId }, context, volume, type, what, marks, operationId }: Claim): Promise<boolean> {
+export async function leaveClaim ({ workshop: { gluster, hostId }, context, volume, type, what, marks, operationId, hosts }: Claim): Promise<boolean> {
   const isKnown = [marks.started, marks.claimed].some(mark => mark?.operationId === operationId && mark.taskId === context.id)
   if (isKnown) return true
   try {
     if ((await listHosts(gluster)).some(({ connected }) => !connected)) return false
-    const mark: Mark & { operationId: string } = { taskId: context.id, hostId, at: new Date().toISOString(), what, operationId }
+    const mark: Mark & { operationId: string } = { taskId: context.id, hostId, at: new Date().toISOString(), what, operationId, ...(hosts !== undefined && { hosts }) }
     await setOption(gluster, volume, optionOf(type, 'claimed'), formatMark(mark))
     return true
   } catch (error) {

@@ -15,6 +15,8 @@ export interface Mark {
   at: string
   /** What was asked for: `rebalance`, `fix-layout`, or the digest of the bricks to remove. */
   what: string
+  /** The hosts that held a brick of the volume, see `foldHosts`: one that is not among them has joined later. */
+  hosts?: string
 }
 
 export interface StartingMark extends Mark {
@@ -55,11 +57,31 @@ export function readMarks ({ options }: Pick<VolumeInfo, 'options'>, type: Targe
   }
 }
 
-/** A mark as an option's value. Glusterd 10.3 aborts on values of about 4,090 characters and more, so it is kept far below. */
-export function formatMark (mark: StartingMark | StartedMark): string {
+/**
+ * A mark as an option's value. Glusterd 10.3 aborts on values of about 4,090 characters and more, so it is kept far
+ * below: the hosts are left out when they do not fit, and then nobody can be proven to have joined later.
+ */
+export function formatMark ({ hosts, ...mark }: StartingMark | StartedMark): string {
   const value = JSON.stringify({ ...mark, hostId: mark.hostId.slice(0, 255) })
-  if (value.length > 2000) throw new RangeError(`a mark of ${value.length} characters`)
-  return value
+  if (value.length > maxLength) throw new RangeError(`a mark of ${value.length} characters`)
+  const whole = JSON.stringify({ ...mark, hostId: mark.hostId.slice(0, 255), hosts })
+  return whole.length > maxLength ? value : whole
+}
+
+const maxLength = 2000
+/** Characters of each id: two hosts that share them pass for one, which proves less and nothing wrong. */
+const idLength = 8
+
+/** The hosts that hold a brick of a volume, in few characters. */
+export function foldHosts ({ bricks }: Pick<VolumeInfo, 'bricks'>): string {
+  return [...new Set(bricks.map(({ hostUuid }) => hostUuid.slice(0, idLength)))].join('')
+}
+
+/** Whether a mark proves that a host held no brick of the volume when it was left. */
+export function wasAway ({ hosts }: Pick<Mark, 'hosts'>, hostUuid: string): boolean {
+  if (hosts === undefined || !/^([0-9a-f]{8})+$/.test(hosts)) return false
+  const ids: readonly string[] = hosts.match(/.{8}/g) ?? []
+  return !ids.includes(hostUuid.slice(0, idLength))
 }
 
 /** Tells sets of bricks apart in a few characters: all their names would not fit. */
@@ -83,7 +105,7 @@ function parseMark (value: string | undefined): (Mark & Partial<StartingMark & S
   }
   const [taskId, hostId, at, what] = ['taskId', 'hostId', 'at', 'what'].map(member)
   if (taskId === undefined || hostId === undefined || at === undefined || what === undefined || Number.isNaN(Date.parse(at))) return undefined
-  const rest = ['startId', 'previous', 'operationId'].flatMap(name => {
+  const rest = ['startId', 'previous', 'operationId', 'hosts'].flatMap(name => {
     const found = member(name)
     return found === undefined ? [] : [[name, found]]
   })

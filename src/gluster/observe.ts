@@ -1,6 +1,6 @@
 import type { NodeState, Operation, OperationNode, OperationState, OperationTotals } from '../api/operation.ts'
 import type { NodeReport, PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
-import { readMarks, type StartedMark } from './marks.ts'
+import { readMarks, wasAway, type StartedMark } from './marks.ts'
 
 /** What one host's glusterd takes for the current operation of a volume. */
 export interface View {
@@ -16,8 +16,6 @@ export interface Observation {
   problem?: { code: string, detail: string }
   /** Of every host that was asked, this one included. */
   views: readonly View[]
-  /** Hosts that glusterd was not connected to at some time during the look. */
-  disconnected: ReadonlySet<string>
   /** Hosts that are connected but not accepted as peers. */
   rejected: ReadonlySet<string>
   nameOf: (hostUuid: string) => string
@@ -28,20 +26,25 @@ export interface Observation {
  * The operation as the hosts tell it.
  *
  * A host whose glusterd is down is left out of Gluster's answer without a word, so the hosts that should be there are
- * worked out from the bricks. A host that has bricks, is connected and yet says nothing has joined the volume later
- * and takes no part. A host that tells of another operation answers with the numbers of that one: they do not count.
+ * worked out from the bricks. One that has joined the volume later takes no part, and is silent as well: a mark must
+ * prove that. A host that tells of another operation answers with the numbers of that one: they do not count.
  */
 export function describeOperation (observation: Observation): Omit<Operation, 'rate' | 'estimate'> {
-  const { volume, task, report, problem, views, disconnected, rejected, nameOf, observedAt } = observation
+  const { volume, task, report, views, rejected, nameOf, observedAt } = observation
   const others = views.filter(view => view.task?.operationId !== task.operationId)
   const elsewhere = new Set(others.map(view => view.hostUuid))
   const reports = (report?.nodes ?? []).filter(node => !elsewhere.has(node.hostUuid))
   const told = new Set(reports.map(node => node.hostUuid))
   const refused = partakers(volume, task).filter(host => rejected.has(host))
-  const missing = partakers(volume, task).filter(host => !told.has(host) && !rejected.has(host) && (report === undefined || disconnected.has(host) || elsewhere.has(host)))
+  const silent = partakers(volume, task).filter(host => !told.has(host) && !rejected.has(host))
   const { started, claimed } = readMarks(volume, task.type)
   const mine = started?.operationId === task.operationId ? started : undefined
   const claim = claimed?.operationId === task.operationId ? claimed : undefined
+  const marks = [mine, claim].filter(mark => mark !== undefined)
+  const joined = task.type === 'remove-brick' || report === undefined ? [] : silent.filter(host => marks.some(mark => wasAway(mark, host)))
+  const missing = silent.filter(host => !joined.includes(host))
+  const allTold = report !== undefined && report.unsure !== true && missing.length === 0 && refused.length === 0
+  const problem = observation.problem ?? (report?.problem === undefined ? undefined : { code: 'gluster-unexpected', detail: `Something that Gluster told cannot be understood: ${report.problem}` })
   return {
     operationId: task.operationId,
     kind: kindOf(task, report, mine),
@@ -49,11 +52,12 @@ export function describeOperation (observation: Observation): Omit<Operation, 'r
     ...(task.type === 'remove-brick' && { bricks: task.bricks }),
     ...(mine !== undefined && { task: { taskId: mine.taskId, hostId: mine.hostId }, startedAt: mine.at }),
     ...(claim !== undefined && { claimedBy: { taskId: claim.taskId, hostId: claim.hostId, claimedAt: claim.at } }),
-    state: stateOf(reports.map(node => nodeState(node.status)), missing.length === 0 && refused.length === 0),
+    state: stateOf(reports.map(node => nodeState(node.status)), allTold),
     nodes: reports.map(node => describeNode(node, nameOf)),
     totals: sum(reports),
-    complete: report !== undefined && missing.length === 0 && refused.length === 0,
+    complete: allTold && joined.length === 0,
     missing: missing.map(nameOf).sort(),
+    ...(joined.length > 0 && { joinedLater: joined.map(nameOf).sort() }),
     ...(refused.length > 0 && { rejected: refused.map(nameOf).sort() }),
     ...(others.length > 0 && { disagreement: others.map(({ hostUuid, task: other }) => ({ host: nameOf(hostUuid), ...(other !== undefined && { operationId: other.operationId }) })) }),
     ...(problem !== undefined && { problem }),

@@ -1,13 +1,14 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { GlusterVolumeList, Operation, OperationList } from '../api/operation.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
-import type { BrickDetail, PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
+import type { PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
+import type { BrickDetail } from './brick-answers.ts'
 import type { Gluster } from './cli.ts'
-import { listBricks, listHosts, listTasks, listVolumes, readStatus } from './commands.ts'
+import { listBricks, listHosts, listTasks, readAllVolumes } from './commands.ts'
 import { remainderOf, type Usage } from './estimate.ts'
 import { Movement } from './movement.ts'
-import { describeOperation, namesOf, partakers } from './observe.ts'
+import { describeOperation, namesOf } from './observe.ts'
 import { Rates } from './rates.ts'
+import { Reporter, type OwnTask, type Reports, type Told } from './reports.ts'
 import { Snapshot } from './snapshot.ts'
 import { Peers, tasksOn, viewsOf, type Views } from './views.ts'
 import { describeVolume } from './volumes.ts'
@@ -30,8 +31,16 @@ const usageAgeMs = 30_000
 
 interface Seen {
   startedAt?: string
-  /** The space in use, and the bytes moved by then. */
-  usage?: Usage & { moved: number, until: number }
+  /** The bytes that were moved when the space in use was asked for. */
+  moved?: number
+}
+
+/** What one look has shown so far. */
+interface Look {
+  volumes: VolumeInfo[]
+  hosts: PoolHost[]
+  views: Views
+  observedAt: string
 }
 
 /** What runs on the Gluster volumes of this cluster. Everything is asked for anew; nothing is remembered but what rates and estimates need. */
@@ -39,6 +48,8 @@ export class Operations {
   readonly #gluster: Gluster
   readonly #hostId: string
   readonly #peers: Peers
+  readonly #reporter: Reporter
+  #usage: (Usage & { until: number }) | undefined
   readonly #rates = new Rates()
   readonly #movement = new Movement()
   readonly #seen = new Map<string, Seen>()
@@ -51,6 +62,7 @@ export class Operations {
     this.#gluster = gluster
     this.#hostId = hostId
     this.#peers = new Peers(gluster, settleMs)
+    this.#reporter = new Reporter(gluster)
     this.#operations = new Snapshot(() => this.#look(), maxAgeMs)
     this.#volumes = new Snapshot(() => this.#lookAtVolumes(), maxAgeMs)
     this.#availability = new Snapshot(() => this.#probe(), maxAgeMs)
@@ -61,7 +73,7 @@ export class Operations {
    * takes longer than that to answer: as it was seen last, with a `problem`.
    */
   list (): Promise<OperationList> {
-    return this.#operations.readWithin(patienceMs, last => ({ ...last, problem: tooSlow }))
+    return this.#operations.readWithin(patienceMs, late)
   }
 
   /** The same, however long it takes. */
@@ -84,7 +96,7 @@ export class Operations {
 
   /** Every volume, seen at most 2 s ago. */
   volumes (): Promise<GlusterVolumeList> {
-    return this.#volumes.readWithin(patienceMs, last => ({ ...last, problem: tooSlow }))
+    return this.#volumes.readWithin(patienceMs, late)
   }
 
   /** For readiness checks: quick, without a lock, and never an error. */
@@ -94,11 +106,7 @@ export class Operations {
 
   /** The same, at once: as it was seen last if Gluster needs longer than a moment. */
   async lastAvailability (): Promise<Availability> {
-    const unknown: Availability = { available: false, code: 'gluster-unresponsive', detail: 'Gluster has not answered yet.' }
-    return await Promise.race([
-      this.#availability.readWithin(momentMs, last => last),
-      sleep(momentMs, unknown, { ref: false })
-    ])
+    return await this.#availability.readWithin(momentMs, last => last ?? { available: false, code: 'gluster-unresponsive', detail: 'Gluster has not answered yet.' })
   }
 
   /** Something was changed: whoever asks next sees it. */
@@ -119,76 +127,67 @@ export class Operations {
 
   async #look (): Promise<OperationList> {
     const observedAt = new Date().toISOString()
-    const volumes = await listVolumes(this.#gluster)
-    if (!volumes.some(volume => volume.state === 'started')) return { items: this.#forgetOthers([]), observedAt }
+    const { volumes, problem: oddVolume } = await readAllVolumes(this.#gluster)
+    const problem = oddVolume === undefined ? {} : { problem: { code: 'gluster-unexpected', detail: `A volume cannot be read: ${oddVolume}` } }
+    if (!volumes.some(volume => volume.state === 'started')) return { items: this.#forgetOthers([]), ...problem, observedAt }
     const hosts = await listHosts(this.#gluster)
     const { tasks, unknown } = await this.#tasks(volumes)
+    const own = volumes.flatMap(volume => (tasks.get(volume.volume) ?? []).map(task => ({ volume, task })))
+    const reports = own.length === 0 ? { told: new Map<string, Told>() } : await this.#reports(own, observedAt)
     // each answer costs the peer a lock on every volume
-    const isIdle = [...tasks.values()].every(found => found.length === 0)
-    const views = await this.#peers.look(tasks, isIdle ? [] : peersToAsk(volumes, hosts))
-    const items: Operation[] = []
-    for (const volume of volumes.filter(({ volume: name }) => tasks.has(name))) {
-      for (const task of tasksOn(views, volume.volume)) {
-        const operation = await this.#describe(volume, task, { volumes, hosts, views, observedAt })
-        if (operation !== undefined) items.push(operation)
-      }
-    }
-    return { items: this.#forgetOthers(items), ...(unknown.length > 0 && { unknown }), observedAt }
+    const views = await this.#peers.look(tasks, own.length === 0 ? [] : peersToAsk(volumes, hosts))
+    const look = { volumes, hosts, views, observedAt }
+    const items = volumes.filter(({ volume }) => tasks.has(volume)).flatMap(volume =>
+      tasksOn(views, volume.volume).flatMap(task => {
+        const { operationId } = task
+        // one that only another host knows has no report; one that this host knows, and that ended since, is left out
+        const told = reports.told.get(operationId)
+        return told === undefined && reports.told.has(operationId) ? [] : this.#describe(volume, task, told ?? {}, look)
+      }))
+    return { items: this.#forgetOthers(items), ...(unknown.length > 0 && { unknown }), ...problem, observedAt }
+  }
+
+  /** How far the operations are; and what the bricks hold, from time to time, for the estimates. */
+  async #reports (own: readonly OwnTask[], observedAt: string): Promise<Reports> {
+    const withBricks = this.#usage === undefined || performance.now() >= this.#usage.until || own.some(({ task }) => !this.#seen.has(task.operationId))
+    const reports = await this.#reporter.read(own, { withBricks })
+    if (!withBricks) return reports
+    // when the bricks cannot be asked there is no estimate, rather than one from old numbers
+    this.#usage = reports.bricks === undefined ? undefined : { bricks: reports.bricks, at: observedAt, until: performance.now() + usageAgeMs }
+    for (const seen of this.#seen.values()) delete seen.moved
+    return reports
   }
 
   // A volume that somebody has locked is missing from the answer about all of them: that is not the end of its operation.
   // All are asked for once more, and not each: the number of calls must not grow with the number of volumes.
   async #tasks (volumes: readonly VolumeInfo[]): Promise<{ tasks: Map<string, VolumeTask[]>, unknown: NonNullable<OperationList['unknown']> }> {
-    const tasks = await listTasks(this.#gluster)
+    const { tasks, problems } = await listTasks(this.#gluster)
     const missing = (): string[] => volumes.flatMap(({ state, volume }) => state === 'started' && !tasks.has(volume) ? volume : [])
     if (missing().length > 0) {
-      for (const [volume, found] of await listTasks(this.#gluster)) tasks.set(volume, found)
+      const again = await listTasks(this.#gluster)
+      for (const [volume, found] of again.tasks) tasks.set(volume, found)
+      for (const [volume, problem] of again.problems) problems.set(volume, problem)
     }
     const detail = 'Another command has locked the volume: Gluster does not tell what runs on it. Ask again.'
-    return { tasks, unknown: missing().map(volume => ({ volume, code: 'gluster-busy', detail })) }
+    const odd = [...problems].map(([volume, problem]) => ({ volume, code: 'gluster-unexpected', detail: `What runs on it cannot be read: ${problem}` }))
+    return { tasks, unknown: [...missing().map(volume => ({ volume, code: 'gluster-busy', detail })), ...odd] }
   }
 
-  async #describe (volume: VolumeInfo, task: VolumeTask, look: { volumes: VolumeInfo[], hosts: PoolHost[], views: Views, observedAt: string }): Promise<Operation | undefined> {
+  #describe (volume: VolumeInfo, task: VolumeTask, told: { report?: StatusReport, problem?: { code: string, detail: string } }, look: Look): Operation {
     const { volumes, hosts, views, observedAt } = look
-    const isOwn = views.own.get(volume.volume)?.some(own => own.operationId === task.operationId) === true
-    const told = isOwn ? await this.#report(volume, task) : {}
-    if (told === undefined) return undefined
-    const disconnected = await this.#disconnected(volume, task, told.report, hosts)
     const ownUuid = hosts.find(({ host }) => host === 'localhost')?.hostUuid ?? ''
     const operation = describeOperation({
       volume,
       task,
       ...told,
       views: viewsOf(views, ownUuid, volume.volume),
-      disconnected,
       rejected: new Set(hosts.filter(host => host.rejected).map(({ hostUuid }) => hostUuid)),
       nameOf: namesOf(volumes, hosts, this.#hostId),
       observedAt
     })
     const nodes = this.#movement.note(operation)
     const isDoubtful = nodes.some(({ restarted, stalledSince }) => restarted === true || stalledSince !== undefined)
-    return { ...operation, nodes, complete: operation.complete && !isDoubtful, ...this.#started(operation), ...await this.#prospects(volume, task, operation) }
-  }
-
-  /** Undefined when the operation was stopped, committed or replaced a moment ago. */
-  async #report (volume: VolumeInfo, task: VolumeTask): Promise<{ report?: StatusReport, problem?: { code: string, detail: string } } | undefined> {
-    try {
-      const report = await readStatus(this.#gluster, { ...task, volume: volume.volume })
-      return report.operationId === task.operationId ? { report } : undefined
-    } catch (error) {
-      if (!(error instanceof AppError)) throw error
-      if (error.code === 'operation-not-running' || error.code === 'volume-not-found') return undefined
-      // One operation that cannot be told about must not hide the others.
-      return { problem: { code: error.code, detail: error.message } }
-    }
-  }
-
-  /** Hosts that were not connected before or after the report: in either case they may have been left out of it. */
-  async #disconnected (volume: VolumeInfo, task: VolumeTask, report: StatusReport | undefined, before: readonly PoolHost[]): Promise<Set<string>> {
-    const told = new Set(report?.nodes.map(node => node.hostUuid))
-    const someoneIsSilent = partakers(volume, task).some(host => !told.has(host))
-    const after = someoneIsSilent ? await listHosts(this.#gluster) : []
-    return new Set([...before, ...after].filter(host => !host.connected).map(host => host.hostUuid))
+    return { ...operation, nodes, complete: operation.complete && !isDoubtful, ...this.#started(operation), ...this.#prospects(volume, task, operation) }
   }
 
   // Gluster does not tell when an operation was started. While it runs, its run time does, to the second.
@@ -201,13 +200,16 @@ export class Operations {
     return known === undefined ? {} : { startedAt: known }
   }
 
-  async #prospects (volume: VolumeInfo, task: VolumeTask, operation: Operation): Promise<Pick<Operation, 'rate' | 'estimate'>> {
+  #prospects (volume: VolumeInfo, task: VolumeTask, operation: Operation): Pick<Operation, 'rate' | 'estimate'> {
     const rate = this.#rates.measure(operation, performance.now())
+    const seen = this.#remember(operation.operationId)
+    // when the space in use was asked for, so were the numbers
+    seen.moved ??= operation.totals.bytes
     if (operation.state !== 'running' || operation.kind === 'fix-layout') return {}
-    const usage = await this.#usage(operation)
+    const usage = this.#usage
     const remainder = usage === undefined ? undefined : remainderOf(volume, task, usage)
     if (usage === undefined || remainder === undefined) return rate === undefined ? {} : { rate }
-    const bytesLeft = Math.max(0, remainder.bytesLeft - Math.max(0, operation.totals.bytes - usage.moved))
+    const bytesLeft = Math.max(0, remainder.bytesLeft - Math.max(0, operation.totals.bytes - seen.moved))
     return {
       ...(rate !== undefined && { rate }),
       estimate: {
@@ -217,16 +219,6 @@ export class Operations {
         usageAt: usage.at
       }
     }
-  }
-
-  async #usage ({ operationId, totals, observedAt }: Operation): Promise<(Usage & { moved: number }) | undefined> {
-    const seen = this.#remember(operationId)
-    if (seen.usage !== undefined && performance.now() < seen.usage.until) return seen.usage
-    const { bricks } = await this.#bricks()
-    // when the bricks cannot be asked there is no estimate, rather than one from old numbers
-    if (bricks === undefined) delete seen.usage
-    else seen.usage = { bricks, at: observedAt, moved: totals.bytes, until: performance.now() + usageAgeMs }
-    return seen.usage
   }
 
   async #bricks (): Promise<{ bricks?: Map<string, BrickDetail[]>, problem?: { code: string, detail: string } }> {
@@ -240,12 +232,12 @@ export class Operations {
 
   async #lookAtVolumes (): Promise<GlusterVolumeList> {
     const observedAt = new Date().toISOString()
-    const volumes = await listVolumes(this.#gluster)
+    const { volumes, problem: oddVolume } = await readAllVolumes(this.#gluster)
     const { items: operations } = await this.look()
     const { bricks, problem } = volumes.some(volume => volume.state === 'started') ? await this.#bricks() : { bricks: new Map<string, BrickDetail[]>() }
     return {
       items: volumes.map(volume => describeVolume(volume, bricks?.get(volume.volume), operations)),
-      ...(problem !== undefined && { problem }),
+      ...(problem !== undefined ? { problem } : oddVolume !== undefined && { problem: { code: 'gluster-unexpected', detail: `A volume cannot be read: ${oddVolume}` } }),
       observedAt
     }
   }
@@ -258,11 +250,18 @@ export class Operations {
 
   #forgetOthers (items: Operation[]): Operation[] {
     const current = new Set(items.map(item => item.operationId))
+    if (current.size === 0) this.#usage = undefined
     this.#rates.keep(current)
     this.#movement.keep(current)
     for (const id of this.#seen.keys()) if (!current.has(id)) this.#seen.delete(id)
     return items
   }
+}
+
+/** What was seen last, for who cannot wait for what is to be seen. */
+function late<T extends object> (last: T | undefined): T & { problem: typeof tooSlow } {
+  if (last === undefined) throw new AppError('gluster-unresponsive', `Gluster has not answered for ${patienceMs} ms, and had not before: nothing is known yet. Ask again; see gluster pool list.`)
+  return { ...last, problem: tooSlow }
 }
 
 function peersToAsk (volumes: readonly VolumeInfo[], hosts: readonly PoolHost[]): PoolHost[] {

@@ -89,7 +89,7 @@ export class Poller {
     const before = this.#known
     // a look that could not tell about an operation is no news of it
     const hidden = [...before?.values() ?? []].filter(({ volume }) => unknown.some(of => of.volume === volume))
-    const seen = [...hidden, ...items.flatMap(item => item.problem === undefined ? item : before?.get(item.operationId) ?? [])]
+    const seen = [...hidden, ...items.flatMap(item => isTold(item) ? item : before?.get(item.operationId) ?? [])]
     this.#known = new Map(seen.map(item => [item.operationId, item]))
     for (const item of seen) {
       const last = before?.get(item.operationId)
@@ -114,7 +114,12 @@ export class Poller {
   }
 }
 
+/** One value that could not be read leaves the others. */
+function isTold ({ problem, nodes }: Operation): boolean {
+  return problem === undefined || nodes.length > 0
+}
+
 /** Everything about an operation but its numbers. */
-function essence ({ nodes, totals, rate, estimate, observedAt, startedAt, ...rest }: Operation): string {
+function essence ({ nodes, totals, rate, estimate, observedAt, startedAt, problem, ...rest }: Operation): string {
   return JSON.stringify([rest, nodes.map(({ hostUuid, state }) => `${hostUuid} ${state}`).sort()])
 }

@@ -40,16 +40,20 @@ export class Snapshot<T> {
     return next.value
   }
 
-  /**
-   * The same, but after `patienceMs` whatever was seen last, through `late`. Only the first look of all is waited for:
-   * before it there is nothing to tell.
-   */
-  async readWithin (patienceMs: number, late: (last: T) => T): Promise<T> {
+  /** The same, but after `patienceMs` what `late` makes of what was seen last; undefined is what nobody has seen yet. */
+  async readWithin (patienceMs: number, late: (last: T | undefined) => T): Promise<T> {
     const look = this.read()
     const last = this.#last
-    if (last === undefined) return await look
     let timer: NodeJS.Timeout | undefined
-    const patience = new Promise<T>(resolve => { timer = setTimeout(() => { resolve(late(last)) }, patienceMs) })
+    const patience = new Promise<T>((resolve, reject) => {
+      timer = setTimeout(() => {
+        try {
+          resolve(late(last))
+        } catch (error) {
+          reject(error)
+        }
+      }, patienceMs)
+    })
     // one that fails after that is for whoever comes then
     look.catch(() => {})
     return await Promise.race([look, patience]).finally(() => { clearTimeout(timer) })

@@ -1,6 +1,7 @@
 import type { StartOperationResult, StartRemoveBrick } from '../api/gluster-kinds.ts'
 import { AppError } from '../errors.ts'
 import type { VolumeInfo, VolumeTask } from './answers.ts'
+import { comingToItsEnd, tellBelievers, triesAfterMs } from './believers.ts'
 import { findRemoval, missingBricks } from './brick-removal.ts'
 import { earlierRun, recentAt } from './claim.ts'
 import { findTasks, findVolume, setOption, start, stop } from './commands.ts'
@@ -10,8 +11,6 @@ import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
 import { findMovedFiles } from './moved-files.ts'
 import { pause } from './pause.ts'
 import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
-
-const pauseMs = 500
 
 interface Request {
   workshop: Workshop
@@ -67,9 +66,10 @@ async function current ({ workshop, spec: { volume, bricks }, context }: Request
 }
 
 /** The id of the new operation; undefined when another host was first. */
-async function begin ({ workshop: { gluster }, spec: { volume, bricks, replica }, context: { signal } }: Request): Promise<string | undefined> {
+async function begin ({ workshop, spec: { volume, bricks, replica }, context: { signal } }: Request): Promise<string | undefined> {
+  const { gluster } = workshop
   const words = [...(replica === undefined ? [] : ['replica', String(replica)]), ...bricks, 'start']
-  const end = performance.now() + gluster.patienceMs
+  const pauses = [...workshop.triesAfterMs ?? triesAfterMs]
   while (true) {
     try {
       return await start(gluster, { type: 'remove-brick', volume, bricks: [] }, words, signal)
@@ -78,9 +78,14 @@ async function begin ({ workshop: { gluster }, spec: { volume, bricks, replica }
       if (error.code === 'remove-brick-uncommitted') return undefined
       // Gluster also says that a rebalance is in progress for some seconds after the last operation was stopped, until
       // the file that was on its way has arrived; it tells of none then.
-      if (error.code !== 'operation-conflict' || performance.now() > end || (await findTasks(gluster, volume, signal)).length > 0) throw error
+      if (error.code !== 'operation-conflict' || (await findTasks(gluster, volume, signal)).length > 0) throw error
+      const next = pauses.shift()
+      if (next === undefined) {
+        const who = await tellBelievers(workshop, { volume, type: 'rebalance' }, error, signal)
+        throw new AppError('gluster-busy', `${error.message} ${who ?? comingToItsEnd}`)
+      }
+      await pause(next, signal)
     }
-    await pause(pauseMs, signal)
   }
 }
 

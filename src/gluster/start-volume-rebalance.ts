@@ -2,11 +2,12 @@ import { randomUUID } from 'node:crypto'
 import type { StartOperationResult, StartVolumeRebalance } from '../api/gluster-kinds.ts'
 import { AppError } from '../errors.ts'
 import type { NodeReport, StatusReport, VolumeInfo } from './answers.ts'
+import { comingToItsEnd, tellBelievers, triesAfterMs } from './believers.ts'
 import { decide, earlierRun, recentAt, unsigned } from './claim.ts'
 import { findTasks, findVolume, listHosts, readStatus, setOption, start, stop, type Target } from './commands.ts'
 import { refuseEnded } from './life.ts'
 import { leaveClaim } from './leave-claim.ts'
-import { formatMark, optionOf, readMarks, type Mark, type Marks } from './marks.ts'
+import { foldHosts, formatMark, optionOf, readMarks, type Mark, type Marks } from './marks.ts'
 import { isFixLayout, nodeState } from './observe.ts'
 import { pause } from './pause.ts'
 import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
@@ -30,7 +31,7 @@ interface Request {
 }
 
 async function run (request: Request): Promise<StartOperationResult> {
-  const { workshop, spec: { volume, mode, force }, context: { id, signal, reused = false } } = request
+  const { workshop, spec: { mode, force }, context: { id, signal, reused = false } } = request
   if (force && mode === 'fix-layout') throw new AppError('not-supported', 'force is for the mode rebalance: fixing the layout moves no files.')
   const command = { taskId: id, what: mode }
   const firstMarks = readMarks(await startedVolume(request), 'rebalance')
@@ -38,10 +39,10 @@ async function run (request: Request): Promise<StartOperationResult> {
   const earlier = reused ? undefined : earlierRun(firstMarks, command, isRecent)
   if (earlier !== undefined) return claim(request, earlier, true)
 
-  const end = performance.now() + workshop.gluster.patienceMs
+  const pauses = [...workshop.triesAfterMs ?? triesAfterMs]
   let signingEnd: number | undefined
   let movingEnd: number | undefined
-  let refused = false
+  let refusal: AppError | undefined
   let firstLook: { id?: string } | undefined
   while (true) {
     const operation = await currentRebalance(request)
@@ -49,26 +50,27 @@ async function run (request: Request): Promise<StartOperationResult> {
     const marks = readMarks(await startedVolume(request), 'rebalance')
     if (operation?.runs === true && await isStopped(request, operation.id)) continue
     if (operation?.runs === true && mode === 'rebalance' && !operation.movesFiles) {
-      movingEnd ??= performance.now() + lookingMs
+      movingEnd ??= performance.now() + (workshop.lookingMs ?? lookingMs)
       if (performance.now() > movingEnd) throw unclear(request, operation.id)
       await pause(pauseMs, signal)
       continue
     }
     if (operation?.runs === true) {
-      return claim(request, operation.id, await settle(request, marks, operation.id, refused))
+      return claim(request, operation.id, await settle(request, marks, operation.id, refusal !== undefined))
     }
     const decision = decide({ request: command, firstMarks, firstOperation: firstLook.id, marks, operation: operation?.id }, isRecent)
     if (decision === 'claim' && operation !== undefined) {
-      return claim(request, operation.id, await settle(request, marks, operation.id, refused))
+      return claim(request, operation.id, await settle(request, marks, operation.id, refusal !== undefined))
     }
     if (decision === 'wait') signingEnd ??= performance.now() + signingMs
     if (decision === 'start' || performance.now() > (signingEnd ?? 0)) {
       const started = await tryStart(request, operation?.id)
-      if (started !== undefined) return started
-      refused = true
-      if (performance.now() > end) {
-        throw new AppError('gluster-busy', `Gluster says that a rebalance of ${volume} is already started, but tells of none that is running: the last one is still coming to its end. Try again later.`)
-      }
+      if (!(started instanceof AppError)) return started
+      refusal = started
+      const next = pauses.shift()
+      if (next === undefined) throw await stillStarted(request, refusal)
+      await pause(next, signal)
+      continue
     }
     await pause(pauseMs, signal)
   }
@@ -85,8 +87,13 @@ async function isStopped (request: Request, operationId: string): Promise<boolea
   return true
 }
 
-/** The new operation; undefined when Gluster says that there is one. */
-async function tryStart (request: Request, previous: string | undefined): Promise<StartOperationResult | undefined> {
+async function stillStarted ({ workshop, spec: { volume }, context }: Request, refusal: AppError): Promise<AppError> {
+  const who = await tellBelievers(workshop, { volume, type: 'rebalance' }, refusal, context.signal)
+  return new AppError('gluster-busy', `Gluster says that a rebalance of ${volume} is already started, but on this host none is running. ${who ?? comingToItsEnd}`)
+}
+
+/** The new operation; the refusal when Gluster says that there is one. */
+async function tryStart (request: Request, previous: string | undefined): Promise<StartOperationResult | AppError> {
   const { workshop: { gluster, changed }, spec: { mode, force }, context } = request
   const startId = randomUUID()
   const announcement = { ...markOf(request), startId, ...(previous !== undefined && { previous }) }
@@ -94,11 +101,11 @@ async function tryStart (request: Request, previous: string | undefined): Promis
   await leave(request, 'starting', formatMark(announcement))
   let operationId: string
   try {
-    operationId = await start(gluster, targetOf(request), mode === 'fix-layout' ? ['fix-layout', 'start'] : force ? ['start', 'force'] : ['start'], context.signal)
+    operationId = await start(gluster, { ...targetOf(request), ...(previous !== undefined && { previous }) }, mode === 'fix-layout' ? ['fix-layout', 'start'] : force ? ['start', 'force'] : ['start'], context.signal)
   } catch (error) {
     if (!(error instanceof AppError) || error.changed) throw error
     // Also said for some seconds after a stop, until the last file that was on its way has arrived.
-    if (error.code === 'operation-conflict') return undefined
+    if (error.code === 'operation-conflict') return error
     await withdraw(request)
     throw error
   }
@@ -124,8 +131,8 @@ interface Current {
 /** The rebalance that Gluster knows of. Throws when it runs and cannot stand for what is asked. */
 async function currentRebalance (request: Request): Promise<Current | undefined> {
   const { workshop: { gluster }, spec: { volume, mode }, context } = request
-  const tasks = await findTasks(gluster, volume, context.signal)
-  if (!tasks.some(({ type }) => type === 'rebalance')) return undefined
+  const task = (await findTasks(gluster, volume, context.signal)).find(({ type }) => type === 'rebalance')
+  if (task === undefined) return undefined
   let report: StatusReport
   try {
     report = await readStatus(gluster, targetOf(request))
@@ -134,7 +141,7 @@ async function currentRebalance (request: Request): Promise<Current | undefined>
     if (error instanceof AppError && error.code === 'operation-not-running') return undefined
     throw error
   }
-  const { operationId, nodes } = report
+  const { operationId = task.operationId, nodes } = report
   const running = nodes.filter(node => nodeState(node.status) === 'running')
   if (mode === 'fix-layout' || running.length === 0) return { id: operationId, runs: running.length > 0, movesFiles: true }
   // A rebalance fixes the layout as well. The other way round the files would stay where they are.
@@ -179,12 +186,15 @@ async function settle (request: Request, marks: Marks, operationId: string, refu
   if (isMine && !refused && !isSigned && announced.previous !== operationId) return await sign(request, operationId, announced)
   if (isMine) await withdraw(request)
   const { workshop, spec: { volume }, context } = request
-  return await leaveClaim({ workshop, context, volume, type: 'rebalance', what, marks, operationId })
+  const hosts = foldHosts(await startedVolume(request))
+  return await leaveClaim({ workshop, context, volume, type: 'rebalance', what, marks, operationId, hosts })
 }
 
 // The operation is there, whether or not its name tag is: that must not fail the task.
 async function sign (request: Request, operationId: string, { startId, at }: { startId: string, at?: string }): Promise<boolean> {
-  const mark = { ...markOf(request), ...(at !== undefined && { at }), operationId, startId }
+  // looked at after the start: a host that is not there yet has certainly joined later
+  const hosts = await startedVolume(request).then(info => ({ hosts: foldHosts(info) }), () => ({}))
+  const mark = { ...markOf(request), ...(at !== undefined && { at }), operationId, startId, ...hosts }
   return await leave(request, 'started', formatMark(mark))
 }
 

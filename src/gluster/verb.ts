@@ -41,6 +41,10 @@ export interface Workshop {
   stalledSince? (operationId: string): string | undefined
   /** Milliseconds without an answer after which a brick that is looked into counts as hanging. Default 30,000. */
   brickSilenceMs?: number
+  /** Pauses between tries while Gluster says that an operation is already started. Default: 15 s in all. */
+  triesAfterMs?: readonly number[]
+  /** Milliseconds within which a rebalance has looked at files, and can be told from a fix-layout. Default 10,000. */
+  lookingMs?: number
   /** Verbs on one volume take turns on this host, so that none acts on what another is about to change. */
   turns: Turns
   /** Something was started or stopped: whoever asks for the operations must see it. */
@@ -76,21 +80,20 @@ export async function lookAtCluster ({ gluster }: Workshop): Promise<Cluster> {
 }
 
 /** The last that Gluster told of an operation that it has forgotten by now. */
-export function conclude (workshop: Workshop, { hosts, volumes }: Cluster, info: VolumeInfo, { type, bricks }: Target, report: StatusReport): Operation {
+export function conclude (workshop: Workshop, { hosts, volumes }: Cluster, info: VolumeInfo, { type, bricks }: Target, report: StatusReport & { operationId: string }): Operation {
   return describeOperation({
     volume: info,
     task: { type, operationId: report.operationId, bricks: [...bricks] },
     report,
     views: [],
-    disconnected: new Set(hosts.filter(host => !host.connected).map(host => host.hostUuid)),
     rejected: new Set(hosts.filter(host => host.rejected).map(host => host.hostUuid)),
     nameOf: namesOf([info, ...volumes], hosts, workshop.hostId),
     observedAt: new Date().toISOString()
   })
 }
 
-export function finalNumbers ({ state, nodes, totals, complete, missing }: Operation): FinalNumbers {
-  return { state, nodes, totals, complete, missing }
+export function finalNumbers ({ state, nodes, totals, complete, missing, problem }: Operation): FinalNumbers {
+  return { state, nodes, totals, complete, missing, ...(problem !== undefined && { problem }) }
 }
 
 /** Whether files are still being moved, or may be: a host that is silent may be at it. */

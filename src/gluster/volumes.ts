@@ -1,5 +1,6 @@
 import type { GlusterBrick, GlusterVolume, Operation } from '../api/operation.ts'
-import type { BrickDetail, VolumeInfo } from './answers.ts'
+import type { VolumeInfo } from './answers.ts'
+import type { BrickDetail } from './brick-answers.ts'
 import { capacityOf } from './estimate.ts'
 
 /** A volume with what its hosts say of the bricks. `details` is undefined when they could not be asked. */
@@ -15,8 +16,14 @@ export function describeVolume (volume: VolumeInfo, details: readonly BrickDetai
     }),
     ...(details !== undefined && capacityOf(volume, details)),
     operations: operations.filter(operation => operation.volume === volume.volume)
-      .map(({ operationId, kind, state }) => ({ operationId, kind, state }))
+      .map(({ operationId, kind, state }) => ({ operationId, kind, state })),
+    ...problemOf(volume, details ?? [])
   }
+}
+
+function problemOf ({ problem }: VolumeInfo, details: readonly BrickDetail[]): Pick<GlusterVolume, 'problem'> {
+  const odd = problem ?? details.find(detail => detail.problem !== undefined)?.problem
+  return odd === undefined ? {} : { problem: { code: 'gluster-unexpected', detail: `Something that Gluster told cannot be understood: ${odd}` } }
 }
 
 // A host that does not answer has its bricks left out: they may well be online, which is not for us to guess.

@@ -43,11 +43,11 @@ export function parseXml (output: string): Element {
   return { name: 'cliOutput', members }
 }
 
-/** The one element of this name; none or several are unexpected. */
+/** The one element of this name; none or several are unexpected, unless they are the same (GlusterFS 11.1 repeats some). */
 export function only (parent: Element, name: string): Element {
-  const found = all(parent, name)
-  const [first] = found
-  if (first === undefined || found.length > 1) throw unexpected(parent, `${found.length} elements ${name} instead of one`)
+  const [first, ...others] = all(parent, name)
+  const found = [first, ...others.filter(other => JSON.stringify(other) !== JSON.stringify(first))]
+  if (first === undefined || found.length > 1) throw unexpected(parent, `${first === undefined ? 'no element' : 'several elements'} ${name} instead of one`)
   return first
 }
 
@@ -61,11 +61,16 @@ export function all (parent: Element, name: string): Element[] {
   return values(parent, name).map(value => ({ name, members: membersOf(parent, name, value) }))
 }
 
+/** The elements at the end of a path, of each of the elements on its way. */
+export function under (parent: Element, ...path: string[]): Element[] {
+  return path.reduce<Element[]>((elements, name) => elements.flatMap(element => all(element, name)), [parent])
+}
+
 /** The text of the one element of this name. An element may be there and be empty. */
 export function text (parent: Element, name: string): string {
-  const found = texts(parent, name)
+  const found = [...new Set(texts(parent, name))]
   const [first] = found
-  if (first === undefined || found.length > 1) throw unexpected(parent, `${found.length} elements ${name} instead of one`)
+  if (first === undefined || found.length > 1) throw unexpected(parent, `${first === undefined ? 'no element' : 'several elements'} ${name} instead of one`)
   return first
 }
 

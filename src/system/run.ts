@@ -29,6 +29,8 @@ export interface RunOptions {
   maxOutput?: number | 'streamed'
   /** Takes from the program every right that it does not need. Without it, it has those of this process. */
   confinement?: Confinement
+  /** What it reads from standard input. Without it there is nothing to be read. */
+  input?: string
   /** Environment on top of the minimal one. */
   env?: Readonly<Record<string, string>>
   /** It rests on purpose between two pieces of work. */
@@ -96,7 +98,7 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
   // execa's types know descriptors up to 9; it hands any number on to Node, which takes them all
   const inherited = fds as ReadonlyArray<3>
   const child = execa(command, args, {
-    stdio: ['ignore', maxOutput === 0 ? 'ignore' : 'pipe', 'pipe', ...inherited],
+    stdio: [options.input === undefined ? 'ignore' : 'pipe', maxOutput === 0 ? 'ignore' : 'pipe', 'pipe', ...inherited],
     extendEnv: false,
     env: { ...minimalEnvironment(), ...env },
     reject: false,
@@ -105,6 +107,7 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
     maxBuffer: { stdout: maxOutput === 'streamed' ? Infinity : Math.max(maxOutput, 1), stderr: 1024 * 1024 },
     buffer: { stdout: maxOutput !== 'streamed' },
     stripFinalNewline: false,
+    ...(options.input !== undefined && { input: options.input }),
     ...(signal === undefined ? {} : { cancelSignal: signal })
   })
   if (options.onStdout !== undefined) child.stdout?.setEncoding('utf8').on('data', options.onStdout)

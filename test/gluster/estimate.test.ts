@@ -1,5 +1,6 @@
 import t from 'tap'
-import { readDetail, readVolumes, type BrickDetail, type VolumeInfo, type VolumeTask } from '../../src/gluster/answers.ts'
+import { readVolumes, type VolumeInfo, type VolumeTask } from '../../src/gluster/answers.ts'
+import { readDetail, type BrickDetail } from '../../src/gluster/brick-answers.ts'
 import { capacityOf, remainderOf, type Usage } from '../../src/gluster/estimate.ts'
 import { answerOf } from './fixture.ts'
 

@@ -1,6 +1,7 @@
 import t from 'tap'
 import type { NodeState } from '../../src/api/operation.ts'
 import { readPool, readRebalance, readRemoveBrick, readTasks, readVolumes } from '../../src/gluster/answers.ts'
+import { foldHosts } from '../../src/gluster/marks.ts'
 import { describeOperation, namesOf, nodeState, stateOf, type Observation } from '../../src/gluster/observe.ts'
 import { answerOf } from './fixture.ts'
 import { Empty } from '../helpers/empty.ts'
@@ -19,7 +20,6 @@ function observe (captures: { info: string, tasks: string, status?: string, pool
     task,
     ...(captures.status !== undefined && { report: read(answerOf(captures.status)) }),
     views: [],
-    disconnected: new Set(hosts.filter(host => !host.connected).map(host => host.hostUuid)),
     rejected: new Set(hosts.filter(host => host.rejected).map(host => host.hostUuid)),
     nameOf: namesOf([volume], hosts, 'here'),
     observedAt,
@@ -60,11 +60,26 @@ t.test('a host that is down is missing by name, and nothing is completed without
   t.match(describeOperation({ ...done, report }), { complete: false, state: 'unknown' })
 })
 
-t.test('a host that joined the volume later takes no part, and is not missing', async t => {
-  const { task, report, ...rest } = observe({ info: 'rb3-info', tasks: 'added3-tasks-n2', status: 'added3-status-n1', pool: 'pool-list' })
-  t.equal(rest.volume.bricks.length, 3)
-  t.equal(report?.nodes.length, 2)
-  t.match(describeOperation({ ...rest, task, ...(report !== undefined && { report }) }), { complete: true, missing: Empty, state: 'completed', totals: { files: 28, bytes: 28000000, scanned: 202, skipped: 10, runtimeSeconds: 2 } })
+t.test('a host that is silent has joined the volume later if a mark proves it, and is missing if not', async t => {
+  const seen = observe({ info: 'rb3-info', tasks: 'added3-tasks-n2', status: 'added3-status-n1', pool: 'pool-list' })
+  const told = seen.report?.nodes.map(node => node.hostUuid) ?? []
+  t.equal(told.length, 2)
+  t.equal(seen.volume.bricks.length, 3)
+  const silent = seen.volume.bricks.find(brick => !told.includes(brick.hostUuid))
+  const marked = (hosts: string | undefined, step = '', operationId = seen.task.operationId): Observation => {
+    const mark = JSON.stringify({ taskId: 'a', hostId: 'h', at: observedAt, what: 'rebalance', operationId, hosts })
+    return { ...seen, volume: { ...seen.volume, options: new Map([[`user.vdsm-tasks.rebalance${step}`, mark]]) } }
+  }
+  const before = foldHosts({ bricks: seen.volume.bricks.filter(brick => brick !== silent) })
+  const numbers = { files: 28, bytes: 28000000, scanned: 202, skipped: 10, runtimeSeconds: 2 }
+  for (const step of ['', '-claimed']) {
+    t.match(describeOperation(marked(before, step)), { state: 'completed', complete: false, missing: Empty, joinedLater: ['node2'], totals: numbers }, step)
+  }
+  for (const unproven of [seen, marked(undefined), marked('nonsense'), marked(foldHosts(seen.volume)), marked(before, '', '00000000-0000-4000-8000-000000000000')]) {
+    const operation = describeOperation(unproven)
+    t.match(operation, { state: 'unknown', complete: false, missing: ['node2'], totals: numbers })
+    t.equal(operation.joinedLater, undefined)
+  }
 })
 
 t.test('a fix-layout is in progress as long as one host is, whatever the aggregate says', async t => {
@@ -92,7 +107,7 @@ t.test('hosts that tell of another operation are named, and their numbers do not
 t.test('of a brick removal only the hosts of the bricks are expected', async t => {
   const seen = describeOperation(observe({ info: 'rb3-info', tasks: 'rb3-tasks', status: 'rb3-status', pool: 'pool-list' }))
   t.match(seen, { kind: 'remove-brick', bricks: ['node2:/srv/1/v0'], state: 'running', complete: true, missing: Empty })
-  const silent = describeOperation(observe({ info: 'rb3-info', tasks: 'rb3-tasks-down', status: 'rb3-status-down', pool: 'pool-list' }, { disconnected: new Set(['5e538d17-8db1-44fd-9f64-ed2f7fd14c90']) }))
+  const silent = describeOperation(observe({ info: 'rb3-info', tasks: 'rb3-tasks-down', status: 'rb3-status-down', pool: 'pool-list' }))
   t.match(silent, { state: 'unknown', complete: false, missing: ['node2'], nodes: Empty })
   const { report: _, ...unreported } = observe({ info: 'rb3-info', tasks: 'rb3-tasks', status: 'rb3-status', pool: 'pool-list' })
   t.strictSame(describeOperation(unreported).missing, ['node2'], 'also when there is no report')

@@ -94,14 +94,11 @@ t.test('a report of another operation than the tasks tell of says nothing of tha
   t.strictSame((await new Operations({ gluster, hostId: 'here' }).list()).items, [])
 })
 
-t.test('a host that was lost after the look at the hosts is missing', async t => {
+t.test('a host that is silent is missing, whatever the pool says', async t => {
   const { gluster, change } = await standIn(t, healthy)
   // as Gluster leaves out a host whose glusterd is down
   await change('volume remove-brick v0 node2:/srv/1/v0 status', 'rb3-status', output => output.replace(/<node>[^]*<\/node>/, ''))
-  t.match((await new Operations({ gluster, hostId: 'here' }).list()).items, [{ missing: Empty }], 'connected all the time, and silent: it takes no part')
-  const lost = (output: string) => output.replace(/(5e538d17-8db1-44fd-9f64-ed2f7fd14c90[^]*?<connected>)1/, '$10')
-  await change('pool list.next', 'pool-list', lost)
-  t.match((await new Operations({ gluster, hostId: 'here' }).list()).items, [{ complete: false, missing: ['node2'] }])
+  t.match((await new Operations({ gluster, hostId: 'here' }).list()).items, [{ state: 'unknown', complete: false, missing: ['node2'] }])
 })
 
 t.test('another host that tells of another operation is a disagreement, one that cannot be asked is none', async t => {
@@ -111,6 +108,11 @@ t.test('another host that tells of another operation is a disagreement, one that
 
   await change('--remote-host=node2 volume status all tasks', 'dis-tasks-n2')
   const settled = new Operations({ gluster, hostId: 'here', settleMs: 0 })
+  // one host a look
+  for (let look = 0; look < 2; look++) {
+    await settled.list()
+    settled.expire()
+  }
   const { items } = await settled.list()
   t.match(items, [
     { operationId: '599f20be-c518-4fb4-b2a4-0941018bed24', state: 'unknown', complete: false, missing: ['node2'], disagreement: [{ host: 'node2', operationId: '9ef7033d-01f4-4978-ad8f-3d067baa24bf' }] },
@@ -160,6 +162,93 @@ t.test('a volume that is locked is missing from the answer about all: what runs 
   t.same(items.filter(({ volume }) => volume === 'v0'), [])
   t.match(unknown, [{ volume: 'v0', code: 'gluster-busy' }], 'what cannot be told is not told to be nothing')
   t.equal((await calls()).filter(call => call.endsWith('volume status all tasks') && !call.includes('remote-host')).length, 2, 'it was asked for again')
+})
+
+/** A gluster that knows ten volumes with a rebalance each, and answers commands from its standard input as the real one does. */
+async function tenRebalances (t: Test, { refuse = '' } = {}) {
+  const folder = await temporaryDirectory(t)
+  const command = join(folder, 'gluster')
+  const [, head = '', volume = '', tail = ''] = /^(.*<volumes>)\s*(<volume>.*?<\/volume>)(.*)$/s.exec(outputOf('rb3-info')) ?? []
+  const names = Array.from({ length: 10 }, (_, index) => `v${index}`)
+  const idOf = (name: string): string => `599f20be-c518-4fb4-b2a4-0941018bed2${name.slice(1)}`
+  const answer = (inside: string): string => `<?xml version="1.0"?><cliOutput><opRet>0</opRet><opErrno>0</opErrno><opErrstr/>${inside}</cliOutput>`
+  const file = async (name: string, text: string): Promise<void> => { await writeFile(join(folder, name.replace(/ /g, '_')), sameCluster(text)) }
+  await file('volume info', head + names.map(name => volume.replace('<name>v0</name>', `<name>${name}</name>`)).join('') + tail)
+  await file('pool list', outputOf('pool-list'))
+  const tasks = names.map(name => `<volume><volName>${name}</volName><tasks><task><type>Rebalance</type><id>${idOf(name)}</id></task></tasks></volume>`)
+  await file('volume status all tasks', answer(`<volStatus><volumes>${tasks.join('')}</volumes></volStatus>`))
+  await file('volume status all detail', outputOf('many-detail'))
+  const report = outputOf('status3-n1')
+  for (const name of names) await file(`volume rebalance ${name} status`, report.replace(/<task-id>[^<]*/, `<task-id>${idOf(name)}`))
+  await file('busy', outputOf('concurrent-b'))
+  await writeFile(command, `#!/bin/sh
+cd '${folder}'
+shift 2
+echo "run $*" >> calls
+case "$1" in --remote-host*) shift;; esac
+answer () {
+  if [ "$*" = "${refuse}" ]; then cat busy; exit 1; fi
+  cat "$(echo "$*" | tr ' ' '_')"
+}
+if [ $# -gt 0 ]; then answer "$*"; exit; fi
+while read -r line; do answer "$line"; done
+`)
+  await chmod(command, 0o755)
+  const calls = async (): Promise<string[]> => (await readFile(join(folder, 'calls'), 'utf8')).trim().split('\n').map(call => call.slice(4))
+  return { gluster: new Gluster({ command, patienceMs: 0 }), calls }
+}
+
+t.test('ten operations cost at most five calls a look, estimates and other hosts included', async t => {
+  const { gluster, calls } = await tenRebalances(t)
+  const operations = new Operations({ gluster, hostId: 'here' })
+  const before: number[] = [0]
+  for (let look = 0; look < 4; look++) {
+    const { items } = await operations.list()
+    t.equal(items.length, 10)
+    t.ok(items.every(({ problem, nodes }) => problem === undefined && nodes.length === 3))
+    operations.expire()
+    before.push((await calls()).length)
+  }
+  for (const [look, count] of before.slice(1).entries()) t.ok(count - (before[look] ?? 0) <= 5, `${count - (before[look] ?? 0)} calls in look ${look}`)
+  t.equal((await calls()).filter(call => call.includes('remote-host')).length, 2, 'each of the other hosts was asked')
+})
+
+t.test('an operation that Gluster does not tell of hides no other, and is asked last from then on', async t => {
+  const { gluster } = await tenRebalances(t, { refuse: 'volume rebalance v3 status' })
+  const operations = new Operations({ gluster, hostId: 'here' })
+  for (let look = 0; look < 2; look++) {
+    const { items } = await operations.list()
+    t.strictSame(items.filter(({ problem }) => problem !== undefined).map(({ volume, problem }) => [volume, problem?.code]), [['v3', 'gluster-busy']])
+    t.equal(items.length, 10)
+    operations.expire()
+  }
+})
+
+t.test('what can be read of a report is told, and the excerpt with it', async t => {
+  const { gluster, change } = await standIn(t, healthy)
+  const status = 'volume remove-brick v0 node2:/srv/1/v0 status'
+  await change(status, 'rb3-status', output => output.replaceAll(/<size>\d+</g, '<size>18446744073709551615<'))
+  const { items: [spoiled] } = await new Operations({ gluster, hostId: 'here' }).list()
+  t.match(spoiled, { state: 'running', complete: true, totals: { files: 4, bytes: 0, scanned: 35 }, problem: { code: 'gluster-unexpected', detail: /18446744073709551615/ } })
+  await change(status, 'rb3-status', output => output.replace(/<status>\d+</, '<status>?<').replace(/<task-id>[^<]*<\/task-id>/, ''))
+  const { items: [unsure] } = await new Operations({ gluster, hostId: 'here' }).list()
+  t.match(unsure, { operationId: '599f20be-c518-4fb4-b2a4-0941018bed24', state: 'unknown', complete: false, totals: { files: 4 } })
+})
+
+t.test('a task that cannot be read makes its volume unknown, and no other', async t => {
+  const { gluster, change } = await standIn(t, healthy)
+  await change('volume status all tasks', 'rb3-tasks', output => output.replace(/<id>[^<]*<\/id>/, ''))
+  const list = await new Operations({ gluster, hostId: 'here' }).list()
+  t.strictSame(list.items, [])
+  t.match(list.unknown, [{ volume: 'v0', code: 'gluster-unexpected', detail: /Remove brick/ }])
+})
+
+t.test('a volume and a brick that cannot be read are told as far as they can', async t => {
+  const { gluster, change } = await standIn(t, healthy)
+  await change('volume info', 'rb3-info', output => output.replace(/<replicaCount>\d+</, '<replicaCount>-<'))
+  await change('volume status all detail', 'many-detail', output => output.replaceAll(/<device>[^<]*<\/device>/g, ''))
+  const { items: [volume] } = await new Operations({ gluster, hostId: 'here' }).volumes()
+  t.match(volume, { volume: 'v0', problem: { code: 'gluster-unexpected', detail: /replicaCount/ }, bricks: [{ online: true, bytesTotal: Number }, Object, Object] })
 })
 
 t.test('fifty idle volumes cost three calls, and no peer is asked', async t => {

@@ -11,7 +11,7 @@ import type { Task } from '../../src/api/task.ts'
 import { temporaryDirectory } from './directory.ts'
 import { commandLine, descendants, until, untilGone } from './processes.ts'
 
-const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
+const builtMain = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
 export interface AgentOptions {
   hostId?: string
@@ -22,6 +22,8 @@ export interface AgentOptions {
   recovery?: 'manual' | 'own' | 'any'
   gluster?: { pollSeconds?: number }
   tasks?: { retentionSeconds?: number, maxActive?: number }
+  /** Another build of the agent than that of this directory. */
+  main?: string
   /** A program and its options that runs the agent, strace for instance. */
   under?: readonly string[]
   /** Memory file systems that only the agent and its children see; they go with it. */
@@ -38,7 +40,7 @@ export interface Reply<T> {
 export async function startAgent (t: Test, options: AgentOptions): Promise<AgentProcess> {
   const directory = await temporaryDirectory(t)
   const socket = join(directory, 'agent.sock')
-  const { hostId = 'node1', domains, recovery = 'manual', copy = {}, gluster = {}, tasks = {}, discover = [], sanlock = {}, under = [], mounts = [] } = options
+  const { hostId = 'node1', domains, recovery = 'manual', copy = {}, gluster = {}, tasks = {}, discover = [], sanlock = {}, main = builtMain, under = [], mounts = [] } = options
   const config = join(directory, 'config.json')
   await writeFile(config, JSON.stringify({ listen: { unix: socket }, hostId, domains, discover, recovery, copy, gluster, tasks, sanlock, log: { level: 'warn' } }))
   const mounting = mounts.map(({ path, bytes }) => `mount -t tmpfs -o size=${bytes} tmpfs '${path}'; `).join('')

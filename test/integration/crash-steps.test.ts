@@ -118,7 +118,7 @@ const nothing = async () => {}
 const begun: Call = { name: 'rename', number: 4 }
 t.test('a copy to raw', async t => {
   const job = copyTo('step.raw', 'raw')
-  await killAtEachStep(t, { prepare: nothing, job, check: async t => await checkCopy(t, 'step.raw', 'raw', job), order: ['abandoned', 'creating', 'copying', 'finishing', 'ok'] })
+  await killAtEachStep(t, { prepare: nothing, job, check: async t => await checkCopy(t, 'step.raw', 'raw', job), order: ['absent', 'abandoned', 'creating', 'copying', 'finishing', 'ok'] })
 })
 
 t.test('a copy that takes the place of an image which has an owner, a mode, an ACL and attributes', { skip: unlessRoot }, async t => {

@@ -107,7 +107,7 @@ const checkCopy = (format: 'raw' | 'qcow2', again: StorageJob, generation = '1')
 }
 
 t.test('a copy that makes its volume', async t => {
-  await killAtEachStep(t, async () => {}, copyTo('qcow2'), checkCopy('qcow2', copyTo('qcow2')), ['illegal', 'creating', 'copying', 'finishing', 'ok'])
+  await killAtEachStep(t, async () => {}, copyTo('qcow2'), checkCopy('qcow2', copyTo('qcow2')), ['absent', 'illegal', 'creating', 'copying', 'finishing', 'ok'])
 })
 
 t.test('a copy into a volume that is there', async t => {

@@ -7,7 +7,8 @@ import { root } from './step.mjs'
 
 /** What takes longest on a quiet machine begins first; of the rest, those with real agents. */
 const longest = [
-  'sanlock', 'torture', 'gluster-domain', 'hung-storage', 'backing-formats', 'copy-hostile', 'ovirt-chain', 'gluster-cluster', 'copy', 'ovirt-copy'
+  'ovirt-chain-crash-steps', 'crash-steps', 'ovirt-crash-steps', 'sanlock', 'torture', 'gluster-domain', 'hung-storage', 'backing-formats',
+  'copy-hostile', 'ovirt-chain', 'gluster-cluster', 'copy', 'ovirt-copy'
 ].map(name => `test/integration/${name}.test.ts`)
 
 const rc = readFileSync(join(root, '.taprc'), 'utf8')

@@ -7,8 +7,8 @@ import { root } from './javascript.mjs'
 const cache = fileURLToPath(new URL('node_modules/.cache/packages/', root))
 /** npm writes it last, at every installation. */
 const installed = new URL('node_modules/.package-lock.json', root)
-/** Those that look for files of their own, or are loaded by one test each. */
-const left = /^(@fastify\/swagger-ui|esbuild|eslint|openapi-typescript|pino-pretty|playwright-core|swagger-typescript-api)$/
+/** Those that look for files of their own, are native, or are loaded by one test each. */
+const left = /^(@fastify\/swagger-ui|esbuild|eslint|koffi|openapi-typescript|pino-pretty|playwright-core|swagger-typescript-api)$/
 /** CommonJS packages call this, and modules have none of their own. */
 const banner = "import { createRequire as $createRequire } from 'node:module'; const require = $createRequire(import.meta.url);"
 

@@ -1,11 +1,12 @@
 import { build, type Plugin } from 'esbuild'
-import { execFile } from 'node:child_process'
+import { closeSync, readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import type { Test } from 'tap'
 import type { DomainPlace } from '../../src/storage/area.ts'
+import { CopyWorker } from '../../src/storage/copy/worker.ts'
 import type { CopyJob } from '../../src/storage/protocol.ts'
+import { copyAgent } from './copy-agent.ts'
 import { temporaryDirectory } from './directory.ts'
 import { change, type StorageJob } from './storage-change.ts'
 
@@ -21,7 +22,7 @@ export function copyJob (places: readonly DomainPlace[], request: CopyJob['reque
 export interface StorageJobs {
   /** The command that does it in a process of its own, to be killed at a call. */
   argvOf: (job: StorageJob) => string[]
-  /** Does it. A copy has a process of its own here, too: its leases end with that. */
+  /** Does it, in this process. */
   work: (job: StorageJob) => Promise<void>
 }
 
@@ -41,13 +42,29 @@ export async function storageJobs (t: Test): Promise<StorageJobs> {
   }
   await build({ entryPoints, outfile, banner, define, bundle: true, platform: 'node', format: 'esm', target: 'node20', logLevel: 'warning', plugins: [native] })
   const argvOf = (job: StorageJob): string[] => [process.execPath, outfile, JSON.stringify(job)]
-  const exec = promisify(execFile)
-  return {
-    argvOf,
-    work: async job => {
-      if (job.what !== 'copy' && job.what !== 'preview') return await change(job)
-      const [program = '', ...args] = argvOf(job)
-      await exec(program, args)
+  return { argvOf, work }
+}
+
+/** Does it here. The leases of a copy end with its process: this one lives on, so it lets go of all that the copy has opened. */
+async function work (job: StorageJob): Promise<void> {
+  if (job.what !== 'copy' && job.what !== 'preview') return await change(job)
+  const before = openFiles()
+  try {
+    await new CopyWorker(copyAgent())[job.what](job.job)
+  } finally {
+    for (const [fd, path] of openFiles()) if (before.get(fd) !== path && job.job.places.some(place => path.startsWith(`${place.path}/`))) closeSync(fd)
+  }
+}
+
+/** What this process has open. */
+function openFiles (): Map<number, string> {
+  const found = new Map<number, string>()
+  for (const name of readdirSync('/proc/self/fd')) {
+    try {
+      found.set(Number(name), readlinkSync(`/proc/self/fd/${name}`))
+    } catch {
+      // the one by which they are read
     }
   }
+  return found
 }

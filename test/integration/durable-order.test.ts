@@ -7,7 +7,7 @@ import { KiB, makeDisk, MiB } from '../helpers/images.ts'
 import type { Rule } from '../helpers/order-rules.ts'
 import type { StorageJob } from '../helpers/storage-change.ts'
 import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
-import { runUntilCall } from '../helpers/strace.ts'
+import { runUntilCall } from '../helpers/kill-at-call.ts'
 
 // Every piece of storage work is done for real under strace, and the order of its steps is held against rules. A flush that
 // is missing, or comes too early, is what a kill cannot show: the page cache survives it.

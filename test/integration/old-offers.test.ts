@@ -9,7 +9,7 @@ import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, MiB } from '../helpers/images.ts'
 import { makeOvirtDomain, metaText, metaValues, putVolume, uuid } from '../helpers/ovirt.ts'
 import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
-import { runUntilCall } from '../helpers/strace.ts'
+import { runUntilCall } from '../helpers/kill-at-call.ts'
 
 // What was offered for one state of an image may be sent in another one: then it must do nothing.
 

@@ -12,7 +12,8 @@ import { makeDisk, MiB, sh, sha256 } from '../helpers/images.ts'
 import { makeOvirtDomain, uuid } from '../helpers/ovirt.ts'
 import { copyJob, storageJobs } from '../helpers/storage-jobs.ts'
 import type { StorageJob } from '../helpers/storage-change.ts'
-import { runFailing, runUntilCall } from '../helpers/strace.ts'
+import { runFailing } from '../helpers/strace.ts'
+import { runUntilCall } from '../helpers/kill-at-call.ts'
 
 t.setTimeout(300_000)
 

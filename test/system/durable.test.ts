@@ -6,7 +6,7 @@ import t from 'tap'
 import { closeFd, openDirectory } from '../../src/system/directory.ts'
 import { linkFile, makeDirectory, removeFile, replaceFile } from '../../src/system/durable.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
-import { callsOf, runUntilCall } from '../helpers/strace.ts'
+import { callsOf, runUntilCall } from '../helpers/kill-at-call.ts'
 
 t.setTimeout(300_000)
 

@@ -5,7 +5,8 @@ import { prepareArea } from '../../../src/storage/area.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { makeDisk, makeOld, MiB, sha256 } from '../../helpers/images.ts'
 import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
-import { runDelayed, runUntilCall } from '../../helpers/strace.ts'
+import { runDelayed } from '../../helpers/strace.ts'
+import { runUntilCall } from '../../helpers/kill-at-call.ts'
 
 t.setTimeout(120_000)
 

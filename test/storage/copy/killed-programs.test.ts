@@ -10,7 +10,7 @@ import { compare, identical, makeDisk, MiB } from '../../helpers/images.ts'
 import { killedQemuImg } from '../../helpers/killed-programs.ts'
 import { change } from '../../helpers/storage-change.ts'
 import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
-import { runUntilCall } from '../../helpers/strace.ts'
+import { runUntilCall } from '../../helpers/kill-at-call.ts'
 
 t.setTimeout(300_000)
 

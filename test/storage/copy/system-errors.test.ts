@@ -5,7 +5,8 @@ import { prepareArea } from '../../../src/storage/area.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { makeDisk, MiB, sh, sha256 } from '../../helpers/images.ts'
 import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
-import { runFailing, runUntilCall } from '../../helpers/strace.ts'
+import { runUntilCall } from '../../helpers/kill-at-call.ts'
+import { runFailing } from '../../helpers/strace.ts'
 
 t.setTimeout(300_000)
 

@@ -122,12 +122,7 @@ export class Client {
 
   /** Every image of a domain, page by page. */
   async * images (domain: string): AsyncGenerator<ImageEntry> {
-    let cursor: string | undefined
-    do {
-      const { body }: Reply<{ items: ImageEntry[], next?: string }> = await this.#transport.send(`${domainPath(domain)}/images`, { query: { cursor, limit: 1000 }, expected: aList })
-      yield * body.items
-      cursor = body.next
-    } while (cursor !== undefined)
+    yield * this.#pages<ImageEntry>(`${domainPath(domain)}/images`)
   }
 
   /** The status of an image, from the storage alone. */
@@ -136,13 +131,13 @@ export class Client {
   }
 
   /** The copy records of a domain; with a task id, the durable answer to "did it finish?". */
-  async copies (domain: string, { taskId }: { taskId?: string } = {}): Promise<Copy[]> {
-    return (await this.#transport.send<{ items: Copy[] }>(`${domainPath(domain)}/copies`, { query: { taskId }, expected: aList })).body.items
+  async copies (domain: string, { taskId, state }: { taskId?: string, state?: Copy['state'] } = {}): Promise<Copy[]> {
+    return await collect(this.#pages<Copy>(`${domainPath(domain)}/copies`, { taskId, state }))
   }
 
   /** What is broken in a domain, and the task that helps. */
   async fixes (domain: string): Promise<BrokenImage[]> {
-    return (await this.#transport.send<{ items: BrokenImage[] }>(`${domainPath(domain)}/fixes`, { expected: aList })).body.items
+    return await collect(this.#pages<BrokenImage>(`${domainPath(domain)}/fixes`))
   }
 
   /** The rebalances and brick removals of the cluster that this host belongs to. */
@@ -163,6 +158,24 @@ export class Client {
   async close (): Promise<void> {
     await this.#transport.close()
   }
+
+  async * #pages<T> (path: string, filters: Record<string, string | undefined> = {}): AsyncGenerator<T> {
+    let cursor: string | undefined
+    do {
+      const { body }: Reply<{ items: T[], next?: string }> = await this.#transport.send(path, {
+        query: { ...filters, cursor, limit: 1000 },
+        expected: aList
+      })
+      yield * body.items
+      cursor = body.next
+    } while (cursor !== undefined)
+  }
+}
+
+async function collect<T> (items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
 }
 
 function taskPath (id: string): string {

@@ -290,7 +290,7 @@ export interface paths {
         };
         /**
          * Read the copy records of a domain
-         * @description Also those of complete copies, from whichever host: the durable answer to "did it finish?".
+         * @description By name, page by page; also those of complete copies, from whichever host: the durable answer to "did it finish?".
          */
         get: operations["listCopies"];
         put?: never;
@@ -310,7 +310,7 @@ export interface paths {
         };
         /**
          * Read what is broken in a domain, and what would help
-         * @description Each fix carries the body of the task that does it.
+         * @description By name, page by page. Each fix carries the body of the task that does it.
          */
         get: operations["listFixes"];
         put?: never;
@@ -3549,11 +3549,16 @@ export interface operations {
     listCopies: {
         parameters: {
             query?: {
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
                 /**
                  * @description Chosen by the caller.
                  * @example nightly-42
                  */
                 taskId?: string;
+                /** @description Only copies in this state. */
+                state?: "copying" | "interrupted" | "done" | "illegal";
             };
             header?: never;
             path: {
@@ -3567,7 +3572,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The copies. */
+            /** @description A page of copies. */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -3575,6 +3580,8 @@ export interface operations {
                 content: {
                     "application/json": {
                         items: components["schemas"]["Copy"][];
+                        /** @description The cursor of the next page; absent on the last. */
+                        next?: string;
                     };
                 };
             };
@@ -3663,7 +3670,11 @@ export interface operations {
     };
     listFixes: {
         parameters: {
-            query?: never;
+            query?: {
+                limit?: number;
+                /** @description `next` of the page before. */
+                cursor?: string;
+            };
             header?: never;
             path: {
                 /**
@@ -3684,6 +3695,8 @@ export interface operations {
                 content: {
                     "application/json": {
                         items: components["schemas"]["BrokenImage"][];
+                        /** @description The cursor of the next page; absent on the last. */
+                        next?: string;
                     };
                 };
             };

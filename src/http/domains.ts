@@ -1,14 +1,20 @@
-import { Type } from '@sinclair/typebox'
+import { Type, type TSchema } from '@sinclair/typebox'
 import { DomainStatus } from '../api/domain.ts'
 import { BrokenImage, Copy, ImageEntry, ImageStatus } from '../api/image.ts'
 import { Format } from '../api/format.ts'
 import { DomainId, ImageName, TaskId } from '../api/names.ts'
-import { Ref, Strict } from '../api/schema.ts'
+import { Ref, Strict, Words } from '../api/schema.ts'
 import type { Domains } from '../storage/domains.ts'
+import { keyOf } from '../storage/record.ts'
 import { json, problems } from './responses.ts'
 import type { App } from './types.ts'
 
 const ByDomain = Strict({ domain: DomainId })
+
+const paging = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 })),
+  cursor: Type.Optional(Type.String({ maxLength: 255, description: '`next` of the page before.' }))
+}
 
 const readProblems = problems({
   400: 'The request is malformed.',
@@ -50,22 +56,12 @@ export function domainRoutes (app: App, { domains }: { domains: Domains }): void
       summary: 'List the images of a domain',
       description: 'By name, page by page, without opening any.',
       params: ByDomain,
-      querystring: Strict({
-        limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 })),
-        cursor: Type.Optional(Type.String({ maxLength: 255, description: '`next` of the page before.' }))
-      }),
-      response: {
-        200: json('A page of images.', Strict({ items: Type.Array(Ref(ImageEntry)), next: Type.Optional(Type.String({ description: 'The cursor of the next page; absent on the last.' })) })),
-        ...readProblems
-      }
+      querystring: Strict(paging),
+      response: { 200: pageOf('A page of images.', ImageEntry), ...readProblems }
     }
   }, async request => {
-    const { limit = 100, cursor } = request.query
-    // one more than asked for tells whether there is another page
-    const images = await domains.get(request.params.domain).images(cursor ?? '', limit + 1)
-    const items = images.slice(0, limit)
-    const last = items.at(-1)
-    return { items, ...(images.length > limit && last !== undefined && { next: last.image }) }
+    const { limit = 100, cursor: after = '' } = request.query
+    return page(await domains.get(request.params.domain).images(after, limit + 1), limit, ({ image }) => image)
   })
 
   app.get('/domains/:domain/images/:image', {
@@ -87,15 +83,18 @@ export function domainRoutes (app: App, { domains }: { domains: Domains }): void
       operationId: 'listCopies',
       tags: ['domains'],
       summary: 'Read the copy records of a domain',
-      description: 'Also those of complete copies, from whichever host: the durable answer to "did it finish?".',
+      description: 'By name, page by page; also those of complete copies, from whichever host: the durable answer to "did it finish?".',
       params: ByDomain,
-      querystring: Strict({ taskId: Type.Optional(TaskId) }),
-      response: { 200: json('The copies.', Strict({ items: Type.Array(Ref(Copy)) })), ...readProblems }
+      querystring: Strict({
+        ...paging,
+        taskId: Type.Optional(TaskId),
+        state: Type.Optional(Words(['copying', 'interrupted', 'done', 'illegal'], { description: 'Only copies in this state.' }))
+      }),
+      response: { 200: pageOf('A page of copies.', Copy), ...readProblems }
     }
   }, async request => {
-    const { taskId } = request.query
-    const copies = await domains.get(request.params.domain).copies()
-    return { items: taskId === undefined ? copies : copies.filter(({ copy }) => copy.taskId === taskId) }
+    const { limit = 100, cursor: after = '', taskId, state } = request.query
+    return page(await domains.get(request.params.domain).copies({ after, limit: limit + 1, taskId, state }), limit, keyOf)
   })
 
   app.get('/domains/:domain/fixes', {
@@ -104,9 +103,24 @@ export function domainRoutes (app: App, { domains }: { domains: Domains }): void
       operationId: 'listFixes',
       tags: ['domains'],
       summary: 'Read what is broken in a domain, and what would help',
-      description: 'Each fix carries the body of the task that does it.',
+      description: 'By name, page by page. Each fix carries the body of the task that does it.',
       params: ByDomain,
-      response: { 200: json('What needs attention; empty if nothing does.', Strict({ items: Type.Array(Ref(BrokenImage)) })), ...readProblems }
+      querystring: Strict(paging),
+      response: { 200: pageOf('What needs attention; empty if nothing does.', BrokenImage), ...readProblems }
     }
-  }, async request => ({ items: await domains.get(request.params.domain).fixes() }))
+  }, async request => {
+    const { limit = 100, cursor: after = '' } = request.query
+    return page(await domains.get(request.params.domain).fixes({ after, limit: limit + 1 }), limit, keyOf)
+  })
+}
+
+function pageOf<T extends TSchema> (description: string, item: T) {
+  return json(description, Strict({ items: Type.Array(Ref(item)), next: Type.Optional(Type.String({ description: 'The cursor of the next page; absent on the last.' })) }))
+}
+
+/** A page of what was found. One more than fits in it tells that there is another page. */
+function page<T> (found: readonly T[], limit: number, key: (item: T) => string): { items: T[], next?: string } {
+  const items = found.slice(0, limit)
+  const last = items.at(-1)
+  return { items, ...(found.length > limit && last !== undefined && { next: key(last) }) }
 }

@@ -13,7 +13,7 @@ import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
 import { Locks } from './locks.ts'
-import type { AgentMark, CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, ForgetRequest, NeededSource, SourceState } from './protocol.ts'
+import type { AgentMark, CopiesQuery, CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, ForgetRequest, NeededSource, Page, SourceState } from './protocol.ts'
 import type { Named, SourceFile } from './record.ts'
 import { Snapshots } from './snapshot.ts'
 import { judgeBroken, judgeStatus, type FindDomain } from './sources.ts'
@@ -81,9 +81,11 @@ export class Domain {
   readonly #findDomain: FindDomain
   readonly #statuses = new Snapshots<ImageStatus>(snapshotMs)
   readonly #descriptions = new Snapshots<DomainStatus>(snapshotMs)
-  readonly #copies = new Snapshots<Copy[]>(snapshotMs)
-  readonly #fixes = new Snapshots<BrokenImage[]>(snapshotMs)
+  readonly #copies = new Snapshots<Copy[]>(snapshotMs, { oneAtATime: true })
+  readonly #fixes = new Snapshots<BrokenImage[]>(snapshotMs, { oneAtATime: true })
   readonly #onAccepted = new Map<string, () => void>()
+  /** What starts the deadlines of scans again that are under way. */
+  readonly #scans = new Set<() => void>()
   /** What its process has found out about locks there. */
   readonly locks: Locks
   #child: DomainChild | undefined
@@ -234,12 +236,14 @@ export class Domain {
     return await this.#statuses.get(`${format ?? ''}/${image}`, async () => await judgeStatus(await this.#read(answers.image, remote => remote.image(image, format)), this, this.#findDomain))
   }
 
-  async copies (): Promise<Copy[]> {
-    return await this.#copies.get('', async () => await this.#read(answers.copies, remote => remote.copies()))
+  /** A page of the copy records, by name. */
+  async copies (query: CopiesQuery): Promise<Copy[]> {
+    return await this.#copies.get(JSON.stringify(query), async () => await this.#scan(answers.copies, remote => remote.copies(query)))
   }
 
-  async fixes (): Promise<BrokenImage[]> {
-    return await this.#fixes.get('', async () => await judgeBroken(await this.#read(answers.fixes, remote => remote.fixes()), this, this.#findDomain))
+  /** A page of what is broken, by name. */
+  async fixes (page: Page): Promise<BrokenImage[]> {
+    return await this.#fixes.get(JSON.stringify(page), async () => await judgeBroken(await this.#scan(answers.fixes, remote => remote.fixes(page)), this, this.#findDomain))
   }
 
   /** For each unfinished copy here, the source that it still has to read. */
@@ -337,7 +341,12 @@ export class Domain {
     }
   }
 
-  async #read<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>, deadlineMs = readDeadlineMs): Promise<T> {
+  /** A read of many files: it may take long, as long as it gets on. */
+  async #scan<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>): Promise<T> {
+    return await this.#read(answer, call, readDeadlineMs, this.#scans)
+  }
+
+  async #read<T> (answer: Answer<T>, call: (remote: Remote) => Promise<Outcome<T>>, deadlineMs = readDeadlineMs, extensions?: Set<() => void>): Promise<T> {
     if (!this.#isLookedAt) await Promise.race([this.#looked, sleep(startWithinMs, undefined, { ref: false })])
     const child = await this.#running()
     if (this.#late >= maxLate) throw new AppError('storage-unresponsive', `Domain ${this.id} does not answer; ${this.#late} reads are waiting for it. When it answers again, so does this.`)
@@ -345,7 +354,7 @@ export class Domain {
     const startedAt = performance.now()
     const settle = () => { if (late && this.#child === child) this.#late-- }
     try {
-      return await child.call(`Domain ${this.id}`, answer, async remote => await call(remote).finally(settle), deadlineMs)
+      return await child.call(`Domain ${this.id}`, answer, async remote => await call(remote).finally(settle), deadlineMs, extensions)
     } catch (error) {
       if (error instanceof AppError && error.code === 'storage-unresponsive') {
         late = true
@@ -385,6 +394,7 @@ export class Domain {
   #fork (registered: boolean): DomainChild {
     const local = {
       accepted: (call: string) => { this.#onAccepted.get(call)?.() },
+      progressed: () => { for (const extend of this.#scans) extend() },
       // what it found in files of other hosts goes on to every caller
       judged: (status: unknown) => { if (!registered && Value.Check(LockStatus, status)) this.locks.set(status) }
     }

@@ -62,11 +62,15 @@ export class Child<Remote extends object, Local extends object> {
   /**
    * Makes a call and unpacks its outcome, which must be what is taken for an `answer`. Throws `storage-unresponsive` after the deadline, if there is one; the call
    * itself goes on, a process is never killed for being slow: its lease must stay until the storage lets go of it.
+   *
+   * @param extensions is given what starts the deadline again, for as long as the call lasts.
    */
-  async call<T> (what: string, answer: Answer<T>, call: (remote: BirpcReturn<Remote, Local & Greeting>) => Promise<Outcome<T>>, deadlineMs?: number): Promise<T> {
+  async call<T> (what: string, answer: Answer<T>, call: (remote: BirpcReturn<Remote, Local & Greeting>) => Promise<Outcome<T>>, deadlineMs?: number, extensions?: Set<() => void>): Promise<T> {
     if (!this.alive) throw this.#death(what)
     let timer: NodeJS.Timeout | undefined
     const { signal } = this.#died
+    const extend = () => { timer?.refresh() }
+    extensions?.add(extend)
     const settled = await new Promise<Outcome<T> | 'died' | 'late'>(resolve => {
       const died = () => { resolve('died') }
       signal.addEventListener('abort', died)
@@ -74,6 +78,7 @@ export class Child<Remote extends object, Local extends object> {
       this.#greeting.then(async () => await call(this.#rpc)).then(resolve, died).finally(() => { signal.removeEventListener('abort', died) })
     })
     clearTimeout(timer)
+    extensions?.delete(extend)
     if (settled === 'late') throw new AppError('storage-unresponsive', `${what}: the storage did not answer within ${deadlineMs} ms. When it does, work goes on by itself.`)
     if (settled === 'died') throw this.#death(what)
     return resultOf(settled, what, answer)

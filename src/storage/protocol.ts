@@ -221,6 +221,21 @@ export interface PrepareOptions {
   agent?: AgentMark
 }
 
+/** A part of a list. */
+export interface Page {
+  /** The key that the part before has ended with. */
+  after: string
+  limit: number
+}
+
+export const wholeList: Page = { after: '', limit: Infinity }
+
+/** Which copy records are asked for. */
+export interface CopiesQuery extends Page {
+  taskId?: string | undefined
+  state?: Copy['state'] | undefined
+}
+
 export type NeededSource = NonNullable<CopyRecord['source']>
 
 /** What has become of a source since a copy of it began, and what of it: a file that is gone, or what has changed. */
@@ -236,8 +251,8 @@ export interface DomainFunctions {
   describe (): Promise<Outcome<DomainDescription>>
   images (after: string, limit: number): Promise<Outcome<ImageEntry[]>>
   image (image: string, format: Format | undefined): Promise<Outcome<ImageStatus>>
-  copies (): Promise<Outcome<Copy[]>>
-  fixes (): Promise<Outcome<BrokenImage[]>>
+  copies (query: CopiesQuery): Promise<Outcome<Copy[]>>
+  fixes (page: Page): Promise<Outcome<BrokenImage[]>>
   /** For each unfinished copy in this domain, the source that it still has to read; null if there is none. */
   neededSources (copies: readonly Named[]): Promise<Outcome<Array<NeededSource | null>>>
   /** For each source in this domain, given by its files, what has become of it. */
@@ -255,6 +270,8 @@ export interface DomainAgentFunctions {
   ready (): void
   /** The step of the call of this name is durable. */
   accepted (call: string): void
+  /** A look at many files gets on: the storage answers, though the look takes long. */
+  progressed (): void
   /** Whether locks work is known, or known anew. */
   judged (status: LockStatus): void
 }

@@ -1,7 +1,7 @@
 import { Type, type Static, type TProperties } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { randomUUID } from 'node:crypto'
-import { constants } from 'node:fs'
+import { constants, type BigIntStats } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
 import { Bandwidth, CreateImage } from '../api/kinds.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
@@ -211,9 +211,14 @@ async function readText (copies: Directory, key: string): Promise<Buffer | undef
   }
 }
 
+/** The stats of the file of a record. */
+export async function statRecord (copies: Directory, key: string): Promise<BigIntStats | undefined> {
+  return await look(copies, fileName(key))
+}
+
 /** When a record was last written, by the storage's clock, in nanoseconds. */
 export async function recordWrittenAt (copies: Directory, key: string): Promise<bigint | undefined> {
-  return (await look(copies, fileName(key)))?.mtimeNs
+  return (await statRecord(copies, key))?.mtimeNs
 }
 
 /** Checks the text of a record. Throws `record-newer` or `record-invalid`, with the first thing that is wrong. */
@@ -262,9 +267,14 @@ export async function readAnyRecord (copies: Directory, domain: string, key: str
   try {
     return { record: await readRecord(copies, domain, key) }
   } catch (error) {
-    if (!(error instanceof AppError) || (error.code !== 'record-invalid' && error.code !== 'record-newer')) throw error
-    return { record: undefined, problem: error }
+    return { record: undefined, problem: recordProblem(error) }
   }
+}
+
+/** The error itself, where it says why a record cannot be used. Throws any other. */
+export function recordProblem (error: unknown): AppError {
+  if (error instanceof AppError && (error.code === 'record-invalid' || error.code === 'record-newer')) return error
+  throw error
 }
 
 /** Reads a record whose image is to be removed, which no rubbish in it may prevent. Throws `record-newer`. */

@@ -3,6 +3,8 @@ import { taskIdPattern } from '../api/names.ts'
 import type { Copy } from '../api/image.ts'
 import type { TaskSpec } from '../api/kinds.ts'
 import type { Domain } from './attached-domain.ts'
+import type { Page } from './protocol.ts'
+import { keyOf as recordKeyOf } from './record.ts'
 
 /** Who continues an interrupted copy: somebody who asks; the host that was copying, when it is back; any host. */
 export type RecoveryPolicy = 'manual' | 'own' | 'any'
@@ -71,9 +73,9 @@ export class Recovery {
     let isWhole = true
     await Promise.all(this.#options.domains().map(async domain => {
       try {
-        const copies = await domain.copies()
-        for (const copy of copies) if (this.#overdue.has(copy.copy.taskId ?? '')) this.#left.get(domain.id)?.add(keyOf(copy))
-        const ours = new Set(copies.filter(copy => this.#isOurs(copy)).map(keyOf))
+        for (const taskId of overdue) for (const copy of await allOf(async page => await domain.copies({ ...page, taskId }))) this.#left.get(domain.id)?.add(keyOf(copy))
+        const interrupted = await allOf(async page => await domain.copies({ ...page, state: 'interrupted' }))
+        const ours = new Set(interrupted.filter(copy => this.#isOurs(copy)).map(keyOf))
         if (!this.#left.has(domain.id)) this.#left.set(domain.id, new Set(ours))
         for (const key of this.#attempts.keys()) if (key.startsWith(`${domain.id}/`) && !ours.has(key)) this.#attempts.delete(key)
         if (ours.size > 0 && await this.#mayContinue(domain)) await this.#mend(domain, ours)
@@ -112,7 +114,7 @@ export class Recovery {
   }
 
   async #mend (domain: Pick<Domain, 'id' | 'fixes'>, ours: ReadonlySet<string>): Promise<void> {
-    for (const { image, volume, fixes } of await domain.fixes()) {
+    for (const { image, volume, fixes } of await allOf(async page => await domain.fixes(page))) {
       const key = keyOf({ domain: domain.id, image, volume })
       const mend = fixes.find(({ task }) => task.kind === 'storage.mendImage' || task.kind === 'storage.createImage')
       const { count, notBefore } = this.#attempts.get(key) ?? { count: 0, notBefore: 0 }
@@ -126,6 +128,20 @@ export class Recovery {
         this.#options.log.warn({ domain: domain.id, image, task: id, err: error }, `the interrupted copy ${image} in domain ${domain.id} is not continued now`)
       }
     }
+  }
+}
+
+const pageItems = 1000
+
+/** A whole list, page by page. */
+async function allOf<T extends { image: string, volume?: string | undefined }> (read: (page: Page) => Promise<T[]>): Promise<T[]> {
+  const all: T[] = []
+  for (let after = ''; ;) {
+    const items = await read({ after, limit: pageItems })
+    all.push(...items)
+    const last = items.at(-1)
+    if (last === undefined || items.length < pageItems) return all
+    after = recordKeyOf(last)
   }
 }
 

@@ -1,10 +1,21 @@
+interface Look<T> {
+  look: Promise<T>
+  at: number
+  isRunning: boolean
+}
+
 /** Answers many askers with one look: those who come while it is under way share it, those who come soon after get its answer. */
 export class Snapshots<T> {
   readonly #maxAgeMs: number
-  readonly #entries = new Map<string, { look: Promise<T>, at: number }>()
+  readonly #oneAtATime: boolean
+  readonly #entries = new Map<string, Look<T>>()
 
-  constructor (maxAgeMs: number) {
+  /**
+   * @param oneAtATime looks are long: who comes when one has begun too long ago waits for its end, and shares the next.
+   */
+  constructor (maxAgeMs: number, { oneAtATime = false } = {}) {
     this.#maxAgeMs = maxAgeMs
+    this.#oneAtATime = oneAtATime
   }
 
   /**
@@ -16,11 +27,18 @@ export class Snapshots<T> {
     const now = performance.now()
     const entry = this.#entries.get(key)
     if (entry !== undefined && now - entry.at < this.#maxAgeMs && entry.at >= since) return await entry.look
+    if (this.#oneAtATime && entry?.isRunning === true) {
+      await entry.look
+      return await this.get(key, look, since)
+    }
     this.#forgetOld(now)
-    const fresh = { look: look(), at: now }
+    const fresh = { look: look(), at: now, isRunning: true }
     this.#entries.set(key, fresh)
-    // a failure is no answer to give to the next one
-    fresh.look.catch(() => { if (this.#entries.get(key) === fresh) this.#entries.delete(key) })
+    fresh.look.then(() => { fresh.isRunning = false }, () => {
+      fresh.isRunning = false
+      // a failure is no answer to give to the next one
+      if (this.#entries.get(key) === fresh) this.#entries.delete(key)
+    })
     return await fresh.look
   }
 
@@ -30,6 +48,6 @@ export class Snapshots<T> {
   }
 
   #forgetOld (now: number): void {
-    for (const [key, { at }] of this.#entries) if (now - at >= this.#maxAgeMs) this.#entries.delete(key)
+    for (const [key, { at, isRunning }] of this.#entries) if (!isRunning && now - at >= this.#maxAgeMs) this.#entries.delete(key)
   }
 }

@@ -7,3 +7,17 @@ export async function inTurns<T, R> (items: readonly T[], work: (item: T) => Pro
   for (let at = 0; at < items.length; at += atOnce) results.push(...await Promise.all(items.slice(at, at + atOnce).map(work)))
   return results
 }
+
+/**
+ * What `work` makes of the items, until there is enough of it; an item may give nothing, or several.
+ *
+ * @param progressed called again and again meanwhile.
+ */
+export async function firstOf<T, R> (items: readonly T[], count: number, work: (item: T) => Promise<readonly R[]>, progressed: () => void = () => {}): Promise<R[]> {
+  const found: R[] = []
+  for (let at = 0; at < items.length && found.length < count; at += atOnce) {
+    found.push(...(await Promise.all(items.slice(at, at + atOnce).map(work))).flat())
+    progressed()
+  }
+  return found.slice(0, count)
+}

@@ -3,6 +3,8 @@
 import { clockAheadMs, read, Refusal } from './requests.js'
 
 const imagesPerPage = 100
+/** Of what needs attention: nobody reads more at once. */
+const mostRows = 1000
 /** Space, and what other hosts do, has no events. */
 const lookAgainMs = 15_000
 const changesSettleMs = 300
@@ -209,8 +211,20 @@ export class Live {
     const take = told => { if (look > shelf.look) Object.assign(shelf, told, { look }) }
     await this.#try(async () => {
       const path = `domains/${domain}`
-      const [items, broken, copies] = await Promise.all([this.#pages(`${path}/images`, shelf.pages), read(`${path}/fixes`), read(`${path}/copies`)])
-      take({ read: true, items: items.items, next: items.next, broken: broken.items, copies: copies.items, problem: undefined })
+      const [items, broken, copying, interrupted] = await Promise.all([
+        this.#pages(`${path}/images`, shelf.pages),
+        read(`${path}/fixes?limit=${mostRows}`),
+        read(`${path}/copies?state=copying&limit=${mostRows}`),
+        read(`${path}/copies?state=interrupted&limit=${mostRows}`)
+      ])
+      take({
+        read: true,
+        items: items.items,
+        next: items.next,
+        broken: broken.items,
+        copies: [...copying.items, ...interrupted.items],
+        problem: undefined
+      })
     }, problem => { take({ problem: problem.message }) })
   }
 

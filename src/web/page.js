@@ -138,8 +138,8 @@ function question () {
 
 /** While the question was open, somebody may have completed what is unfinished: the same command would delete an image that is good now. */
 async function clean (one, name) {
-  const { items } = await read(`domains/${one.task.domain}/fixes`)
-  const still = items.flatMap(({ fixes }) => fixes).some(({ task, description }) => description === one.description && JSON.stringify(task) === JSON.stringify(one.task))
+  const { fixes } = await read(`domains/${one.task.domain}/images/${encodeURIComponent(one.task.image)}`)
+  const still = fixes.some(({ task, description }) => description === one.description && JSON.stringify(task) === JSON.stringify(one.task))
   if (!still) throw new Error(`${name} is not what it was any more: nothing was deleted. Look at it again.`)
   await sendTask(one.task)
 }

@@ -137,7 +137,10 @@ t.test('an agent on a storage that hangs stops, starts, and mends what it left w
   // a start on a storage that hangs
   agent = await start()
   const tooEarly = agent.refused('too-early', mendSpec('left.raw', { domain: 'hung' }))
-  t.match(await domain(agent, 'hung'), { state: 'unresponsive' })
+  t.match(await until(async () => {
+    const found = await domain(agent, 'hung')
+    return found.state !== 'starting' && found
+  }), { state: 'unresponsive' })
   t.match(await agent.done('meanwhile', copySpec('source.raw', 'while-hung.raw')), { state: 'succeeded' })
   t.match(await tooEarly, { status: 504, body: { code: 'storage-unresponsive' } })
 

@@ -2,7 +2,9 @@ import t, { type Test } from 'tap'
 import type { BrokenImage, Copy } from '../../src/api/image.ts'
 import type { LockStatus } from '../../src/api/domain.ts'
 import type { TaskSpec } from '../../src/api/kinds.ts'
+import { isAskedFor } from '../../src/storage/layout/copy-state.ts'
 import { Locks } from '../../src/storage/locks.ts'
+import type { CopiesQuery } from '../../src/storage/protocol.ts'
 import { Recovery, taskIdOf, type RecoveryPolicy } from '../../src/storage/recovery.ts'
 import { Clock } from '../helpers/clock.ts'
 
@@ -14,14 +16,14 @@ function storageOf (interrupted: Map<string, { host: string, canceled?: boolean,
   return {
     id: 'd',
     locks,
-    copies: async (): Promise<Copy[]> => [...interrupted].map(([image, { host, canceled = false, state = 'interrupted', taskId }]) => ({
+    copies: async (wanted: CopiesQuery): Promise<Copy[]> => [...interrupted].map(([image, { host, canceled = false, state = 'interrupted', taskId }]): Copy => ({
       domain: 'd',
       image,
       state,
       copy: {
         copyId: '', phase: 'copying', host: { id: host }, bytesTotal: 1, bytesDone: 0, createdAt: '', checkpointAt: '', epoch: 1, ...(canceled && { canceledAt: '' }), ...(taskId !== undefined && { taskId })
       }
-    })),
+    })).filter(copy => isAskedFor(copy, wanted)),
     fixes: async (): Promise<BrokenImage[]> => [...interrupted.keys()].map(image => ({
       image, state: 'interrupted', detail: '', fixes: [{ action: 'mend', description: '', task: mend(image) }, { action: 'clean', description: '', task: { kind: 'storage.deleteImage', domain: 'd', image } }]
     }))

@@ -6,7 +6,7 @@ import type { Area } from '../area.ts'
 import { createVolume } from '../layout/ovirt/create.ts'
 import { deleteImage as deleteVolumes } from '../layout/ovirt/delete.ts'
 import * as ovirt from '../layout/ovirt/reads.ts'
-import type { CreateRequest, DeleteRequest } from '../protocol.ts'
+import type { CopiesQuery, CreateRequest, DeleteRequest, Page } from '../protocol.ts'
 import { createImage, deleteImage } from './changes.ts'
 import { imageStatus, listCopies, listFixes, listImages } from './reads.ts'
 
@@ -14,8 +14,9 @@ import { imageStatus, listCopies, listFixes, listImages } from './reads.ts'
 export interface LayoutWork {
   images (area: Area, after: string, limit: number): Promise<ImageEntry[]>
   image (area: Area, image: string, format: Format | undefined): Promise<ImageStatus>
-  copies (area: Area): Promise<Copy[]>
-  fixes (area: Area): Promise<BrokenImage[]>
+  /** @param progressed called again and again while it takes long. */
+  copies (area: Area, query?: CopiesQuery, progressed?: () => void): Promise<Copy[]>
+  fixes (area: Area, page?: Page, progressed?: () => void): Promise<BrokenImage[]>
   create (area: Area, request: CreateRequest): Promise<CreateResult>
   delete (area: Area, request: DeleteRequest, accepted: () => void): Promise<DeleteResult>
 }

@@ -39,6 +39,16 @@ async function read<T> (look: (area: Area) => Promise<T>): Promise<Outcome<T>> {
   return await inArea(async area => await patience(area)(async () => await look(area)))
 }
 
+const progressIntervalMs = 500
+let progressedAt = 0
+
+function progressed (): void {
+  const now = performance.now()
+  if (now - progressedAt < progressIntervalMs) return
+  progressedAt = now
+  agent.progressed.asEvent()
+}
+
 /** A user's PATH often lacks the folders of the system's programs. */
 function withSystemFolders (path = '/usr/bin:/bin'): string {
   return `${path}:/usr/sbin:/sbin`
@@ -73,8 +83,8 @@ const functions: DomainFunctions = {
   describe: async () => await read(async area => ({ ...await describe(area), ...(lockspace !== undefined && { leases: await lockspace.status() }) })),
   images: async (after, limit) => await read(async area => await layouts[area.layout].images(area, after, limit)),
   image: async (image, format) => await read(async area => await layouts[area.layout].image(area, image, format)),
-  copies: async () => await read(async area => await layouts[area.layout].copies(area)),
-  fixes: async () => await read(async area => await layouts[area.layout].fixes(area)),
+  copies: async query => await read(async area => await layouts[area.layout].copies(area, query, progressed)),
+  fixes: async page => await read(async area => await layouts[area.layout].fixes(area, page, progressed)),
   neededSources: async copies => await read(async area => await Promise.all(copies.map(async named => await neededSource(area, named)))),
   sourceStates: async sources => await read(async area => await Promise.all(sources.map(async files => await sourceState(area, files)))),
   sweep: async () => await inArea(sweep),

@@ -3,21 +3,23 @@ import { statfs } from 'node:fs/promises'
 import type { Format } from '../../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../../api/image.ts'
 import { AppError } from '../../errors.ts'
-import { entry, firstNames, look } from '../../system/directory.ts'
+import { entriesIn, entry, look } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import { identityOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
 import { formatOfName, isImageName } from '../names.ts'
-import type { DomainDescription } from '../protocol.ts'
+import { wholeList, type CopiesQuery, type DomainDescription, type Page } from '../protocol.ts'
 import { patience } from '../patience.ts'
 import { progressOf } from '../record-progress.ts'
-import { hasCutOffWrite, readAnyRecord, recordedKeys, type CopyRecord } from '../record.ts'
 import { tellBytes, tellTime } from '../told.ts'
 import { isMeantBy, tellableOf } from '../standing.ts'
 import { mountWarnings } from './mount.ts'
-import { copyState } from '../layout/copy-state.ts'
+import { copyState, isAskedFor, mayBe } from '../layout/copy-state.ts'
 import { soundnessOf } from '../layout/directory/soundness.ts'
-import { judge, type Found, type Verdict } from './state.ts'
+import { NameList, namesAfter } from '../layout/name-list.ts'
+import { recordReader, recordsOf, type Readable, type ReadRecord } from '../layout/records.ts'
+import { firstOf } from '../turns.ts'
+import { judge, otherWords, type Found, type Verdict } from './state.ts'
 
 /** Size and free space of a domain, and what is to be said about its mount. */
 export async function describe (area: Area): Promise<DomainDescription> {
@@ -28,20 +30,28 @@ export async function describe (area: Area): Promise<DomainDescription> {
 
 /** A page of the images, by name, from stats alone. */
 export async function listImages (area: Area, after: string, limit: number): Promise<ImageEntry[]> {
-  const images: ImageEntry[] = []
-  for (let last = after; ;) {
-    const from = last
-    const names = await firstNames(area.root, limit, entry => isImageName(entry.name) && entry.name > from && mayBeFile(entry))
-    for (const image of names) {
-      if (images.length === limit) return images
-      const stats = await look(area.root, image)
-      // gone in the meantime, a directory, a link
-      if (stats?.isFile() === true) images.push(entryOf(image, stats))
-    }
-    const end = names.at(-1)
-    if (end === undefined || names.length < limit) return images
-    last = end
-  }
+  const { names } = await listOf(area).get({ directory: area.root, local: area.local })
+  return await firstOf(namesAfter(names, after), limit, async image => {
+    const stats = await look(area.root, image)
+    // gone in the meantime, a directory, a link
+    return stats?.isFile() === true ? [entryOf(image, stats)] : []
+  })
+}
+
+/** A directory with more is somebody's who wants agents to run out of memory. */
+const maxImages = 1_000_000
+
+/** The names that may be those of images, of each domain that this process works on. */
+const lists = new Map<string, NameList>()
+
+function listOf ({ id, path }: Area): NameList {
+  const list = lists.get(path) ?? new NameList(async root => {
+    const entries = await entriesIn(root, maxImages, entry => isImageName(entry.name) && mayBeFile(entry))
+    if (entries === undefined) throw new AppError('image-invalid', `There are more than ${maxImages} files in domain ${id}: they are not listed.`)
+    return entries.map(({ name }) => name)
+  })
+  lists.set(path, list)
+  return list
 }
 
 /** Whether a directory says that a name is a file, or, as some file systems do, nothing of what it is. */
@@ -58,6 +68,7 @@ function entryOf (image: string, { size, blocks, mtimeMs }: BigIntStats): ImageE
 export async function imageStatus (area: Area, image: string, given: Format | undefined): Promise<ImageStatus> {
   const found = await patience(area)(async () => await find(area, image), found => judge(found) !== undefined)
   const verdict = judge(found)
+  if (found.isOther) throw new AppError('image-invalid', otherWords(found))
   if (verdict === undefined) throw new AppError('image-not-found', `There is no image ${image} in domain ${area.id}.`)
   const { record } = found
   const isOpen = record !== undefined && record.phase !== 'done'
@@ -92,67 +103,85 @@ async function measure (area: Area, image: string, format: Format | undefined, v
   }
 }
 
-/** Every copy record of the domain, those of complete copies too. */
-export async function listCopies (area: Area): Promise<Copy[]> {
-  const copies: Copy[] = []
-  for await (const found of recorded(area)) {
-    const { image } = found
-    if (found.record === undefined) continue
-    copies.push({ domain: area.id, image, state: copyState(found.record, judge(found), found.leased), copy: progressOf(tellableOf(found.record, found.identity)) })
-  }
-  return copies
+/** A page of the copy records of the domain, those of complete copies too. */
+export async function listCopies (area: Area, { after, limit, taskId, state }: CopiesQuery = wholeList, progressed = ignore): Promise<Copy[]> {
+  const { keys, summaryOf, lookAt } = await recorded(area, after)
+  return await firstOf(keys, limit, async image => {
+    const summary = await summaryOf(image)
+    if (summary === undefined || !mayBe(summary, { taskId, state })) return []
+    const found = await lookAt(image)
+    if (found.record === undefined) return []
+    const copy = {
+      domain: area.id,
+      image,
+      state: copyState(found.record, judge(found), found.leased),
+      copy: progressOf(tellableOf(found.record, found.identity))
+    }
+    return isAskedFor(copy, { taskId, state }) ? [copy] : []
+  }, progressed)
 }
 
-/** What is broken in the domain, and the way out of each. */
-export async function listFixes (area: Area): Promise<BrokenImage[]> {
-  const broken: BrokenImage[] = []
-  for await (const found of recorded(area)) {
-    const verdict = judge(found)
-    if (verdict === undefined || verdict.fixes.length === 0) continue
-    broken.push({ image: found.image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes })
-  }
-  return broken
+/** A page of what is broken in the domain, and the way out of each. */
+export async function listFixes (area: Area, { after, limit }: Page = wholeList, progressed = ignore): Promise<BrokenImage[]> {
+  const { keys, summaryOf, lookAt } = await recorded(area, after)
+  return await firstOf(keys, limit, async image => {
+    // nothing is wrong with most
+    if ((await summaryOf(image))?.phase === 'done') return []
+    const verdict = judge(await lookAt(image))
+    if (verdict === undefined || verdict.fixes.length === 0) return []
+    return [{ image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes }]
+  }, progressed)
 }
 
-/** What there is about every image that has a record. A record whose name is listed is there, or was a moment ago. */
-async function * recorded (area: Area): AsyncGenerator<Found> {
+const ignore = () => {}
+
+/**
+ * The images behind a name that have a record, and looks at them. A record whose name is listed is there, or was a moment
+ * ago.
+ */
+async function recorded (area: Area, after: string) {
   const patiently = patience(area)
-  for (const image of (await patiently(async () => await recordedKeys(area))).filter(isImageName)) {
-    yield await patiently(async () => await find(area, image), ({ record, recordProblem, abandonedWrite }) => record !== undefined || recordProblem !== undefined || abandonedWrite)
+  const records = recordsOf(area)
+  const listing = await patiently(async () => await records.list(area))
+  return {
+    keys: namesAfter(listing.names, after).filter(isImageName),
+    summaryOf: async (image: string) => await records.summary(area, image, listing),
+    lookAt: async (image: string) => await patiently(async () => await find(area, image, async key => await records.read(area, key)), isRecorded)
   }
+}
+
+function isRecorded ({ record, recordProblem, abandonedWrite }: Found): boolean {
+  return record !== undefined || recordProblem !== undefined || abandonedWrite
 }
 
 /**
  * Looks at everything there is about an image. The lease is asked before and the record after: the other way round, a
  * copy that ends in between would look interrupted.
  */
-async function find (area: Area, image: string): Promise<Found> {
-  const first = await readable(area, image)
+async function find (area: Area, image: string, read: ReadRecord = recordReader(area)): Promise<Found> {
+  const first = await read(image)
   if (first.record?.phase === 'done' || (first.record === undefined && first.problem === undefined && !first.abandonedWrite)) {
     return await compose(area, image, first, false)
   }
   const leased = await isLeased(area.leases, image)
-  return await compose(area, image, await readable(area, image), leased)
+  return await compose(area, image, await read(image), leased)
 }
 
-async function compose (area: Area, image: string, { record, problem, isNewer, abandonedWrite }: Readable, leased: boolean): Promise<Found> {
+async function compose (area: Area, image: string, { record, problem, abandonedWrite }: Readable, leased: boolean): Promise<Found> {
   const stats = await look(area.root, image)
-  if (stats !== undefined && !stats.isFile()) throw new AppError('image-invalid', `${image} in domain ${area.id} is not a regular file: links, directories and devices are no images.`)
-  const replaceable = stats !== undefined && record?.replaces !== undefined && isSameContent(record.replaces, identityOf(stats))
-  const identity = stats === undefined ? undefined : identityOf(stats)
-  const isMeant = stats === undefined || record?.phase !== 'deleting' || await isMeantBy(record, area.copies, stats)
-  return { domain: area.id, image, identity, record, leased, recordProblem: problem, isNewer, replaceable, isMeant, abandonedWrite }
-}
-
-interface Readable {
-  record: CopyRecord | undefined
-  problem: string | undefined
-  isNewer: boolean
-  abandonedWrite: boolean
-}
-
-async function readable (area: Area, image: string): Promise<Readable> {
-  const { record, problem } = await readAnyRecord(area.copies, area.id, image)
-  const abandonedWrite = record === undefined && problem === undefined && await hasCutOffWrite(area.copies, image)
-  return { record, problem: problem?.message, isNewer: problem?.code === 'record-newer', abandonedWrite }
+  const isOther = stats !== undefined && !stats.isFile()
+  const identity = stats === undefined || isOther ? undefined : identityOf(stats)
+  return {
+    domain: area.id,
+    image,
+    identity,
+    record,
+    leased,
+    recordProblem: problem?.message,
+    isNewer: problem?.code === 'record-newer',
+    replaceable: identity !== undefined && record?.replaces !== undefined && isSameContent(record.replaces, identity),
+    isMeant: stats === undefined || record?.phase !== 'deleting' || await isMeantBy(record, area.copies, stats),
+    isOther,
+    abandonedWrite
+  }
 }

@@ -21,8 +21,15 @@ export interface Found {
   isMeant?: boolean
   /** The file that has the name is the one that the open copy is to replace, as it was when the copy began. */
   replaceable?: boolean
+  /** What has the name is no regular file. */
+  isOther?: boolean
   /** An unfinished write of a record is all that is there of it. */
   abandonedWrite: boolean
+}
+
+/** What to say of a name that is no image. */
+export function otherWords ({ image, domain }: Pick<Found, 'image' | 'domain'>): string {
+  return `${image} in domain ${domain} is not a regular file: links, directories and devices are no images.`
 }
 
 export interface Verdict {
@@ -34,6 +41,7 @@ export interface Verdict {
 /** Judges an image by what is on the storage, and nothing else. Undefined: there is nothing of this name. */
 export function judge (found: Found): Verdict | undefined {
   const { record, identity, leased, image } = found
+  if (found.isOther === true) return { state: 'illegal', detail: otherWords(found), fixes: [] }
   if (found.recordProblem !== undefined) return judgeUnreadable(found, found.recordProblem)
   if (record === undefined || (record.phase === 'done' && identity === undefined)) {
     if (identity !== undefined) return { state: 'ok', fixes: [] }

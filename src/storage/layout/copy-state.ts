@@ -1,5 +1,6 @@
 import type { Copy, Fix } from '../../api/image.ts'
 import { AppError } from '../../errors.ts'
+import type { CopiesQuery } from '../protocol.ts'
 import { wordsOf, type CopyRecord, type Named } from '../record.ts'
 
 /** The state of a copy record, in the words of the list of copies. */
@@ -9,6 +10,20 @@ export function copyState (record: CopyRecord, verdict: { fixes: readonly Fix[] 
   if (leased) return 'copying'
   if (verdict?.fixes.some(({ task }) => task.kind === 'storage.forgetCopy') === true) return 'done'
   return verdict?.fixes.some(({ action }) => action === 'mend') === true ? 'interrupted' : 'illegal'
+}
+
+/** What is asked for of a list of copies. */
+type Wanted = Pick<CopiesQuery, 'taskId' | 'state'>
+
+/** Whether a record can be one that is asked for, as far as that can be told without a look at anything else. */
+export function mayBe ({ phase, taskId }: { phase: CopyRecord['phase'] | undefined, taskId: string | undefined }, wanted: Wanted): boolean {
+  if (wanted.taskId !== undefined && taskId !== wanted.taskId) return false
+  return wanted.state === undefined || wanted.state === 'done' || phase !== 'done'
+}
+
+/** Whether a copy is one that is asked for. */
+export function isAskedFor ({ state, copy: { taskId } }: Copy, wanted: Wanted): boolean {
+  return (wanted.state === undefined || state === wanted.state) && (wanted.taskId === undefined || taskId === wanted.taskId)
 }
 
 /** What is offered, and for what: the record that was there, if it could be read. */

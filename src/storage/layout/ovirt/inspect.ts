@@ -3,13 +3,20 @@ import { AppError } from '../../../errors.ts'
 import { look, namesIn } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { isImageLeased } from '../../image-lease.ts'
-import { hasCutOffWrite, keyOf, namedBy, readAnyRecord, recordedKeys, recordWrittenAt, type CopyRecord, type Named } from '../../record.ts'
+import { keyOf, namedBy, recordedKeys, recordWrittenAt, type CopyRecord, type Named } from '../../record.ts'
 import { isMeantBy } from '../../standing.ts'
 import { inTurns } from '../../turns.ts'
 import { clean, forget } from '../copy-state.ts'
+import { recordReader, type Readable, type ReadRecord } from '../records.ts'
 import { childrenOf, cycleAmong, cycleDetail, missingParentDetail } from './chain.ts'
 import { judgeVolume, type FoundVolume, type Verdict } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, withImage, type VolumeFiles } from './volumes.ts'
+
+/** How records are read. */
+interface Records {
+  read?: ReadRecord
+  chains?: () => Promise<CopyRecord[]>
+}
 
 /** An image with all its volumes, as a look at the storage finds it. */
 export interface FoundImage {
@@ -31,7 +38,7 @@ const imageDirectory = new RegExp(`^(${removedPrefix})?${uuidPattern.slice(1, -1
 export const isImageDirectory = (name: string) => imageDirectory.test(name)
 
 /** The names of all images that have a directory, sorted. Those that vdsm is removing are among them. */
-export async function imageNames (area: Area): Promise<string[]> {
+export async function imageNames (area: Pick<Area, 'id' | 'images'>): Promise<string[]> {
   const names = await namesIn(area.images, maxImages, isImageDirectory)
   if (names === undefined) throw new AppError('image-invalid', `Domain ${area.id} has more than ${maxImages} images, more than an engine makes: they are not all looked at.`)
   return names.sort()
@@ -39,8 +46,13 @@ export async function imageNames (area: Area): Promise<string[]> {
 
 /** The volumes that have a record, by image; an empty name stands for the image itself. */
 export async function recordedVolumes (area: Area): Promise<Map<string, string[]>> {
+  return volumesByImage(await recordedKeys(area))
+}
+
+/** The keys of records, by image. */
+export function volumesByImage (keys: readonly string[]): Map<string, string[]> {
   const byImage = new Map<string, string[]>()
-  for (const key of await recordedKeys(area)) {
+  for (const key of keys) {
     const { image, volume = '' } = namedBy(key)
     if (!isImageDirectory(image)) continue
     const volumes = byImage.get(image)
@@ -51,13 +63,13 @@ export async function recordedVolumes (area: Area): Promise<Map<string, string[]
 }
 
 /** Reads the records of all unfinished copies of chains, when they are first asked for. Few looks need them. */
-export function openChains (area: Area): () => Promise<CopyRecord[]> {
+export function openChains (area: Area, read = recordReader(area)): () => Promise<CopyRecord[]> {
   let records: Promise<CopyRecord[]> | undefined
-  return async () => await (records ??= readOpenChains(area))
+  return async () => await (records ??= readOpenChains(area, read))
 }
 
-async function readOpenChains (area: Area): Promise<CopyRecord[]> {
-  const records = await inTurns(await recordedKeys(area), async key => (await readAnyRecord(area.copies, area.id, key)).record)
+async function readOpenChains (area: Area, read: ReadRecord): Promise<CopyRecord[]> {
+  const records = await inTurns(await recordedKeys(area), async key => (await read(key)).record)
   return records.flatMap(record => record !== undefined && isOpenChain(record) ? record : [])
 }
 
@@ -67,9 +79,10 @@ const isOpenChain = ({ chain, phase }: CopyRecord) => chain !== undefined && pha
  * Looks at everything there is about an image and its volumes.
  *
  * @param recorded its volumes that have a record.
+ * @param read reads records; where many images are looked at, from what is known of them.
  * @param chains what `openChains` gives; one for all images, where many are looked at.
  */
-export async function inspectImage (area: Area, image: string, recorded: readonly string[], chains = openChains(area)): Promise<FoundImage> {
+export async function inspectImage (area: Area, image: string, recorded: readonly string[], { read = recordReader(area), chains = openChains(area) }: Records = {}): Promise<FoundImage> {
   return await withImage(area, image, async directory => {
     const present = await readVolumes(area, image, directory)
     const missing = recorded.filter(volume => volume !== '' && !present.some(files => files.volume === volume))
@@ -78,14 +91,14 @@ export async function inspectImage (area: Area, image: string, recorded: readonl
     const gone: FoundVolume[] = []
     for (const files of all) {
       const children = childrenOf(all, files.volume)
-      const found = await inspectVolume(area, image, files, children, async () => directory === undefined ? files : await readVolume(area, image, directory, files.volume))
+      const found = await inspectVolume({ area, image, children, read }, files, async () => directory === undefined ? files : await readVolume(area, image, directory, files.volume))
       const verdict = judgeVolume(found)
       if (verdict === undefined) gone.push(found)
       else volumes.push({ found, children, verdict })
     }
     coverLinks(volumes)
     await coverCutOff(volumes, chains)
-    const verdict = await judgeImage(area, image, directory !== undefined, volumes, recorded.includes(''))
+    const verdict = await judgeImage(area, image, volumes, { exists: directory !== undefined, isRecorded: recorded.includes(''), read })
     return { image, exists: directory !== undefined, volumes, gone, ...(verdict !== undefined && { verdict }) }
   })
 }
@@ -125,26 +138,26 @@ function isCutOff ({ record, recordProblem, abandonedRecord, files: { data, meta
  * The lease is asked before record and files are read again: the other way round, a copy that ends in between would look
  * interrupted.
  */
-async function inspectVolume (area: Area, image: string, files: VolumeFiles, children: string[], readAgain: () => Promise<VolumeFiles>): Promise<FoundVolume> {
+async function inspectVolume ({ area, image, children, read }: { area: Area, image: string, children: string[], read: ReadRecord }, files: VolumeFiles, readAgain: () => Promise<VolumeFiles>): Promise<FoundVolume> {
   const { volume } = files
   const key = keyOf({ image, volume })
   const base = { domain: area.id, image, volume, files, children, leased: false }
-  const first = { ...base, ...await known(area, key) }
+  const first = { ...base, ...await known(read, key) }
   if (judgeVolume(first)?.state === 'ok') return first
   const leased = await isImageLeased(area, { image, volume })
   const again = await readAgain()
-  const latest = await known(area, key)
+  const latest = await known(read, key)
   const { record } = latest
   const isMeant = record?.phase !== 'deleting' || again.data === undefined || await isMeantBy(record, area.copies, again.data)
   return { ...base, files: again, children: [...children, ...await usersElsewhere(area, image, again)], leased, isMeant, ...latest }
 }
 
 /** What the record says, and those that belong to it: of the chain that it is part of, or of the volumes below it. */
-async function known (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'isNewer' | 'abandonedRecord' | 'head' | 'lower' | 'covered'>> {
-  const found = await readable(area, key)
+async function known (read: ReadRecord, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'isNewer' | 'abandonedRecord' | 'head' | 'lower' | 'covered'>> {
+  const found = plain(await read(key))
   const { record } = found
   const { partOf, chain } = record ?? {}
-  const other = async (named: Named) => (await readAnyRecord(area.copies, area.id, keyOf(named))).record
+  const other = async (named: Named) => (await read(keyOf(named))).record
   const head = partOf === undefined ? undefined : await other(partOf)
   const isPart = head?.chain?.id === partOf?.id && head !== undefined
   const lower = record?.phase === 'done' ? [] : await Promise.all((chain?.volumes ?? []).filter(({ bytes }) => bytes > 0).map(other))
@@ -155,10 +168,9 @@ async function known (area: Area, key: string): Promise<Pick<FoundVolume, 'recor
   }
 }
 
-async function readable (area: Area, key: string): Promise<Pick<FoundVolume, 'record' | 'recordProblem' | 'isNewer' | 'abandonedRecord'>> {
-  const { record, problem } = await readAnyRecord(area.copies, area.id, key)
-  if (problem !== undefined) return { record, recordProblem: problem.message, isNewer: problem.code === 'record-newer', abandonedRecord: false }
-  return { record, recordProblem: undefined, abandonedRecord: record === undefined && await hasCutOffWrite(area.copies, key) }
+function plain ({ record, problem, abandonedWrite }: Readable): Pick<FoundVolume, 'record' | 'recordProblem' | 'isNewer' | 'abandonedRecord'> {
+  const unreadable = problem === undefined ? {} : { isNewer: problem.code === 'record-newer' }
+  return { record, recordProblem: problem?.message, abandonedRecord: abandonedWrite, ...unreadable }
 }
 
 /** Volumes of other images that are based on this one: it is a template, and a hard link of it lies beside each of them. */
@@ -186,9 +198,9 @@ export async function writtenAfter (
 }
 
 /** Judges an image whose deletion as a whole was interrupted, or goes on, by its record. */
-async function judgeDeletion (area: Area, image: string, volumes: FoundImage['volumes']): Promise<Verdict | undefined> {
+async function judgeDeletion (area: Area, image: string, volumes: FoundImage['volumes'], read: ReadRecord): Promise<Verdict | undefined> {
   const leased = await isImageLeased(area, { image })
-  const { record, recordProblem, isNewer } = await readable(area, image)
+  const { record, recordProblem, isNewer } = plain(await read(image))
   if (record === undefined && recordProblem === undefined) return undefined
   if (leased) return { state: 'illegal', detail: `Image ${image} is being deleted.`, fixes: [] }
   const broken = { domain: area.id, image, record }
@@ -206,8 +218,8 @@ async function judgeDeletion (area: Area, image: string, volumes: FoundImage['vo
   return { state: 'illegal', detail: recordProblem ?? `The deletion of image ${image} was interrupted.`, fixes: [clean(broken, 'Finishes the deletion.')] }
 }
 
-async function judgeImage (area: Area, image: string, exists: boolean, volumes: FoundImage['volumes'], isRecorded: boolean): Promise<Verdict | undefined> {
-  const deletion = isRecorded ? await judgeDeletion(area, image, volumes) : undefined
+async function judgeImage (area: Area, image: string, volumes: FoundImage['volumes'], { exists, isRecorded, read }: { exists: boolean, isRecorded: boolean, read: ReadRecord }): Promise<Verdict | undefined> {
+  const deletion = isRecorded ? await judgeDeletion(area, image, volumes, read) : undefined
   if (deletion !== undefined) return deletion
   const remove = (description: string): Verdict['fixes'] => [clean({ domain: area.id, image }, description)]
   if (!exists) return undefined

@@ -1,16 +1,19 @@
 import type { BrokenImage, Copy, ImageEntry, ImageState, ImageStatus, Volume } from '../../../api/image.ts'
 import { AppError } from '../../../errors.ts'
-import { firstNames } from '../../../system/directory.ts'
 import type { Area } from '../../area.ts'
 import { identityOf } from '../../identity.ts'
 import { patience } from '../../patience.ts'
 import { tellableOf } from '../../standing.ts'
 import { progressOf } from '../../record-progress.ts'
 import { tellBytes, tellTime } from '../../told.ts'
-import { inTurns } from '../../turns.ts'
-import { copyState } from '../copy-state.ts'
+import { wholeList, type CopiesQuery, type Page } from '../../protocol.ts'
+import { keyOf, namedBy, type Named } from '../../record.ts'
+import { firstOf } from '../../turns.ts'
+import { copyState, isAskedFor, mayBe } from '../copy-state.ts'
+import { NameList, namesAfter } from '../name-list.ts'
+import { recordsOf, type ReadRecord } from '../records.ts'
 import { baseFirst, childrenOf } from './chain.ts'
-import { imageNames, inspectImage, isImageDirectory, openChains, openRecordOf, recordedVolumes, type FoundImage } from './inspect.ts'
+import { imageNames, inspectImage, openChains, openRecordOf, recordedVolumes, volumesByImage, type FoundImage } from './inspect.ts'
 import { formatOf } from './volume-metadata.ts'
 import { soundnessOf } from './soundness.ts'
 import { volumeInfo, type FoundVolume, type Verdict } from './volume-state.ts'
@@ -18,16 +21,18 @@ import { readVolumes, withImage } from './volumes.ts'
 
 /** A page of the images, by name. The format is that of the volume that guests write. */
 export async function listImages (area: Area, after: string, limit: number): Promise<ImageEntry[]> {
-  const images: ImageEntry[] = []
-  for (let last = after; ;) {
-    const from = last
-    const names = await firstNames(area.images, limit, ({ name }) => isImageDirectory(name) && name > from)
-    images.push(...(await inTurns(names, async image => await listImage(area, image))).flatMap(entry => entry ?? []))
-    const end = names.at(-1)
-    // files and links among the directories are none: there may be more behind them
-    if (images.length >= limit || end === undefined || names.length < limit) return images.slice(0, limit)
-    last = end
-  }
+  const names = await listOf(area)
+  // files and links among the directories are none
+  return await firstOf(namesAfter(names, after), limit, async image => [await listImage(area, image)].flatMap(entry => entry ?? []))
+}
+
+/** The names of the images that have a directory, of each domain that this process works on. */
+const lists = new Map<string, NameList>()
+
+async function listOf (area: Area): Promise<readonly string[]> {
+  const list = lists.get(area.path) ?? new NameList(async images => await imageNames({ id: area.id, images }))
+  lists.set(area.path, list)
+  return (await list.get({ directory: area.images, local: area.local })).names
 }
 
 async function listImage (area: Area, image: string): Promise<ImageEntry | undefined> {
@@ -101,33 +106,57 @@ function stateOf (states: readonly ImageState[]): ImageState {
   return (['copying', 'interrupted', 'illegal'] as const).find(state => states.includes(state)) ?? 'ok'
 }
 
-/** Every copy record of the domain, those of complete copies too; of a chain, that of its top. */
-export async function listCopies (area: Area): Promise<Copy[]> {
-  const recorded = [...await recordedVolumes(area)].sort(([a], [b]) => a < b ? -1 : 1)
-  const chains = openChains(area)
-  const images = await inTurns(recorded, async ([image, volumes]) => await inspectImage(area, image, volumes, chains))
-  return images.flatMap(({ image, volumes, gone }) => [...volumes, ...gone.map(found => ({ found, verdict: undefined }))].flatMap(({ found, verdict }): Copy[] => {
+/** A page of the copy records of the domain, those of complete copies too; of a chain, that of its top. */
+export async function listCopies (area: Area, { after, limit, taskId, state }: CopiesQuery = wholeList, progressed = () => {}): Promise<Copy[]> {
+  const { listing, records, inspect } = await recorded(area)
+  const images = volumesByImage(namesAfter(listing.names, namedBy(after).image))
+  return await firstOf([...images], limit, async ([image, volumes]): Promise<Copy[]> => {
+    const summaries = await Promise.all(volumes.map(async volume => await records.summary(area, keyOf({ image, volume: volume || undefined }), listing)))
+    if (!summaries.some(summary => summary !== undefined && mayBe(summary, { taskId, state }))) return []
+    return copiesOf(area, await inspect(image, volumes)).filter(copy => keyOf(copy) > after && isAskedFor(copy, { taskId, state }))
+  }, progressed)
+}
+
+/** What is listed of the copies of an image. */
+function copiesOf (area: Area, { image, volumes, gone }: FoundImage): Copy[] {
+  return [...volumes, ...gone.map(found => ({ found, verdict: undefined }))].flatMap(({ found, verdict }): Copy[] => {
     const { volume, leased, lower, head } = found
     const record = tellable(found)
     // what is part of the copy of a chain is told with that
     return record === undefined || head !== undefined ? [] : [{ domain: area.id, image, volume, state: copyState(record, verdict, leased), copy: progressOf(record, lower) }]
-  }))
+  }).sort(byKey)
 }
 
-/** What is broken in the domain, and the way out of each. What is in somebody's hands at this moment is left out. */
-export async function listFixes (area: Area): Promise<BrokenImage[]> {
-  const recorded = await recordedVolumes(area)
-  const names = [...new Set([...await imageNames(area), ...recorded.keys()])].sort()
-  const chains = openChains(area)
-  const images = await inTurns(names, async image => await inspectImage(area, image, recorded.get(image) ?? [], chains).catch((error: unknown): FoundImage => {
+/** A page of what is broken in the domain, and the way out of each. What is in somebody's hands at this moment is left out. */
+export async function listFixes (area: Area, { after, limit }: Page = wholeList, progressed = () => {}): Promise<BrokenImage[]> {
+  const { listing, inspect } = await recorded(area)
+  const images = volumesByImage(listing.names)
+  const names = [...new Set([...await listOf(area), ...images.keys()])].sort()
+  const { image: first } = namedBy(after)
+  const rest = [...names.includes(first) ? [first] : [], ...namesAfter(names, first)]
+  return await firstOf(rest, limit, async image => fixesOf(await inspect(image, images.get(image) ?? []).catch((error: unknown): FoundImage => {
     if (!(error instanceof AppError) || error.code !== 'image-invalid') throw error
     return { image, exists: true, volumes: [], gone: [], verdict: { state: 'illegal', detail: error.message, fixes: [] } }
-  }))
-  return images.flatMap(({ image, volumes, verdict }) => [
-    ...(verdict === undefined ? [] : [{ image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes }]),
-    // what is left of an image that is to go as a whole goes with it
-    ...(verdict !== undefined && verdict.fixes.some(({ action }) => action === 'clean')
-      ? []
-      : volumes.filter(({ found, verdict }) => !found.leased && found.covered !== true && verdict.state !== 'ok').map(({ found: { volume }, verdict: { state, detail = '', fixes } }) => ({ image, volume, state, detail, fixes })))
-  ])
+  })).filter(broken => keyOf(broken) > after), progressed)
+}
+
+function fixesOf ({ image, volumes, verdict }: FoundImage): BrokenImage[] {
+  const whole = verdict === undefined ? [] : [{ image, state: verdict.state, detail: verdict.detail ?? '', fixes: verdict.fixes }]
+  // what is left of an image that is to go as a whole goes with it
+  if (verdict?.fixes.some(({ action }) => action === 'clean') === true) return whole
+  return [...whole, ...volumes
+    .filter(({ found, verdict }) => !found.leased && found.covered !== true && verdict.state !== 'ok')
+    .map(({ found: { volume }, verdict: { state, detail = '', fixes } }) => ({ image, volume, state, detail, fixes }))].sort(byKey)
+}
+
+const byKey = (a: Named, b: Named) => keyOf(a) < keyOf(b) ? -1 : 1
+
+/** The records of the domain, and looks at the images that have some. */
+async function recorded (area: Area) {
+  const records = recordsOf(area)
+  const listing = await patience(area)(async () => await records.list(area))
+  const read: ReadRecord = async key => await records.read(area, key)
+  const chains = openChains(area, read)
+  const inspect = async (image: string, volumes: readonly string[]) => await inspectImage(area, image, volumes, { read, chains })
+  return { listing, records, inspect }
 }

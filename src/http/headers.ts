@@ -27,6 +27,15 @@ export const securityHeaders = {
   'referrer-policy': 'same-origin'
 } as const
 
+/** What a page has instead: everything it needs comes from here, and nothing else may run in it. */
+export const pageHeaders = {
+  'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+  // whoever opens it in a window gets no handle to that
+  'cross-origin-opener-policy': 'same-origin',
+  // an upgraded agent must not be shown by an old page
+  'cache-control': 'no-cache'
+} as const
+
 export const mediaType = 'application/json; charset=utf-8'
 
 /** Adds to a reply what every one has. With the last hook: whoever answers past Fastify need not pay for it. */

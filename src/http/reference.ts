@@ -1,6 +1,6 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { AppError } from '../errors.ts'
-import { headersOf } from './headers.ts'
+import { headersOf, pageHeaders } from './headers.ts'
 import { pathOf, sendProblem } from './problems.ts'
 import type { App } from './types.ts'
 
@@ -17,9 +17,8 @@ export function referenceRoutes (app: App): void {
     reference ??= makeReference(app.swagger())
     const { routing } = await reference
     reply.hijack()
-    // the other application writes its own head
-    // which, for its page, replaces the policy
-    reply.header('cross-origin-opener-policy', 'same-origin')
+    // the other application writes its own head, and has the same rules as our page: all of it are files without inline scripts
+    for (const [name, value] of Object.entries(pageHeaders)) reply.header(name, value)
     for (const [name, value] of Object.entries(headersOf(reply))) if (value !== undefined) reply.raw.setHeader(name, value)
     routing(request.raw, reply.raw)
   }
@@ -29,12 +28,14 @@ export function referenceRoutes (app: App): void {
 async function makeReference (document: object): Promise<FastifyInstance> {
   const [{ default: swagger }, { default: swaggerUi }] = await Promise.all([import('@fastify/swagger'), import('@fastify/swagger-ui')])
   const reference = Fastify({ logger: false })
+  // its files would say "public"
+  reference.addHook('onSend', async (_, reply) => { if (reply.hasHeader('cache-control')) reply.header('cache-control', pageHeaders['cache-control']) })
   reference.setErrorHandler(sendProblem)
   reference.setNotFoundHandler((request, reply) => {
     sendProblem(new AppError('not-found', `There is nothing at ${pathOf(request)}. GET ${prefix} shows the reference.`), request, reply)
   })
   await reference.register(swagger, { mode: 'static', specification: { document: document as never } })
-  await reference.register(swaggerUi, { routePrefix: prefix, staticCSP: true, uiConfig: { deepLinking: true, layout: 'BaseLayout' } })
+  await reference.register(swaggerUi, { routePrefix: prefix, staticCSP: false, uiConfig: { deepLinking: true, layout: 'BaseLayout' } })
   await reference.ready()
   return reference
 }

@@ -83,6 +83,23 @@ t.test('the reference and the page come from here, with nothing from elsewhere',
   }
 })
 
+t.test('the reference has every header of the page, to the letter', async t => {
+  const { http } = createApp(parseConfig({}, '/nonexistent'), pino({ level: 'silent' }))
+  t.teardown(async () => { await http.close() })
+  const ofContent = ['content-type', 'content-length', 'etag', 'last-modified', 'accept-ranges', 'date', 'location', 'connection', 'keep-alive']
+  const headersAt = async (url: string) => {
+    const { headers } = await http.inject({ url, headers: { host: 'localhost' } })
+    return Object.fromEntries(Object.entries(headers).filter(([name]) => !ofContent.includes(name)))
+  }
+  const page = await headersAt('/')
+  t.match(page, { 'content-security-policy': /^default-src 'none'; script-src 'self';/, 'cross-origin-opener-policy': 'same-origin' })
+  t.notMatch(page['content-security-policy'], /unsafe|https:/)
+  for (const url of ['/page.js', '/docs', '/docs/', '/docs/json', '/docs/static/swagger-ui.css', '/docs/static/swagger-ui-bundle.js', '/docs/static/swagger-initializer.js', '/docs/static/index.html']) {
+    t.strictSame(await headersAt(url), page, url)
+  }
+  t.notMatch((await http.inject({ url: '/docs', headers: { host: 'localhost' } })).body, /<script(?![^>]*src=)|<style| style=| on\w+=/, 'nothing in it is inline')
+})
+
 t.test('what is not in the reference is answered as everywhere', async t => {
   const { http, instance } = createApp(parseConfig({}, '/nonexistent'), pino({ level: 'silent' }))
   t.teardown(async () => { await http.close() })

@@ -1,7 +1,9 @@
 import { ChildProcess, fork } from 'node:child_process'
+import { Socket } from 'node:net'
 import { extname } from 'node:path'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { escapeUnprintable } from '../unprintable.ts'
+import { escapeUnprintable, escapeUnprintableLines } from '../unprintable.ts'
 import { fallbackVariable } from './confine.ts'
 import { registeredMark, underSanlock } from './registration.ts'
 
@@ -34,13 +36,22 @@ export function forkBound (module: URL, options: ForkOptions = {}): ChildProcess
 
 function start (module: URL, { under = [], registered = false, shown = [] }: ForkOptions): ChildProcess {
   const file = fileURLToPath(module) + extname(import.meta.url)
-  return fork(file, shown.map(escapeUnprintable), {
+  const child = fork(file, shown.map(escapeUnprintable), {
     execPath: 'setpriv',
     execArgv: ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...process.execArgv],
-    // sanlock says a word there
-    stdio: ['ignore', registered ? 'ignore' : 'inherit', 'inherit', 'ipc'],
+    // sanlock says a word on its standard output
+    stdio: ['ignore', registered ? 'ignore' : 'pipe', 'pipe', 'ipc'],
     env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'], ...(registered && { [registeredMark]: '1' }), ...withoutLandlock() }
   })
+  for (const stream of [child.stdout, child.stderr]) relay(stream)
+  return child
+}
+
+/** What it says of errors quotes what others wrote, and Node prints those that nobody has caught as they are. */
+function relay (stream: Readable | null): void {
+  stream?.setEncoding('utf8').on('data', (text: string) => { process.stderr.write(escapeUnprintableLines(text)) })
+  // that something could still be said keeps nobody alive
+  if (stream instanceof Socket) stream.unref()
 }
 
 /** What the agent has found out for all. */

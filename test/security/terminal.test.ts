@@ -2,11 +2,9 @@
 import t from 'tap'
 import { runHere } from '../helpers/command-session.ts'
 import { startForeignServer } from '../helpers/foreign-server.ts'
+import { steering as attack, strangeIn } from '../helpers/unprintable.ts'
 
 t.setTimeout(120_000)
-
-/** Sequences that set a title, clear the screen and write colours; C1, DEL, bidi, invisible characters, a forged line. */
-const attack = '\u001b]0;owned\u0007\u001b[2J\r\n\u007f\u009b31m\u202egnp.\u2066\u061c\u200f\ufeff\u2028\u2029'
 
 const spec = { kind: 'storage.copyImage', source: { domain: attack, image: attack }, target: { domain: attack, image: attack } }
 const task = {
@@ -59,12 +57,6 @@ const frames = [['task', failed], ['task', task], ['progress', { id: attack, pro
 const commands = [['info'], ['domains'], ['images'], ['images', 'd'], ['status', 'd/i'], ['status', `d/i/${attack}`], ['fixes'], ['fixes', '--apply'], ['tasks'], ['task', 't'], ['wait', 't'],
   ['cancel', 't'], ['operations'], ['rebalance', attack, 'status'], ['copy', 'd/i', 'd/j'], ['copy', `${attack}/i`, attack], ['create', 'd/i', '1G', '--detach'], ['delete', 'd/i'],
   ['info', '--url', attack], [attack], ['info', `--${attack}`], ['events', '--patience', '0'], ['info', '--token-file', attack]]
-
-/** Printable ASCII, line feeds, the bars, and the colours of our own. */
-function strangeIn (text: string): string | undefined {
-  // eslint-disable-next-line no-control-regex
-  return /[^\x20-\x7e\n█░…]/.exec(text.replaceAll(/\r?(\x1b\[(1|2|22|31|32|33|36|39)m|\x1b\[2K|\x1b\[1A)/g, ''))?.[0]
-}
 
 for (const kind of ['answers', 'problems', 'foreign text']) {
   t.test(`every command prints hostile ${kind} escaped`, async t => {

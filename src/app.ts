@@ -86,9 +86,10 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
   // who the agent is does not change with its configuration
   const self = { hostId: config.hostId, instance }
   /** Domains with what holds for all of them. */
-  const attachable = ({ sanlock }: Config, found: readonly FoundDomain[]): DomainOptions[] => found.map(domain => ({
+  const attachable = ({ sanlock, copy: { keepDoneDays } }: Config, found: readonly FoundDomain[]): DomainOptions[] => found.map(domain => ({
     ...domain,
     agent: self,
+    keepDoneDays,
     ...(domain.leases === 'sanlock' && { sanlockHostId: sanlock.hostId })
   }))
   const domains: Domains = new Domains(options => new Domain(options, log, took => { metrics.domainRead(options.id, took) }, id => domains.all().find(domain => domain.id === id)), attachable(config, config.domains.map(domainOptions)))

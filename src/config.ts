@@ -107,6 +107,12 @@ export const ConfigSchema = Type.Object({
       default: 64 * 1024 * 1024,
       description: 'What copies leave free in a domain, but at most 2 % of its file system: records can then always be written, and images mended and deleted.'
     }),
+    keepDoneDays: Type.Integer({
+      minimum: 1,
+      maximum: 36_500,
+      default: 90,
+      description: 'How long the records of complete copies are kept, which answer "did it finish?" from any host.'
+    }),
     clone: Type.Boolean({ default: true, description: 'Share the data of the source where the file system can (XFS, Btrfs), instead of copying it.' })
   }),
   tasks: group({

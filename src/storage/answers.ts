@@ -31,7 +31,7 @@ export const answers = {
   fixes: answer(Type.Array(Ref(BrokenImage))),
   neededSources: answer(Type.Array(Type.Union([CopyRecord.properties.source, Type.Null()]))),
   sourceStates: answer(Type.Array(Strict({ state: Words(['same', 'changed', 'gone']), what: Type.Optional(Type.String()) }))),
-  swept: answer(Type.Array(Type.String())),
+  swept: answer(Strict({ parts: Type.Array(Type.String()), records: Type.Integer({ minimum: 0 }) })),
   created: answer(Ref(CreateResult)),
   deleted: answer(Ref(DeleteResult)),
   forgotten: answer(Ref(ForgetResult)),

@@ -30,10 +30,12 @@ export interface DomainOptions extends DomainPlace {
   sanlockHostId?: number | undefined
   /** As whom the agent shows itself in it. */
   agent: AgentMark
+  /** How long the records of complete copies are kept. */
+  keepDoneDays: number
 }
 
 /** A domain as the configuration or a look at the mounts has it. */
-export type FoundDomain = Omit<DomainOptions, 'agent' | 'sanlockHostId'>
+export type FoundDomain = Omit<DomainOptions, 'agent' | 'keepDoneDays' | 'sanlockHostId'>
 
 interface Log {
   info (fields: object, message: string): void
@@ -334,10 +336,12 @@ export class Domain {
 
   async #sweep (): Promise<void> {
     try {
-      const parts = await this.#read(answers.swept, remote => remote.sweep())
+      const { keepDoneDays } = this.#options
+      const { parts, records } = await this.#scan(answers.swept, remote => remote.sweep({ keepDoneDays }))
+      if (records > 0) this.#log.info({ domain: this.id, records }, `removed ${records} records of copies that were complete for ${keepDoneDays} days`)
       if (parts.length > 0) this.#log.warn({ domain: this.id, parts }, 'removed parts that no copy record speaks of')
     } catch (error) {
-      this.#log.warn({ domain: this.id, err: error }, 'could not look for stray parts')
+      this.#log.warn({ domain: this.id, err: error }, 'could not look for what is of no use any more')
     }
   }
 

@@ -221,6 +221,17 @@ export interface PrepareOptions {
   agent?: AgentMark
 }
 
+export interface SweepOptions {
+  /** How long the records of complete copies are kept. */
+  keepDoneDays: number
+}
+
+/** What was removed: parts by name, records in number. */
+export interface Swept {
+  parts: string[]
+  records: number
+}
+
 /** A part of a list. */
 export interface Page {
   /** The key that the part before has ended with. */
@@ -257,7 +268,7 @@ export interface DomainFunctions {
   neededSources (copies: readonly Named[]): Promise<Outcome<Array<NeededSource | null>>>
   /** For each source in this domain, given by its files, what has become of it. */
   sourceStates (sources: ReadonlyArray<readonly SourceFile[]>): Promise<Outcome<SourceState[]>>
-  sweep (): Promise<Outcome<string[]>>
+  sweep (options: SweepOptions): Promise<Outcome<Swept>>
   create (request: CreateRequest): Promise<Outcome<CreateResult>>
   forget (request: ForgetRequest): Promise<Outcome<ForgetResult>>
   /** `accept` is called on the agent when the intent is durable. */

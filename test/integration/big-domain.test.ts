@@ -9,6 +9,7 @@ import type { CopyRecord } from '../../src/storage/record.ts'
 import { openDirectory } from '../../src/system/directory.ts'
 import { startAgent } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
+import { recordOf } from '../helpers/records.ts'
 
 t.setTimeout(240_000)
 
@@ -19,45 +20,18 @@ const path = await temporaryDirectory(t)
 const own = join(path, '.vdsm-tasks')
 await prepareArea({ id: 'big', path }, true)
 
-const at = '2026-01-01T00:00:00.000Z'
 const nameOf = (number: number, kind: string) => `${kind}-${String(number).padStart(5, '0')}.raw`
 
-function recordOf (image: string, taskId: string, more: Partial<CopyRecord>): CopyRecord {
-  return {
-    version: 1,
-    copyId: randomUUID(),
-    phase: 'done',
-    domain: 'big',
-    image,
-    format: 'raw',
-    allocation: 'sparse',
-    virtualSize: 4096,
-    verify: false,
-    windowBytes: 0,
-    done: [],
-    begun: [],
-    bytesMoved: 0,
-    epoch: 1,
-    host: { id: 'other' },
-    taskId,
-    createdAt: at,
-    checkpointAt: at,
-    source: {
-      domain: 'big',
-      virtualSize: 4096,
-      files: [{ image: 'source.raw', format: 'raw', identity: { inode: '1', size: 4096, modified: '1', changed: '1' } }]
-    },
-    ...more
-  }
-}
+const recordFor = (image: string, taskId: string, more: Partial<CopyRecord>) => recordOf({ domain: 'big', image, taskId, copyId: randomUUID(), ...more })
+const completed: Partial<CopyRecord> = { phase: 'done', completedAt: '2026-01-01T00:00:02.000Z' }
 
 const write = async (record: CopyRecord) => { await writeFile(join(own, `copies/${record.image}.json`), JSON.stringify(record)) }
 
 t.test('lists of a big domain come page by page, and a question is answered from all of it', async t => {
   await writeFile(join(path, 'source.raw'), Buffer.alloc(4096))
   for (let number = 0; number < images; number++) await link(join(path, 'source.raw'), join(path, nameOf(number, 'image')))
-  for (let number = 0; number < done; number++) await write(recordOf(nameOf(number, 'image'), `done-${number}`, { completedAt: at }))
-  for (let number = 0; number < interrupted; number++) await write(recordOf(nameOf(number, 'part'), `cut-${number}`, { phase: 'copying', inode: '1' }))
+  for (let number = 0; number < done; number++) await write(recordFor(nameOf(number, 'image'), `done-${number}`, completed))
+  for (let number = 0; number < interrupted; number++) await write(recordFor(nameOf(number, 'part'), `cut-${number}`, {}))
   const agent = await startAgent(t, { domains: [{ id: 'big', path }] })
   const read = async <T>(query: string) => (await agent.request<{ items: T[], next?: string }>('GET', `/domains/big/${query}`)).body
 
@@ -95,9 +69,9 @@ t.test('lists of a big domain come page by page, and a question is answered from
 
   await t.test('what changes is seen at once', async t => {
     const lease = await takeLease(await openDirectory(join(own, 'leases')), nameOf(7, 'part'), 'exclusive')
-    await write(recordOf(nameOf(3, 'image'), 'again', { completedAt: at }))
+    await write(recordFor(nameOf(3, 'image'), 'again', completed))
     await rm(join(own, `copies/${nameOf(4, 'image')}.json`))
-    await write(recordOf(nameOf(5, 'part'), 'cut-5', { phase: 'done', completedAt: at }))
+    await write(recordFor(nameOf(5, 'part'), 'cut-5', completed))
     // the second that the agent tells what it has seen for
     await new Promise(resolve => { setTimeout(resolve, 1100) })
     t.match(await read<Copy>('copies?taskId=again'), { items: [{ image: nameOf(3, 'image') }] })
@@ -113,8 +87,8 @@ t.test('one record of what is no file does not spoil the lists', async t => {
   const other = await temporaryDirectory(t)
   await prepareArea({ id: 'big', path: other }, true)
   await mkdir(join(other, 'folder.raw'))
-  await writeFile(join(other, '.vdsm-tasks/copies/folder.raw.json'), JSON.stringify(recordOf('folder.raw', 'folder', { phase: 'copying', inode: '1' })))
-  await writeFile(join(other, '.vdsm-tasks/copies/part.raw.json'), JSON.stringify(recordOf('part.raw', 'part', { phase: 'copying', inode: '1' })))
+  await writeFile(join(other, '.vdsm-tasks/copies/folder.raw.json'), JSON.stringify(recordFor('folder.raw', 'folder', {})))
+  await writeFile(join(other, '.vdsm-tasks/copies/part.raw.json'), JSON.stringify(recordFor('part.raw', 'part', {})))
   await utimes(join(other, '.vdsm-tasks/copies'), 1e9, 1e9)
   const agent = await startAgent(t, { domains: [{ id: 'big', path: other }] })
   t.match(await agent.copies('big'), [{ image: 'folder.raw', state: 'illegal' }, { image: 'part.raw', state: 'interrupted' }])

@@ -1,17 +1,15 @@
 import type { BigIntStats } from 'node:fs'
 import type { CreateResult, DeleteResult } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
-import { firstNames, look } from '../../system/directory.ts'
+import { look } from '../../system/directory.ts'
 import { linkFile, removeFile } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
 import { identityOf } from '../identity.ts'
-import { isLeased } from '../lease.ts'
 import { assertRemovable } from '../layout/directory/removable.ts'
 import { makePart, underLease } from '../layout/make-part.ts'
 import type { CreateRequest, DeleteRequest } from '../protocol.ts'
 import {
-  assertOffered, hasCutOffWrite, readAnyRecord, readRecord, readToDelete, recordedKeys, removeRecord, sourcelessRecord, writeIntent, writeRecord,
-  type CopyRecord
+  assertOffered, hasCutOffWrite, readRecord, readToDelete, removeRecord, sourcelessRecord, writeIntent, writeRecord, type CopyRecord
 } from '../record.ts'
 import { assertCreatable } from '../space.ts'
 import { fileStanding, isMeantBy, isStillThere } from '../standing.ts'
@@ -123,39 +121,4 @@ async function belongsTo (record: CopyRecord, area: Area, stats: BigIntStats): P
   if (record.phase === 'done') return true
   if (record.phase === 'deleting') return await isMeantBy(record, area.copies, stats)
   return fileStanding(record, identityOf(stats)) !== 'other'
-}
-
-const sweepAgeMs = 10 * 60 * 1000
-const maxSwept = 1000
-
-/**
- * Removes parts that no record speaks of. There should be none: a record is always written before its part and removed
- * after it. But records can be removed by hand. Young ones are left alone, their record may not be visible here yet.
- */
-export async function sweep (area: Area): Promise<string[]> {
-  const unused = async (parts: readonly string[]) => {
-    const left: string[] = []
-    for (const part of parts) {
-      const stats = await look(area.parts, part)
-      if (stats?.isFile() === true && Date.now() - Number(stats.mtimeMs) >= sweepAgeMs && !await isLeased(area.parts, part)) left.push(part)
-    }
-    return left.length === 0 ? [] : await unreferenced(area, left)
-  }
-  const swept: string[] = []
-  // what is more than that is for the next time
-  const candidates = await unused(await firstNames(area.parts, maxSwept, entry => !entry.isDirectory()))
-  for (const part of await unused(candidates)) if (await removeFile(area.parts, part)) swept.push(part)
-  return swept
-}
-
-/** Those of the parts that no record speaks of. */
-async function unreferenced (area: Area, parts: readonly string[]): Promise<string[]> {
-  const left = new Set(parts)
-  for (const key of await recordedKeys(area)) {
-    const { record, problem } = await readAnyRecord(area.copies, area.id, key)
-    // who knows what such a record speaks of
-    if (problem !== undefined) return []
-    if (record !== undefined) left.delete(record.copyId)
-  }
-  return [...left]
 }

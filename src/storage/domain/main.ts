@@ -5,7 +5,6 @@ import { outcomeOf, type Outcome } from '../outcome.ts'
 import { patience } from '../patience.ts'
 import { findRegistration } from '../../system/registration.ts'
 import type { AgentMark, DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
-import { sweep } from './changes.ts'
 import { forgetCopy } from '../layout/forget.ts'
 import { layouts } from './layouts.ts'
 import { LockWatch } from './lock-watch.ts'
@@ -13,6 +12,7 @@ import { LockspaceKeeper } from './lockspace.ts'
 import { describe } from './reads.ts'
 import { makeSample } from './sample.ts'
 import { neededSource, sourceState } from './sources.ts'
+import { sweep } from './sweep.ts'
 
 // The domain process: all file access to one domain that is not a copy. If the storage hangs, this hangs, and nothing else.
 
@@ -87,7 +87,7 @@ const functions: DomainFunctions = {
   fixes: async page => await read(async area => await layouts[area.layout].fixes(area, page, progressed)),
   neededSources: async copies => await read(async area => await Promise.all(copies.map(async named => await neededSource(area, named)))),
   sourceStates: async sources => await read(async area => await Promise.all(sources.map(async files => await sourceState(area, files)))),
-  sweep: async () => await inArea(sweep),
+  sweep: async options => await inArea(async area => await sweep(area, options)),
   forget: async request => await inArea(async area => await forgetCopy(area, request)),
   create: async request => await inArea(async area => await layouts[area.layout].create(area, request)),
   delete: async request => await inArea(async area => await layouts[area.layout].delete(area, request, () => { agent.accepted.asEvent(request.call) }))

@@ -24,8 +24,8 @@ interface Claim {
 
 /**
  * Refuses a qcow2 file that is shorter than its tables say, as a copy or a download that broke leaves it: qemu reads
- * zeros for what is cut off. All tables but those of the second level are looked at, and of these so many bytes, the last
- * ones in the file first: what is cut off is the end. Throws `image-invalid`.
+ * zeros for what is cut off. All tables but those of the second level are looked at, and of these so many bytes, those
+ * that lie last in the file first: what is cut off is the end. Throws `image-invalid`.
  *
  * @param start the header, which must have been parsed.
  */

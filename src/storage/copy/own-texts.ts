@@ -1,6 +1,6 @@
 /**
- * What the record of a copy may be on the storage while only its host writes it: the text that was written last, and the
- * one that is being written. Looks overlap with writes: one may find what was there when it began, or anything since.
+ * What the record of a copy may be on the storage while only its host writes it: the text that was written last, and
+ * the one that is being written. Looks overlap with writes: one may find what was there when it began, or anything since.
  */
 export class OwnTexts {
   /** The last one that is certainly there, or was, and those that came after it. */

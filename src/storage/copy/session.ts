@@ -55,14 +55,14 @@ export class Session {
 
   /**
    * Makes sure that the copy is still ours. A host that was cut off and comes back would otherwise write over what its
-   * successor has done: so before each window and each record write, the lock is taken again on the same descriptor, and
-   * record and target are compared with what we have left. On a file system of this host alone nothing can be cut off, and
-   * nothing is locked again; sanlock is asked all the same. On any other, what is not found is looked for again before
-   * that is believed: one of our own checkpoints may just be taking its place (a FUSE file system then says ENOENT, shown
-   * by a test).
+   * successor has done: so before each window and each record write, the lock is taken again on the same descriptor,
+   * and record and target are compared with what we have left. On a file system of this host alone nothing can be cut
+   * off, and nothing is locked again; sanlock is asked all the same. On any other, what is not found is looked for again
+   * before that is believed: one of our own checkpoints may just be taking its place (a FUSE file system then says
+   * ENOENT, shown by a test).
    *
-   * Throws `lease-lost` if another host has the copy, or may have it; `target-changed` if anybody has written its record,
-   * or renamed, exchanged, linked or cut the file that it is written to.
+   * Throws `lease-lost` if another host has the copy, or may have it; `target-changed` if anybody has written its
+   * record, or renamed, exchanged, linked or cut the file that it is written to.
    */
   async assertOwnership (): Promise<void> {
     this.#fenced?.throwIfAborted()
@@ -71,7 +71,9 @@ export class Session {
     await this.#assertRecord()
     const look = async () => await this.target.disturbance(this.#record, this.part)
     const change = await patience(this.area)(look, found => found === undefined)
-      .catch((error: unknown) => { throw isCutOff(error) ? this.#lost('its target cannot be reached any more') : error })
+      .catch((error: unknown) => {
+        throw isCutOff(error) ? this.#lost('its target cannot be reached any more') : error
+      })
     if (change !== undefined) throw this.#changed(change)
   }
 
@@ -106,11 +108,13 @@ export class Session {
   }
 
   #lost (why: string): AppError {
-    return new AppError('lease-lost', `The copy of ${wordsOf(this.#record)} is no longer this host's: ${why}. Nothing more was written.`)
+    const copy = `The copy of ${wordsOf(this.#record)}`
+    return new AppError('lease-lost', `${copy} is no longer this host's: ${why}. Nothing more was written.`)
   }
 
   #changed (what: string): AppError {
-    return new AppError('target-changed', `The copy of ${wordsOf(this.#record)} in domain ${this.area.id} was ended, because ${what}. ` +
+    const copy = `The copy of ${wordsOf(this.#record)} in domain ${this.area.id}`
+    return new AppError('target-changed', `${copy} was ended, because ${what}. ` +
       'Nothing more was written. Find out who writes to the domain; the fixes of the domain tell how to go on.')
   }
 }

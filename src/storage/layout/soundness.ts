@@ -40,7 +40,8 @@ export async function lookAtFile (fd: number, image: string, format: Format): Pr
   }
   const { virtualSize, backing } = parseQcow2Header(start, image, Number(size))
   await assertComplete(fd, start, image, { secondTableBytes })
-  return { virtualSize, modified, ...(backing !== undefined && { backing: { name: backing, format: backingFormatIn(start) } }) }
+  if (backing === undefined) return { virtualSize, modified }
+  return { virtualSize, modified, backing: { name: backing, format: backingFormatIn(start) } }
 }
 
 /** The problem that a look has found. Throws whatever else was thrown. */
@@ -60,8 +61,9 @@ export function newerBases (chain: ReadonlyArray<{ name: string, modified: bigin
     const overlay = chain[index]
     if (overlay === undefined || base.modified <= overlay.modified) return []
     const [written, before] = [base, overlay].map(({ modified }) => tellTime(modified / 1_000_000n))
-    return [`${shown(base.name)} was written (${written}) after ${shown(overlay.name)} (${before}), which is based on it. ` +
-      `Unless it has the same content as before, say because it was restored, what ${shown(overlay.name)} shows is damaged.`]
+    const [below, above] = [shown(base.name), shown(overlay.name)]
+    return [`${below} was written (${written}) after ${above} (${before}), which is based on it. Unless it has the same ` +
+      `content as before, say because it was restored, what ${above} shows is damaged.`]
   })
 }
 

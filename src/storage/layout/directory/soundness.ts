@@ -23,7 +23,8 @@ interface Base {
 
 /**
  * Looks whether an image can be used, with all that it is based on: each file must be there, whole, and not marked as
- * corrupt. What other hosts are just writing may be seen in part: on a shared file system, a problem is looked at twice.
+ * corrupt. What other hosts are just writing may be seen in part: on a shared file system, a problem is looked at
+ * twice.
  */
 export async function soundnessOf (area: Area, image: string, format: Format): Promise<Soundness> {
   const first = await lookAtChain(area, image, format)
@@ -61,7 +62,8 @@ async function lookAtChain (area: Area, image: string, format: Format): Promise<
 
 function assertNewLink (image: string, chain: ReadonlyArray<{ name: string }>, next: Base | undefined): void {
   if (next === undefined) return
-  if (chain.some(({ name }) => name === next.name)) throw invalidImage(image, `its backing files form a loop at ${next.name}`)
+  const isLoop = chain.some(({ name }) => name === next.name)
+  if (isLoop) throw invalidImage(image, `its backing files form a loop at ${next.name}`)
   if (chain.length === maxChain) throw invalidImage(image, `it has more than ${maxChain} backing files`)
 }
 
@@ -69,7 +71,8 @@ async function lookAt (
   area: Area, name: string, { format, overlay }: { format: Format | undefined, overlay: string }
 ): Promise<LookedAt> {
   const isTop = overlay === name
-  if ((await look(area.root, name))?.isFile() === false) throw invalidImage(overlay, `its backing file ${name} is not a regular file`)
+  const isOther = (await look(area.root, name))?.isFile() === false
+  if (isOther) throw invalidImage(overlay, `its backing file ${name} is not a regular file`)
   let fd
   try {
     fd = await openFile(area.root, name, constants.O_RDONLY)
@@ -85,7 +88,9 @@ async function lookAt (
 }
 
 /** The file that a header names, if it lies beside the image; nothing else is looked at: other storage could hang. */
-async function baseOf (area: Area, overlay: string, { name, format }: Backing, outside: string[]): Promise<Base | undefined> {
+async function baseOf (
+  area: Area, overlay: string, { name, format }: Backing, outside: string[]
+): Promise<Base | undefined> {
   const beside = fileBeside(name, area.path) ?? await inDomain(area, name)
   const isLink = beside !== undefined && (await look(area.root, beside))?.isSymbolicLink() === true
   if (beside === undefined || isLink) {

@@ -16,13 +16,15 @@ export interface ChainSoundness {
 }
 
 /**
- * Looks whether the volumes of an image can be used: each must be whole, not marked as corrupt, and based on one that is
- * there and can be used, too. What other hosts are just writing may be seen in part: on a shared file system, a problem is
- * looked at twice.
+ * Looks whether the volumes of an image can be used: each must be whole, not marked as corrupt, and based on one that
+ * is there and can be used, too. What other hosts are just writing may be seen in part: on a shared file system, a
+ * problem is looked at twice.
  *
  * @param volumes those that are LEGAL, and their parents.
  */
-export async function soundnessOf (area: Area, image: string, volumes: readonly VolumeFiles[]): Promise<ChainSoundness> {
+export async function soundnessOf (
+  area: Area, image: string, volumes: readonly VolumeFiles[]
+): Promise<ChainSoundness> {
   const first = await lookAtAll(area, image, volumes)
   if (first.problems.size === 0 || area.local) return first
   await outlastOthers(area, { existed: true })

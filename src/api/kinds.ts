@@ -153,6 +153,9 @@ export const CopyResult = Strict({
   cloned: Type.Optional(Type.Boolean({ description: 'The file system shares the data with the source: nothing was copied.' })),
   alreadyDone: Type.Optional(Type.Boolean({ description: 'The copy was complete before: nothing was copied.' })),
   dropped: Type.Optional(Ref(Dropped)),
+  warnings: Type.Optional(Type.Array(Type.String(), {
+    description: 'What may be wrong with the source: it looks like another format than the one it was read in, or a base was written after its overlay.'
+  })),
   epoch: Type.Integer({ minimum: 1, description: 'How many runs the copy took.' })
 }, { $id: 'CopyResult', description: 'What a copy has done.' })
 export type CopyResult = Static<typeof CopyResult>

@@ -84,7 +84,8 @@ export const Preview = Strict({
     )),
     dropped: Type.Optional(Ref(Dropped)),
     warnings: Type.Optional(Type.Array(Type.String(), {
-      description: 'What may be wrong with the source: a base that was written after its overlay, as far as times show.'
+      description: 'What may be wrong with the source: it looks like another format than the one it is read in, or a base was written ' +
+        'after its overlay, as far as times show.'
     }))
   }, { additionalProperties: true, description: 'What a new run would do; depends on the kind.' }))
 }, { $id: 'Preview', description: 'What accepting would answer. Nothing was recorded or changed.' })

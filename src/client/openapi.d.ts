@@ -1214,7 +1214,7 @@ export interface components {
             actualSize: number;
             /** @description Why the image is not `ok`, in words: what was interrupted, which backing file is missing, or what is damaged. */
             detail?: string;
-            /** @description What may be wrong, but refuses nothing: a base that was written after its overlay, as far as times show, or one that lies outside of the domain. Absent when there is nothing to say. */
+            /** @description What may be wrong, but refuses nothing: a raw image that looks like one of another format, a base that was written after its overlay, as far as times show, or one that lies outside of the domain. Absent when there is nothing to say. */
             warnings?: string[];
             copy?: components["schemas"]["CopyProgress"];
             /** @description In domains of the layout `ovirt`: its volumes, the base first. */
@@ -1357,7 +1357,7 @@ export interface components {
                 /** @description What of that other copies are still going to take up, and what is kept back for records. */
                 bytesReserved?: number;
                 dropped?: components["schemas"]["Dropped"];
-                /** @description What may be wrong with the source: a base that was written after its overlay, as far as times show. */
+                /** @description What may be wrong with the source: it looks like another format than the one it is read in, or a base was written after its overlay, as far as times show. */
                 warnings?: string[];
             } & {
                 [key: string]: unknown;
@@ -1786,6 +1786,8 @@ export interface components {
             /** @description The copy was complete before: nothing was copied. */
             alreadyDone?: boolean;
             dropped?: components["schemas"]["Dropped"];
+            /** @description What may be wrong with the source: it looks like another format than the one it was read in, or a base was written after its overlay. */
+            warnings?: string[];
             /** @description How many runs the copy took. */
             epoch: number;
         };

@@ -1,13 +1,8 @@
 import type { Allocation, Format } from '../api/format.ts'
-import { imageNode, nodeName, soleReaderNode, targetNode, windowNode, type NodeFile } from './node.ts'
+import { imageNode, nodeName, soleReaderNode, statusWindowNode, targetNode, windowNode, zerosNode, type NodeFile } from './node.ts'
 
 type Argv = readonly [string, ...string[]]
 type Chain = readonly [NodeFile, ...NodeFile[]]
-
-/** Describes one file of an image as JSON, without its backing file. */
-export function infoCommand (file: NodeFile): Argv {
-  return ['qemu-img', 'info', '--output=json', nodeName(imageNode([file]))]
-}
 
 /**
  * Reads the first sector and throws it away. qemu-img refuses while a guest has the file open for writing, which
@@ -78,9 +73,11 @@ export function convertCommand (chain: Chain, target: NodeFile, window: Window, 
  */
 export const hugeBuffers = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.top_pad=67108864' } as const
 
-/** Compares two images; status 0: identical, 1: different. Prints its progress. */
-export function compareCommand (a: Chain, b: Chain): Argv {
-  return ['qemu-img', 'compare', '-p', nodeName(imageNode(a)), nodeName(imageNode(b))]
+/** Compares two images, or one with zeros, or the same part of both; status 0: identical, 1: different. Prints its progress. */
+export function compareCommand (a: Chain, b: Chain | 'zeros', part?: Pick<Window, 'offset' | 'length'>): Argv {
+  const nodeOf = (chain: Chain) =>
+    part === undefined ? imageNode(chain) : statusWindowNode(imageNode(chain), part.offset, part.length)
+  return ['qemu-img', 'compare', '-p', nodeName(nodeOf(a)), nodeName(b === 'zeros' ? zerosNode(part?.length ?? 0) : nodeOf(b))]
 }
 
 /**

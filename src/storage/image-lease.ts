@@ -1,5 +1,8 @@
+import { constants } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { AppError } from '../errors.ts'
+import { NotAFileError, openFile } from '../system/directory.ts'
+import { hasErrno } from '../system/errno.ts'
 import type { Area } from './area.ts'
 import { isFree, isLeased, takeLease, type Lease } from './lease.ts'
 import { keyOf, wordsOf, type Named } from './record.ts'
@@ -18,10 +21,16 @@ export interface ImageLease extends Lease {
  * Takes the lease of an image or volume as `takeLease` does. In a domain with the leases of sanlock that of the volume is
  * taken, too, as vdsm takes it. The lock on our own file stays: it is what two agents have before the volume has a lease,
  * and what keeps out one that is not configured for sanlock.
+ *
+ * @param options.withoutFile where there is no space for a lease file, go without: for a deletion.
  */
-export async function takeImageLease (area: Area, named: Named, mode: 'exclusive' | 'shared'): Promise<ImageLease | undefined> {
+export async function takeImageLease (
+  area: Area, named: Named, mode: 'exclusive' | 'shared', { withoutFile = false }: { withoutFile?: boolean } = {}
+): Promise<ImageLease | undefined> {
   const { image, volume } = named
-  const own = await takeLease(area.leases, keyOf(named), mode)
+  const { local } = area
+  const file = async () => await openImage(area, named)
+  const own = await takeLease(area.leases, keyOf(named), mode, { local, ...(withoutFile && { withoutFile: { file } }) })
   if (area.leasing === 'flock' || volume === undefined) return own === undefined ? undefined : { ...own, secure: async () => {} }
   const { fd } = registered(area)
   // a dead host may keep a lock for longer than its leases: with NFS 3, until it is back
@@ -55,6 +64,15 @@ export async function takeImageLease (area: Area, named: Named, mode: 'exclusive
       await own?.release()
     }
   }
+}
+
+/** Opens an image that is a file by itself, if it is there. */
+async function openImage ({ layout, root }: Area, { image }: Named): Promise<number | undefined> {
+  if (layout !== 'directory') return undefined
+  return await openFile(root, image, constants.O_RDONLY).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT') || error instanceof NotAFileError) return undefined
+    throw error
+  })
 }
 
 /**

@@ -2,6 +2,7 @@ import { constants } from 'node:fs'
 import { closeFd, openFile, openOwnFile, type Directory } from '../system/directory.ts'
 import { hasErrno } from '../system/errno.ts'
 import { lockFd } from '../system/flock.ts'
+import { isWithoutFiles, takeWithoutFile, whileMaking } from './lease-making.ts'
 
 /** A lock on an open file, held by everybody who has inherited the descriptor. */
 export interface Lease {
@@ -14,15 +15,44 @@ export interface Lease {
   release (): Promise<void>
 }
 
+/** How long a lease is waited for. */
+const waitMs = 1000
+
+export interface LeaseOptions {
+  /** The file system is this host's alone. */
+  local?: boolean
+  /**
+   * Where no file can be made for want of space, an exclusive lease is taken without. For a deletion, which is how space is
+   * made. On a local file system, this file itself is locked, too.
+   */
+  withoutFile?: { file: () => Promise<number | undefined> }
+}
+
 /**
- * Takes the lease of an image: `exclusive` to write it, `shared` to read it. Waits up to a second, because a look at
- * who holds it takes it for an instant; no longer, so that the refusal is the answer to the request that is refused; undefined if somebody has it. The file is made if need be and never removed:
- * unlinking and making it again would give two holders of two files with one name.
+ * Takes the lease of an image: `exclusive` to write it, `shared` to read it. Waits up to a second, because a look at who
+ * holds it takes it for an instant; no longer, so that the refusal is the answer to the request that is refused; undefined
+ * if somebody has it. The file is made if need be and never removed: unlinking and making it again would give two holders
+ * of two files with one name.
  */
-export async function takeLease (leases: Directory, image: string, mode: 'exclusive' | 'shared'): Promise<Lease | undefined> {
-  const { fd, existed } = await openLeaseFile(leases, image, mode)
+export async function takeLease (
+  leases: Directory, image: string, mode: 'exclusive' | 'shared', { local = true, withoutFile }: LeaseOptions = {}
+): Promise<Lease | undefined> {
+  const takeWithout = async () => {
+    const lease = withoutFile === undefined ? undefined : await takeWithoutFile(leases, image, { local, ...withoutFile })
+    // there is one, or somebody has found space for it meanwhile
+    return lease === 'has-file' ? { fd: await openOwnFile(leases, image, constants.O_RDWR), existed: true } : lease
+  }
+  const mayLackFile = withoutFile !== undefined && mode === 'exclusive'
+  const opened = mayLackFile && await isWithoutFiles(leases)
+    ? await takeWithout()
+    : await openLeaseFile(leases, image, mode, local).catch(async (error: unknown) => {
+      if (!mayLackFile || !hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error
+      return await takeWithout()
+    })
+  if (opened === undefined || 'release' in opened) return opened
+  const { fd, existed } = opened
   try {
-    if (await lockFd(fd, mode, 1000)) {
+    if (await lockFd(fd, mode, waitMs)) {
       return {
         fd,
         existed,
@@ -38,13 +68,24 @@ export async function takeLease (leases: Directory, image: string, mode: 'exclus
   return undefined
 }
 
-async function openLeaseFile (leases: Directory, image: string, mode: 'exclusive' | 'shared'): Promise<{ fd: number, existed: boolean }> {
+/** Undefined while somebody who has found no space for a lease file works without one: nobody may make one then. */
+async function openLeaseFile (
+  leases: Directory, image: string, mode: 'exclusive' | 'shared', local: boolean
+): Promise<{ fd: number, existed: boolean } | undefined> {
+  const open = async () => mode === 'exclusive' ? await openOwnFile(leases, image, constants.O_RDWR) : await openToLook(leases, image)
   try {
-    return { fd: await openFile(leases, image, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), existed: false }
+    return { fd: await open(), existed: true }
   } catch (error) {
-    if (!hasErrno(error, 'EEXIST')) throw error
-    return { fd: mode === 'exclusive' ? await openOwnFile(leases, image, constants.O_RDWR) : await openToLook(leases, image), existed: true }
+    if (!hasErrno(error, 'ENOENT')) throw error
   }
+  return await whileMaking(leases, local, async () => {
+    try {
+      return { fd: await openFile(leases, image, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL), existed: false }
+    } catch (error) {
+      if (!hasErrno(error, 'EEXIST')) throw error
+      return { fd: await open(), existed: true }
+    }
+  })
 }
 
 /** On a read-only file system, too: a template's domain may be mounted so, and a failing disk makes its own so; then above all, people need to see how their images are. */
@@ -92,7 +133,7 @@ export async function isFree (leases: Directory, image: string, mode: 'exclusive
     throw error
   }
   try {
-    return await lockFd(fd, mode, 1000)
+    return await lockFd(fd, mode, waitMs)
   } finally {
     await closeFd(fd)
   }

@@ -2,6 +2,7 @@ import { statfs } from 'node:fs/promises'
 import { AppError } from '../errors.ts'
 import { entry } from '../system/directory.ts'
 import type { Area } from './area.ts'
+import { explain } from './failure.ts'
 import type { CreateRequest } from './protocol.ts'
 
 /** The file system of a domain. All in bytes. */
@@ -27,12 +28,30 @@ export async function spaceOf (area: Area, reserveBytes: number): Promise<Space>
   }
 }
 
-/** Throws `no-space` if a preallocated image does not fit beside what is reserved. A sparse one takes up next to nothing. */
+/** Throws `no-space` if not one file more can be made. */
+export function assertInodes ({ id }: Pick<Area, 'id'>, { freeInodes }: Space): void {
+  if (!freeInodes) throw new AppError('no-space', noInodesWords(id))
+}
+
+const noInodesWords = (id: string) =>
+  `Domain ${id} has no free inodes: its file system cannot hold one more file, however much space is free. Delete files there.`
+
+/** Of an error that says there is no space: that there are no inodes, where that is the reason. Any other as it is. */
+export async function namingInodes (area: Area, error: unknown, what: string): Promise<unknown> {
+  const { code, message, members, changed } = explain(error, what)
+  if (code !== 'no-space' || /\binodes\b/.test(message)) return error
+  const { freeInodes } = await spaceOf(area, 0)
+  return freeInodes ? error : new AppError('no-space', `${what}: ${noInodesWords(area.id)}`, { members, changed, cause: error })
+}
+
+/** Throws `no-space` if an image cannot be made: a preallocated one must fit beside what is reserved, a sparse one takes up next to nothing. */
 export async function assertCreatable (
   area: Area, { allocation, virtualSize, bytesReserved = 0, reserveBytes = 0 }: Pick<CreateRequest, 'allocation' | 'virtualSize' | 'bytesReserved' | 'reserveBytes'>
 ): Promise<void> {
+  const space = await spaceOf(area, reserveBytes)
+  assertInodes(area, space)
   if (allocation !== 'preallocated') return
-  const { bytesFree, reserveBytes: kept } = await spaceOf(area, reserveBytes)
+  const { bytesFree, reserveBytes: kept } = space
   const numbers = { bytesFree, bytesNeeded: virtualSize, bytesReserved: bytesReserved + kept }
   if (virtualSize + numbers.bytesReserved <= bytesFree) return
   throw new AppError('no-space', `A preallocated image of ${virtualSize} bytes does not fit into domain ${area.id}. ${bytesFree} are free, of which ` +

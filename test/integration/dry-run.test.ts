@@ -21,14 +21,14 @@ const dryRun = async (agent: AgentProcess, spec: object) =>
   await agent.request<{ plan?: object, code?: string, detail?: string }>('PUT', '/tasks/dry?dryRun=true', { body: spec })
 /** Asks again and again what a command would do, until it is told to stop. */
 function askOn (agent: AgentProcess, spec: object): () => Promise<unknown> {
-  let isOver = false
+  const over = new AbortController()
   const asking = Array.from({ length: 3 }, async () => {
     const answers = []
-    while (!isOver) answers.push((await dryRun(agent, spec)).status)
+    while (!over.signal.aborted) answers.push((await dryRun(agent, spec)).status)
     return answers
   })
   return async () => {
-    isOver = true
+    over.abort()
     return (await Promise.all(asking)).flat()
   }
 }

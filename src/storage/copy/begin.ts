@@ -46,7 +46,7 @@ export async function begin (job: AcceptJob, request: CopyRequest, { area, targe
   measuring?.catch(() => { /* the refusal of the probe comes first */ })
   await probeSource(source)
   job.accepting()
-  if (replaces !== undefined) await place.assertReplaceable?.()
+  if (replaces !== undefined) await place.assertReplaceable?.({ isPreview: job.isPreview === true })
   const { virtualSize } = plan
   let measured = await measuring
   job.accepting()

@@ -1,13 +1,8 @@
 import type { Dropped } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
+import type { Extras } from '../../qemu/extras.ts'
 import { escapeUnprintable } from '../../unprintable.ts'
 import type { CopyRequest } from '../protocol.ts'
-
-/** What one file of a source has that a copy of what a guest sees does not. */
-export interface Extras {
-  snapshots: readonly string[]
-  bitmaps: readonly string[]
-}
 
 /** A hostile image has 65,535 names of 64 KiB, and every subscriber would be sent them all. */
 const maxNames = 1000

@@ -6,10 +6,10 @@ import type { Area } from '../area.ts'
 import { identityOf, isSameContent } from '../identity.ts'
 import type { CopyTarget } from '../layout/copy-target.ts'
 import { wordsOf, writeRecord, type CopyRecord } from '../record.ts'
-import { compare } from './compare.ts'
+import { compareDisks, diskOf, soleDisk } from './compare-disks.ts'
 import { assertCopiedHeader, assertHeaders } from './headers.ts'
 import type { Session } from './session.ts'
-import { sourceChanges, sourceFds, sourceNodes } from './source.ts'
+import { sourceChanges } from './source.ts'
 
 /**
  * The end of a copy: everything durable, the source unchanged, compared if that was asked for, and only then the
@@ -86,8 +86,9 @@ async function prove (session: Session, touched: readonly string[], report: (pro
 async function verify (session: Session, touched: readonly string[], report: (progress: Progress) => void): Promise<void> {
   const { source, part, record, signal } = session
   await assertHeaders(session)
-  const { identical } = await compare([{ fd: 3, format: record.format }], sourceNodes(source, 4), [part.fd, ...sourceFds(source)], {
-    signal, owner: session.area.owner, bytesTotal: record.virtualSize, report
+  const { virtualSize, format } = record
+  const { identical } = await compareDisks(soleDisk({ fd: part.fd, format }, virtualSize), diskOf(source), {
+    signal, owner: session.area.owner, bytesTotal: virtualSize, report
   })
   if (identical) return
   // nothing that was copied can be trusted now, neither as done nor as zero

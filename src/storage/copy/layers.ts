@@ -3,7 +3,7 @@ import type { NodeFile } from '../../qemu/node.ts'
 import type { Ranges } from '../ranges.ts'
 
 /** A source as far as its layers go: its files, top first. */
-interface Layered {
+export interface Layered {
   files: ReadonlyArray<NodeFile & { virtualSize: number }>
   isPreview?: boolean
 }
@@ -16,6 +16,11 @@ export type Layers = readonly [number, ...number[]]
  * processor and 150 MiB, 32 take 0.1 s and 17 MiB (qemu 7.2).
  */
 export const maxOpenLayers = 32
+
+/** All layers, where one qemu-img can open them; a long chain is read in parts, of which each needs a few of them. */
+export function allLayers ({ files }: Layered): Layers | undefined {
+  return files.length > maxOpenLayers ? undefined : [0, ...files.slice(1).map((_, index) => index + 1)]
+}
 
 /** All layers, in groups that one qemu-img can open. */
 export function groupsOf ({ files }: Layered, groupLayers = maxOpenLayers): Layers[] {

@@ -51,7 +51,7 @@ export async function resume (job: AcceptJob, held: Held, before: CopyRecord): P
   }
   if (job.request.what === 'copy') assertNothingLost(job.request, source)
   await probeSource(source)
-  if (record.replaces !== undefined) await target.assertReplaceable?.()
+  if (record.replaces !== undefined) await target.assertReplaceable?.({ isPreview: job.isPreview === true })
   const work = await measureRest(job, held, record, source)
   return {
     preview: {

@@ -1,14 +1,12 @@
 import { constants, type BigIntStats } from 'node:fs'
 import type { Dropped } from '../../api/kinds.ts'
 import { AppError } from '../../errors.ts'
-import { infoCommand, probeCommand } from '../../qemu/commands.ts'
+import { probeCommand } from '../../qemu/commands.ts'
 import { classifyFailure, failureLine, type Failed } from '../../qemu/failure.ts'
-import { assertComplete } from '../../qemu/completeness.ts'
-import { headerBytes, invalidImage, parseQcow2Header, undeclaredFormat } from '../../qemu/header.ts'
-import { headerState, type HeaderState } from '../../qemu/header-state.ts'
-import { parseInfo } from '../../qemu/info.ts'
+import { invalidImage, undeclaredFormat } from '../../qemu/header.ts'
+import type { HeaderState } from '../../qemu/header-state.ts'
+import type { Extras } from '../../qemu/extras.ts'
 import type { Extent } from '../../qemu/map.ts'
-import type { NodeFile } from '../../qemu/node.ts'
 import { runQemu } from '../../qemu/run.ts'
 import { looksLike, signatureBytes } from '../../qemu/signature.ts'
 import { closeFd, isOnlyName, openFile, readBytes, statFd, type Owner } from '../../system/directory.ts'
@@ -16,12 +14,13 @@ import { syncData } from '../../system/durable.ts'
 import { hasErrno } from '../../system/errno.ts'
 import type { Area } from '../area.ts'
 import { identityOf } from '../identity.ts'
-import type { Backing, ChainFile, ChainVolume, SourceChain } from '../layout/source-chain.ts'
-import { newerBases } from '../layout/soundness.ts'
+import type { ChainFile, ChainVolume, SourceChain } from '../layout/source-chain.ts'
+import { newerBases, rawWarnings } from '../layout/soundness.ts'
 import { patience } from '../patience.ts'
 import { sourceDifferences, wordsOf, type SourceFile } from '../record.ts'
 import { isTellable } from '../told.ts'
-import { droppedOf, type Extras } from './dropped.ts'
+import { describeQcow2 } from './describe.ts'
+import { droppedOf } from './dropped.ts'
 import { groupsOf, layerFds, layerNodes } from './layers.ts'
 
 interface OpenFile extends SourceFile {
@@ -42,6 +41,8 @@ export interface Source {
   virtualSize: number
   /** Bytes that all its files take up: about as much data as there is to move. */
   dataBytes: number
+  /** What may be wrong with it, as its files by themselves show. */
+  warnings?: readonly string[]
   /** What its files have that a copy of it does not. */
   dropped?: Dropped
   /** What its layout says of it, which a copy of it should say, too. */
@@ -56,8 +57,6 @@ export interface Source {
 }
 
 export const maxChain = 200
-/** Tables of the second level that are looked at for data that was cut off, before the block status tells of all. */
-const sourceTableBytes = 64 * 1024 * 1024
 
 /**
  * Opens an image and its backing files, each once, by our own hand: qemu gets descriptors and opens no name that
@@ -69,6 +68,7 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
   let virtualSize: number | undefined
   let dataBytes = 0
   const extras: Extras[] = []
+  const warnings: string[] = []
   let next: ChainFile | undefined = chain.top
   while (next !== undefined) {
     const current: ChainFile = next
@@ -81,9 +81,10 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     const { volume, generation, format } = current
     const fileBytes = lengthOf(stats, words)
     dataBytes += Number(stats.blocks) * 512
+    if (format === 'raw') warnings.push(...await rawWarnings(fd, fileBytes, words))
     const { size, backing, extras: own, clusterBytes, header } = format === 'raw'
       ? { size: fileBytes, backing: undefined, extras: { snapshots: [], bitmaps: [] }, clusterBytes: 512, header: undefined }
-      : await describeQcow2(fd, fileBytes, words, area.owner)
+      : await describeQcow2(fd, fileBytes, words)
     files.push({
       image: current.image,
       ...(volume !== undefined && { volume }),
@@ -108,6 +109,7 @@ export async function openSource (area: Area, chain: SourceChain): Promise<Sourc
     owner: area.owner,
     virtualSize,
     dataBytes,
+    warnings,
     ...(dropped !== undefined && { dropped }),
     ...(description !== undefined && { description }),
     ...(diskType !== undefined && { diskType }),
@@ -129,7 +131,7 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
   const fileBytes = lengthOf(stats, words)
   const { size, backing, header } = top.format === 'raw'
     ? { size: fileBytes, backing: undefined, header: undefined }
-    : await describeQcow2(fd, fileBytes, words, area.owner)
+    : await describeQcow2(fd, fileBytes, words)
   // whoever opens the copy goes by what stands in it
   chain.below(top, backing)
   const { generation } = top
@@ -148,6 +150,7 @@ export async function openVolume (area: Area, chain: SourceChain): Promise<Sourc
     owner: area.owner,
     virtualSize: fileBytes,
     dataBytes: Number(stats.blocks) * 512,
+    warnings: top.format === 'raw' ? await rawWarnings(fd, fileBytes, words) : [],
     ...(description !== undefined && { description }),
     ...(diskType !== undefined && { diskType }),
     volume: { ...volume, layer: { ...volume.layer, capacity: size } },
@@ -164,14 +167,6 @@ async function assertLooksRaw (fd: number, name: string, overlay: string): Promi
 function lengthOf ({ size }: BigIntStats, words: string): number {
   if (!isTellable(size)) throw invalidImage(words, `it claims a size of ${size} bytes`)
   return Number(size)
-}
-
-interface Described {
-  size: number
-  backing: Backing | undefined
-  extras: Extras
-  clusterBytes: number
-  header: HeaderState
 }
 
 async function open (area: Area, file: ChainFile, overlay: string | undefined): Promise<number> {
@@ -209,28 +204,6 @@ export function isReadableToWriters (file: Access, directory: Access): boolean {
 }
 
 type Access = Pick<BigIntStats, 'uid' | 'gid' | 'mode'>
-
-async function describeQcow2 (fd: number, fileBytes: number, image: string, owner: Owner | undefined): Promise<Described> {
-  const start = await readBytes(fd, headerBytes)
-  const header = parseQcow2Header(start, image, fileBytes)
-  const looked = await runQemu(infoCommand({ fd: 3, format: 'qcow2' }), { fds: [fd], owner, maxOutput: 16 * 1024 * 1024, timeoutMs: 60_000 })
-  if (looked.exitCode !== 0) throw refusal(image, looked)
-  const info = parseInfo(looked.stdout)
-  if (info === undefined || info.virtualSize !== header.virtualSize) throw invalidImage(image, 'qemu-img and its header do not agree about it')
-  // where its data lies, the block status tells
-  await assertComplete(fd, start, image, { secondTableBytes: sourceTableBytes })
-  const { virtualSize: size, clusterBytes } = header
-  return { size, backing: header.backing === undefined ? undefined : { name: header.backing, format: info.backingFormat }, extras: info, clusterBytes, header: await headerState(fd, image, start) }
-}
-
-/** The source's files as nodes of a program that inherits their descriptors from number `first` on. */
-export function sourceNodes ({ files: [top, ...backing] }: Source, first: number): [NodeFile, ...NodeFile[]] {
-  return [{ fd: first, format: top.format }, ...backing.map(({ format }, index) => ({ fd: first + 1 + index, format }))]
-}
-
-export function sourceFds ({ files }: Source): number[] {
-  return files.map(({ fd }) => fd)
-}
 
 /** Makes sure that no other program is writing the source, a guest above all. */
 export async function probeSource ({ isPreview: _, ...source }: Source): Promise<void> {
@@ -297,9 +270,9 @@ export async function sourceChanges (source: Pick<Source, 'files' | 'changes'>, 
   return { changed: [...changes.flatMap(({ changed }) => changed), ...await source.changes()], touched: changes.flatMap(({ touched }) => touched) }
 }
 
-/** What may be wrong with a source, as far as the times of its files show. */
-export function sourceWarnings ({ files }: Source): { warnings?: string[] } {
-  const warnings = newerBases(files.map(file => ({ name: wordsOf(file), modified: BigInt(file.identity.modified) })))
+/** What may be wrong with a source, as far as its files and their times show. */
+export function sourceWarnings ({ files, warnings: own = [] }: Source): { warnings?: string[] } {
+  const warnings = [...own, ...newerBases(files.map(file => ({ name: wordsOf(file), modified: BigInt(file.identity.modified) })))]
   return warnings.length === 0 ? {} : { warnings }
 }
 

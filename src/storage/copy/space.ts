@@ -6,7 +6,7 @@ import type { Area } from '../area.ts'
 import { explain } from '../failure.ts'
 import type { CopyJob, SpaceClaim, SpaceGrant } from '../protocol.ts'
 import { keyOf, type Named } from '../record.ts'
-import { spaceOf } from '../space.ts'
+import { assertInodes, spaceOf } from '../space.ts'
 import type { Part } from './part.ts'
 
 /**
@@ -38,6 +38,8 @@ interface Need {
   bytesNeeded: number
   /** Take it, however little there is. */
   force: boolean
+  /** Files are to be made for it. */
+  needsFile?: boolean
 }
 
 /** What a domain has free for a copy, and what it needs; all in bytes. */
@@ -50,10 +52,11 @@ export interface SpaceNumbers {
 
 /** Claims the space of a copy. Throws `no-space` when there is not enough, unless that is to be ignored. */
 export async function claimSpace (
-  job: Pick<CopyJob, 'settings'> & { claim: ClaimSpace }, area: Area, { named, bytesNeeded, force }: Need
+  job: Pick<CopyJob, 'settings'> & { claim: ClaimSpace }, area: Area, { named, bytesNeeded, force, needsFile = true }: Need
 ): Promise<SpaceNumbers> {
-  const { bytesFree, reserveBytes, freeInodes } = await spaceOf(area, job.settings.reserveBytes)
-  if (!freeInodes) throw noInodes(area)
+  const space = await spaceOf(area, job.settings.reserveBytes)
+  if (needsFile) assertInodes(area, space)
+  const { bytesFree, reserveBytes } = space
   const device = String((await statFd(area.root.fd)).dev)
   const { granted, bytesReserved } = await job.claim({
     domain: area.id, device, key: keyOf(named), bytesNeeded, bytesFree: Math.max(bytesFree - reserveBytes, 0), force
@@ -67,10 +70,6 @@ function noSpace ({ id }: Area, numbers: SpaceNumbers): AppError {
   const { bytesFree, bytesNeeded, bytesReserved } = numbers
   return new AppError('no-space', `The copy needs about ${bytesNeeded} bytes in domain ${id}. ${bytesFree} are free, of which ` +
     `${bytesReserved} are reserved for other copies and for records. Make space, or send "ignoreSpace": true to try it.`, { members: { ...numbers } })
-}
-
-function noInodes ({ id }: Area): AppError {
-  return new AppError('no-space', `Domain ${id} has no free inodes: its file system cannot hold one more file, however much space is free. Delete files there.`)
 }
 
 /** Throws `no-space` where so many bytes more would use up what is kept back. */

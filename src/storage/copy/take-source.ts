@@ -34,13 +34,13 @@ export async function takeSource (job: Places, address: ImageAddress, { alone = 
 
 /**
  * Takes the lease of what is going to be read. It stays open with the process, and so does the directory. On a read-only
- * file system an image that was never leased stays without: that a host which may write does so meanwhile, the source's
- * identity tells at the end.
+ * file system, or a full one, an image that was never leased stays without: that a host which may write does so meanwhile,
+ * the source's identity tells at the end.
  */
 export async function share (area: Area, named: Named, isPreview = false): Promise<void> {
   const take = isPreview ? lookForImageLease : takeImageLease
   const isShared = await take(area, named, 'shared').then(lease => lease !== undefined, (error: unknown) => {
-    if (hasErrno(error, 'EROFS')) return true
+    if (hasErrno(error, 'EROFS', 'ENOSPC', 'EDQUOT')) return true
     throw error
   })
   if (!isShared) throw new AppError('resource-busy', `The source ${wordsOf(named)} in domain ${area.id} is being written or deleted.`)

@@ -3,6 +3,9 @@ import type { CopyResult, Dropped } from '../../api/kinds.ts'
 import { markAsPreview } from '../../system/openers.ts'
 import { takesDirectIo } from '../../system/page-cache.ts'
 import type { CopyAgentFunctions, CopyEnd, CopyJob, CopyPreview, StopReason, VerifyEnd, VerifyJob } from '../protocol.ts'
+import { withArea } from '../area.ts'
+import { explain } from '../failure.ts'
+import { namingInodes } from '../space.ts'
 import { nextGeneration } from '../layout/ovirt/volume-metadata.ts'
 import { subtract, total } from '../ranges.ts'
 import { keyOf, type CopyRecord } from '../record.ts'
@@ -17,8 +20,9 @@ import { clusterBytesOf } from './part.ts'
 import { assertHeaders } from './headers.ts'
 import { Pulse } from './pulse.ts'
 import { Session } from './session.ts'
-import { recordedFiles, syncSource } from './source.ts'
+import { recordedFiles, sourceWarnings, syncSource } from './source.ts'
 import { withSpace } from './space.ts'
+import { placeOf } from './take-source.ts'
 import { outlastYouth } from './youth.ts'
 
 /** One copy, from the accept step to the end. */
@@ -66,7 +70,7 @@ export class CopyWorker {
       return { result: acceptance.how === 'chain' ? await this.#runChain(job, acceptance.chain) : await this.#runOne(job, acceptance, report) }
     } catch (error) {
       if (error === this.#stopped.signal.reason && this.#stopped.signal.aborted) return { canceled: true }
-      throw error
+      throw await namingInodesOf(job, error)
     } finally {
       accepting.stop()
       // nothing writes any more, and whoever is told the end finds the volumes free
@@ -77,7 +81,11 @@ export class CopyWorker {
   /** Looks at everything that the accept step looks at, and changes nothing. */
   async preview (job: CopyJob): Promise<CopyPreview> {
     markAsPreview()
-    return (await this.#decision(job, { isPreview: true })).preview
+    try {
+      return (await this.#decision(job, { isPreview: true })).preview
+    } catch (error) {
+      throw await namingInodesOf(job, error)
+    }
   }
 
   /** What is decided about a copy, of an image, a volume or a chain. */
@@ -158,7 +166,7 @@ export class CopyWorker {
       this.#copier = copier
       await copier.copy()
       const record = await finish(session, report)
-      return { ...resultOf(record, copier.settledBytes, copier.movedBytes, accepted.source.dropped), ...(accepted.cloned === true && { cloned: true }) }
+      return { ...resultOf(record, copier.settledBytes, copier.movedBytes, accepted.source.dropped), ...sourceWarnings(accepted.source), ...(accepted.cloned === true && { cloned: true }) }
     } catch (error) {
       if (this.#isCanceled) await noteCancel(session)
       // whatever a program says of a header that was changed, that is the reason
@@ -168,6 +176,13 @@ export class CopyWorker {
       pulse.stop()
     }
   }
+}
+
+/** Where the target's domain has no inodes left, an error about space says so. */
+async function namingInodesOf (job: CopyJob, error: unknown): Promise<unknown> {
+  const { domain, image } = job.request.what === 'copy' ? job.request.target : job.request
+  if (explain(error, '').code !== 'no-space') return error
+  return await withArea(placeOf(job, domain), async area => await namingInodes(area, error, `Copying ${image}`)).catch(() => error)
 }
 
 /** Lets every host know that a caller does not want the copy to go on by itself. What the deadline has stopped may. A storage that takes no note of it changes nothing. */

@@ -102,7 +102,7 @@ export async function deleteImage (area: Area, request: DeleteRequest, accepted:
     if (record !== undefined) await removeFile(area.parts, record.copyId)
     await removeRecord(area.copies, image)
     return bytesOf(stats?.ino === part?.ino ? [stats] : [stats, part])
-  })
+  }, { withoutFile: true })
   return { domain: area.id, image, bytesFreed }
 }
 

@@ -5,6 +5,7 @@ import { outcomeOf, type Outcome } from '../outcome.ts'
 import { patience } from '../patience.ts'
 import { findRegistration } from '../../system/registration.ts'
 import type { AgentMark, DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
+import { namingInodes } from '../space.ts'
 import { forgetCopy } from '../layout/forget.ts'
 import { layouts } from './layouts.ts'
 import { LockWatch } from './lock-watch.ts'
@@ -30,7 +31,14 @@ const unexpected = (error: unknown) => { console.error(error) }
 async function inArea<T> (work: (area: Area) => Promise<T>): Promise<Outcome<T>> {
   return await outcomeOf(`Domain ${place?.id}`, async () => {
     if (place === undefined) throw new Error('the domain process was asked before it was told its domain')
-    return await withArea(place, work)
+    const { id } = place
+    return await withArea(place, async area => {
+      try {
+        return await work(area)
+      } catch (error) {
+        throw await namingInodes(area, error, `Domain ${id}`)
+      }
+    })
   }, unexpected)
 }
 

@@ -33,7 +33,7 @@ export interface CopyTarget {
    * Refuses to replace an image that `find` has found `replaceable`, if there still is one, and that others need, or whose
    * owner and attributes another file cannot have.
    */
-  assertReplaceable? (): Promise<void>
+  assertReplaceable? (options: { isPreview: boolean }): Promise<void>
   /** What a copy of this source is going to be. Throws if it cannot be had. */
   plan (source: Source, request: TargetRequest): TargetPlan
   /**

@@ -28,7 +28,7 @@ export async function forgetCopy (area: Area, request: ForgetRequest): Promise<F
     // of a copy that has its name, this is only another name of the same file
     if (record !== undefined) await removeFile(area.parts, record.copyId)
     return await removeRecord(area.copies, key)
-  })
+  }, { withoutFile: true })
   return { domain: area.id, image, ...(volume !== undefined && { volume }), forgotten: isForgotten }
 }
 

@@ -29,9 +29,15 @@ export async function makePart (area: Area, record: CopyRecord): Promise<Identit
   }
 }
 
-/** Does something to an image or volume under its lease. Throws `resource-busy`. */
-export async function underLease<T> (area: Area, named: Named, work: () => Promise<T>): Promise<T> {
-  const lease = await takeImageLease(area, named, 'exclusive')
+/**
+ * Does something to an image or volume under its lease. Throws `resource-busy`.
+ *
+ * @param options.withoutFile it makes space: where there is none for a lease file, it goes without.
+ */
+export async function underLease<T> (
+  area: Area, named: Named, work: () => Promise<T>, options: { withoutFile?: boolean } = {}
+): Promise<T> {
+  const lease = await takeImageLease(area, named, 'exclusive', options)
   if (lease === undefined) throw new AppError('resource-busy', `Image ${wordsOf(named)} in domain ${area.id} is in use: it is being copied, or read by a copy.`)
   try {
     // whoever held the lease before may have written a moment ago

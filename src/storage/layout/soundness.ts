@@ -2,7 +2,8 @@ import { AppError } from '../../errors.ts'
 import type { Format } from '../../api/format.ts'
 import { assertComplete } from '../../qemu/completeness.ts'
 import { backingFormatIn } from '../../qemu/extensions.ts'
-import { headerBytes, invalidImage, parseQcow2Header } from '../../qemu/header.ts'
+import { headerBytes, invalidImage, parseQcow2Header, type Qcow2Header } from '../../qemu/header.ts'
+import { containerIn, looksLike } from '../../qemu/signature.ts'
 import { readBytes, statFd } from '../../system/directory.ts'
 import { escapeUnprintable } from '../../unprintable.ts'
 import { isTellable, tellTime } from '../told.ts'
@@ -25,6 +26,8 @@ export interface LookedAt {
   modified: bigint
   /** What it says of the file below it. */
   backing?: Backing
+  /** What may be wrong with it by itself. */
+  warnings: string[]
 }
 
 /** Tables of the second level that are read for a status: they lead to 64 GiB of data with the usual clusters. */
@@ -36,12 +39,29 @@ export async function lookAtFile (fd: number, image: string, format: Format): Pr
   const { size, mtimeNs: modified } = await statFd(fd)
   if (start === undefined) {
     if (!isTellable(size)) throw invalidImage(image, `it claims a virtual size of ${size} bytes`)
-    return { virtualSize: Number(size), modified }
+    return { virtualSize: Number(size), modified, warnings: await rawWarnings(fd, Number(size), image) }
   }
-  const { virtualSize, backing } = parseQcow2Header(start, image, Number(size))
+  const { virtualSize, backing } = await parseFile(fd, start, image, Number(size))
   await assertComplete(fd, start, image, { secondTableBytes })
-  if (backing === undefined) return { virtualSize, modified }
-  return { virtualSize, modified, backing: { name: backing, format: backingFormatIn(start) } }
+  if (backing === undefined) return { virtualSize, modified, warnings: [] }
+  return { virtualSize, modified, warnings: [], backing: { name: backing, format: backingFormatIn(start) } }
+}
+
+/** Parses the header of a qcow2 file. Throws `image-invalid`, which says of another container what that is. */
+export async function parseFile (fd: number, start: Buffer, image: string, fileBytes: number): Promise<Qcow2Header> {
+  const container = looksLike(start) === 'qcow2' ? undefined : await containerIn(fd, fileBytes)
+  if (container !== undefined) throw invalidImage(image, `it is no qcow2 image, but looks like ${container.words}. ${container.remedy}`)
+  return parseQcow2Header(start, image, fileBytes)
+}
+
+/**
+ * Warns of a file that is read as raw and looks like something else. No more than that: what is in a raw disk its guest
+ * writes, who could put there what would make it another image for us.
+ */
+export async function rawWarnings (fd: number, fileBytes: number, image: string): Promise<string[]> {
+  const container = await containerIn(fd, fileBytes)
+  if (container === undefined) return []
+  return [`Image ${shown(image)} is read as raw, byte for byte, and looks like ${container.words}. ${container.remedy}.`]
 }
 
 /** The problem that a look has found. Throws whatever else was thrown. */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { AppError } from '../../../errors.ts'
 import { carryAttributes } from '../../../system/attributes.ts'
-import { closeFd, look, openFile, statFd, type Directory } from '../../../system/directory.ts'
+import { closeFd, look, openFile, openNameless, statFd, type Directory } from '../../../system/directory.ts'
 import { hasErrno } from '../../../system/errno.ts'
 import { linkFile, removeFile, replaceByMove, syncFile } from '../../../system/durable.ts'
 import type { Area } from '../../area.ts'
@@ -38,27 +38,32 @@ export class DirectoryTarget implements CopyTarget {
     }
   }
 
-  async assertReplaceable (): Promise<void> {
+  async assertReplaceable ({ isPreview }: { isPreview: boolean }): Promise<void> {
     if (await look(this.#area.root, this.#image) === undefined) return
     await assertRemovable(this.#area, this.#image, 'It was not replaced.')
-    await this.#tryAttributes()
+    await this.#tryAttributes(isPreview)
   }
 
   /**
    * Tries on an empty file whether what belongs to the image can be given to another one: to find out at the end of a copy
-   * would be late. The file has a name meanwhile: attributes of files without one are not for every file system.
+   * would be late. The file has a name meanwhile: attributes of files without one are not for every file system. Only a
+   * preview, which must not leave one, goes without, where that can be had.
    */
-  async #tryAttributes (): Promise<void> {
+  async #tryAttributes (isPreview: boolean): Promise<void> {
     const { root, parts } = this.#area
     const name = `attributes-${randomUUID()}`
-    const fds = [await openFile(parts, name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)]
+    const trial = isPreview
+      ? await openNameless(parts, undefined)
+      : await openFile(parts, name, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600)
+    if (trial === undefined) return
+    const fds = [trial]
     try {
-      fds.push(await openFile(root, this.#image, constants.O_RDONLY))
-      const [trial = -1, image = -1] = fds
+      const image = await openFile(root, this.#image, constants.O_RDONLY)
+      fds.push(image)
       await carryAttributes(image, trial)
     } finally {
       for (const fd of fds) await closeFd(fd)
-      await removeFile(parts, name)
+      if (!isPreview) await removeFile(parts, name)
     }
   }
 

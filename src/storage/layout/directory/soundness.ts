@@ -36,6 +36,7 @@ export async function soundnessOf (area: Area, image: string, format: Format): P
 async function lookAtChain (area: Area, image: string, format: Format): Promise<Soundness> {
   const chain: Array<{ name: string, modified: bigint }> = []
   const outside: string[] = []
+  const own: string[] = []
   let virtualSize: number | undefined
   let overlay = image
   try {
@@ -44,11 +45,12 @@ async function lookAtChain (area: Area, image: string, format: Format): Promise<
       const file = await lookAt(area, name, { format, overlay })
       virtualSize ??= file.virtualSize
       chain.push({ name, modified: file.modified })
+      own.push(...file.warnings)
       overlay = name
       next = file.backing === undefined ? undefined : await baseOf(area, name, file.backing, outside)
       assertNewLink(image, chain, next)
     }
-    return { warnings: [...newerBases(chain), ...outside], ...(virtualSize !== undefined && { virtualSize }) }
+    return { warnings: [...own, ...newerBases(chain), ...outside], ...(virtualSize !== undefined && { virtualSize }) }
   } catch (error) {
     const problem = problemIn(error)
     const isOwn = problem.startsWith(`Image ${image} `)

@@ -2,6 +2,7 @@ import type { DeleteResult } from '../../../api/kinds.ts'
 import { AppError } from '../../../errors.ts'
 import { look, type Directory } from '../../../system/directory.ts'
 import { removeDirectory, removeFile } from '../../../system/durable.ts'
+import { hasErrno } from '../../../system/errno.ts'
 import type { Area } from '../../area.ts'
 import { hasChildren } from '../../has-children.ts'
 import { identityOf } from '../../identity.ts'
@@ -17,6 +18,7 @@ import { isMeantBy, isStillThere } from '../../standing.ts'
 import { underLease } from '../make-part.ts'
 import { baseFirst, childrenOf } from './chain.ts'
 import { recordedVolumes, usersElsewhere, writtenAfter } from './inspect.ts'
+import type { VolumeMetadata } from './volume-metadata.ts'
 import { isOwnCreation, standingOf } from './volume-state.ts'
 import { readVolume, readVolumes, removedPrefix, removeLeasePart, removeVolume, withImage, writeMetadata, type VolumeFiles } from './volumes.ts'
 
@@ -99,7 +101,7 @@ async function deleteBelow (area: Area, request: DeleteRequest, { id, volumes: b
       if (isLink) await removeVolume(directory, volume)
       const freed = isLink ? 0 : await remove(area, image, directory, files, volumes)
       return freed + await removeRest(area, image, isLink ? undefined : record, key)
-    })
+    }, { withoutFile: true })
   }
   return bytes
 }
@@ -201,10 +203,17 @@ async function assertRemovable (directory: Directory, image: string, { volume, d
   if (data !== undefined) await assertUnused(directory, volume, `${image}/${volume}`, 'Nothing was deleted.')
 }
 
+/** On a storage without space for that, the volume goes without: it is how space is made. */
+async function markIllegal (area: Area, directory: Directory, volume: string, metadata: VolumeMetadata): Promise<void> {
+  await writeMetadata(area, directory, volume, { ...metadata, legality: 'ILLEGAL' }).catch((error: unknown) => {
+    if (!hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error
+  })
+}
+
 /** @param siblings the volumes of the image, among them the parent that may become a leaf again. */
 async function remove (area: Area, image: string, directory: Directory, { volume, data, metadata }: VolumeFiles, siblings: readonly VolumeFiles[]): Promise<number> {
   const wasLegal = metadata !== undefined && metadata.legality !== 'ILLEGAL'
-  if (wasLegal) await writeMetadata(area, directory, volume, { ...metadata, legality: 'ILLEGAL' })
+  if (wasLegal) await markIllegal(area, directory, volume, metadata)
   try {
     await removeFile(directory, volume)
   } catch (error) {
@@ -239,7 +248,7 @@ async function underLeases<T> (area: Area, image: string, volumes: readonly stri
   const leases: ImageLease[] = []
   try {
     for (const named of [{ image }, ...volumes.map(volume => ({ image, volume }))]) {
-      const lease = await takeImageLease(area, named, 'exclusive')
+      const lease = await takeImageLease(area, named, 'exclusive', { withoutFile: true })
       if (lease === undefined) throw new AppError('resource-busy', `${wordsOf(named)} in domain ${area.id} is in use: it is being copied, or read by a copy, or deleted.`)
       leases.push(lease)
     }

@@ -33,11 +33,13 @@ export async function soundnessOf (
 
 async function lookAtAll (area: Area, image: string, volumes: readonly VolumeFiles[]): Promise<ChainSoundness> {
   const problems = new Map<string, string>()
+  const own: string[] = []
   const byName = new Map(volumes.map(files => [files.volume, files]))
   await withImage(area, image, async directory => {
     if (directory === undefined) return
     for (const files of baseFirst(volumes)) {
-      const problem = await problemOf(directory, image, files, byName)
+      const { problem, warnings } = await lookAt(directory, image, files, byName)
+      own.push(...warnings)
       const { parent } = files.metadata ?? {}
       const below = parent === undefined ? undefined : problems.get(parent)
       if (problem !== undefined) problems.set(files.volume, problem)
@@ -51,29 +53,29 @@ async function lookAtAll (area: Area, image: string, volumes: readonly VolumeFil
     if (data === undefined || base?.data === undefined) return []
     return newerBases([{ name: volume, modified: data.mtimeNs }, { name: base.volume, modified: base.data.mtimeNs }])
   })
-  return { problems, warnings }
+  return { problems, warnings: [...own, ...warnings] }
 }
 
-async function problemOf (
+async function lookAt (
   directory: Directory, image: string, { volume, data, metadata }: VolumeFiles, byName: ReadonlyMap<string, VolumeFiles>
-): Promise<string | undefined> {
+): Promise<{ problem?: string | undefined, warnings: string[] }> {
   // what is missing of a volume by itself is told by its files
-  if (data === undefined || metadata?.legality !== 'LEGAL') return undefined
+  if (data === undefined || metadata?.legality !== 'LEGAL') return { warnings: [] }
   const { parent } = metadata
   const words = `${image}/${volume}`
   const base = parent === undefined ? undefined : byName.get(parent)
-  if (parent !== undefined && base === undefined) return missingParentDetail({ volume, metadata }, image)
+  if (parent !== undefined && base === undefined) return { problem: missingParentDetail({ volume, metadata }, image), warnings: [] }
   if (base !== undefined && base.data === undefined) {
-    return invalidImage(words, `the data of its parent ${base.volume} is missing`).message
+    return { problem: invalidImage(words, `the data of its parent ${base.volume} is missing`).message, warnings: [] }
   }
   const fd = await openFile(directory, volume, constants.O_RDONLY)
   try {
-    const { backing } = await lookAtFile(fd, words, formatOf(metadata))
+    const { backing, warnings } = await lookAtFile(fd, words, formatOf(metadata))
     const named = parentIn(backing?.name)
-    if (named === undefined || byName.has(named)) return undefined
-    return invalidImage(words, `its backing file ${JSON.stringify(named.slice(0, 200))} is missing`).message
+    if (named === undefined || byName.has(named)) return { warnings }
+    return { problem: invalidImage(words, `its backing file ${JSON.stringify(named.slice(0, 200))} is missing`).message, warnings }
   } catch (error) {
-    return problemIn(error)
+    return { problem: problemIn(error), warnings: [] }
   } finally {
     await closeFd(fd)
   }

@@ -1,6 +1,7 @@
 // A copy by the agent beside the tools that cannot resume: time until the data is durable, memory, page cache.
 // npm run bench -- copy [--runs 5] [--cases raw-raw,qcow2-qcow2,raw-qcow2,qcow2-raw,sparse,small,clone] [--size-mib 4096] [--directory DIR] [--config '{"copy":{...}}'] [--json FILE] [--svg FILE] [--dist dist]
-// --before DIST measures another build in turn with this one, and nothing else; with --most RATIO a case in which this build
+// --before DIST measures another build in turn with this one, and nothing else, and tells the processor time of each, which
+// says more than the clock on a machine that others use, too; with --most RATIO a case in which this build
 // takes more than that of the other one's time ends the bench with status 1.
 // Needs nbdcopy (apt-get install libnbd-bin), xfsprogs and, for the clone, root. Within a case the tools take turns, so
 // that what slows the machine down slows all of them; the source is in the page cache, as it is after the first run.
@@ -165,6 +166,12 @@ function watchMemory (pid) {
   return () => { clearInterval(timer); return peaks }
 }
 
+/** Seconds of processor time that a process and all that it has waited for have taken. */
+function cpuSeconds (pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /s, '').split(' ')
+  return fields.slice(11, 15).reduce((sum, ticks) => sum + Number(ticks), 0) / 100
+}
+
 // ---- the cases
 
 function median (values) {
@@ -191,6 +198,7 @@ async function measure (agents, name) {
   }
   const clean = async tool => { if (isAgent(tool)) await forget(agents[tool], domain, `target.${to}`) }
   let memory
+  const cpuBefore = Object.fromEntries(Object.entries(agents).map(([tool, { pid }]) => [tool, cpuSeconds(pid)]))
   for (let run = 0; run < Number(options.runs); run++) {
     // whoever is first finds the disk as whoever was last has left it
     for (const tool of run % 2 === 0 ? names : [...names].reverse()) {
@@ -201,6 +209,9 @@ async function measure (agents, name) {
       await clean(tool)
     }
   }
+  // the last worker is to be waited for
+  await sleep(1000)
+  const cpu = Object.fromEntries(Object.entries(agents).map(([tool, { pid }]) => [tool, (cpuSeconds(pid) - cpuBefore[tool]) / Number(options.runs)]))
   if (!clone && options.before === undefined) {
     for (const tool of [...names, 'qemu-img convert -t none -T none']) {
       evict(source)
@@ -216,15 +227,16 @@ async function measure (agents, name) {
   rmSync(target, { force: true })
   const medians = Object.fromEntries(names.map(tool => [tool, Math.round(median(times[tool]))]))
   const fastest = Math.min(...toolsOf(name).map(tool => medians[tool]))
-  return { name, medians, ratio: medians[resumable] / fastest, times, cached, memory }
+  return { name, medians, ratio: medians[resumable] / fastest, times, cached, memory, cpu }
 }
 
-function print ({ name, medians, ratio, cached, memory }) {
+function print ({ name, medians, ratio, cached, memory, cpu }) {
   console.log(`\n${name}: ${ratio.toFixed(3)} of the time of ${options.before === undefined ? 'the fastest of the others' : 'the other build'}`)
   for (const [tool, ms] of Object.entries(medians)) {
     const left = cached[tool]
     console.log(`  ${tool.padEnd(34)} ${String(ms).padStart(7)} ms${left === undefined ? '' : `   left in the page cache: source ${Math.round(left.source / MiB)} MiB, target ${Math.round(left.target / MiB)} MiB`}`)
   }
+  if (options.before !== undefined) console.log(`  processor time of a copy and its deletion: ${Object.entries(cpu).map(([tool, seconds]) => `${tool} ${seconds.toFixed(2)} s`).join(', ')}: ${(cpu[resumable] / cpu[before]).toFixed(3)}`)
   const direct = cached['qemu-img convert -t none -T none']
   if (direct !== undefined) console.log(`  ${'(qemu-img convert -t none -T none)'.padEnd(34)} ${''.padStart(10)}   left in the page cache: source ${Math.round(direct.source / MiB)} MiB, target ${Math.round(direct.target / MiB)} MiB`)
   console.log(`  peak memory: ${Object.entries(memory).map(([role, MiB]) => `${role} ${MiB} MiB`).join(', ')}`)

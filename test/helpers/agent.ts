@@ -18,7 +18,7 @@ export interface AgentOptions {
   domains: Array<{ id: string, path: string, layout?: 'ovirt', create?: boolean, bandwidth?: number, leases?: 'flock' | 'sanlock', owner?: { uid: number, gid: number }, mode?: string }>
   sanlock?: { hostId: number }
   discover?: string[]
-  copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number, bandwidth?: number, nice?: number, ioPriority?: 'normal' | 'low' | 'idle', clone?: boolean }
+  copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number, bandwidth?: number, nice?: number, ioPriority?: 'normal' | 'low' | 'idle', clone?: boolean, directIo?: boolean }
   recovery?: 'manual' | 'own' | 'any'
   gluster?: { pollSeconds?: number }
   tasks?: { retentionSeconds?: number, maxActive?: number }

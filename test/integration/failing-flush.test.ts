@@ -17,8 +17,11 @@ t.setTimeout(300_000)
 
 const size = 24 * MiB + 512
 
-for (const [target, mended] of [['torn.raw', 'mounted anew'], ['torn.qcow2', 'mounted anew'], ['torn.raw', 'as it is'], ['torn.qcow2', 'as it is']] as const) {
-  t.test(`a flush that fails under ${target} is no lie in the record; mended ${mended} it ends identical`, { skip: unlessRoot }, async t => {
+for (const [target, mended, directIo] of [
+  ['torn.raw', 'mounted anew', false], ['torn.qcow2', 'mounted anew', true], ['torn.raw', 'as it is', true], ['torn.qcow2', 'as it is', false]
+] as const) {
+  const how = directIo ? 'write past' : 'flush of'
+  t.test(`a ${how} the page cache that fails under ${target} is no lie in the record; mended ${mended} it ends identical`, { skip: unlessRoot }, async t => {
     const top = await temporaryDirectory(t)
     const [memory, at, local] = ['memory', 'frail', 'local'].map(name => join(top, name)) as [string, string, string]
     for (const path of [memory, at, local]) await mkdir(path)
@@ -35,7 +38,7 @@ for (const [target, mended] of [['torn.raw', 'mounted anew'], ['torn.qcow2', 'mo
     await prepareArea({ id: 'frail', path: domain }, true)
     await space.run('sync', '-f', at)
     const domains = [{ id: 'local', path: local }, { id: 'frail', path: at }]
-    const agent = await startAgent(t, { domains, under: space.enter, copy: { windowSeconds: 0.5 } })
+    const agent = await startAgent(t, { domains, under: space.enter, copy: { windowSeconds: 0.5, directIo } })
     // its host file takes its space now, too: a journal with a new block in it could not be replayed on the full disk
     await until(async () => await readdir(join(domain, '.vdsm-tasks/hosts')).then(names => names.length > 0, () => false), 'the host file')
     await space.run('sync', '-f', at)
@@ -51,6 +54,8 @@ for (const [target, mended] of [['torn.raw', 'mounted anew'], ['torn.qcow2', 'mo
     const { state, error } = await agent.finished('torn')
     t.equal(state, 'failed')
     t.match(error?.code, /^(storage-failed|no-space)$/, error?.detail ?? '')
+    // nothing but the flush tells it of a raw part: its writes end in the cache, and qemu-img does not flush it. A qcow2 one flushes by itself, too
+    if (target === 'torn.raw' && !directIo) t.match(error?.detail, /^What was written to torn\.raw could not be made durable: /)
     const { body } = await agent.image('frail', target)
     t.match(body, { state: 'interrupted', fixes: [{ action: 'mend' }, { action: 'clean' }] })
     // the agent has let go of a file system that takes no more writes

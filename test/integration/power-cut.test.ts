@@ -28,9 +28,10 @@ t.comment(`TORTURE_SEED=${seed}`)
 const size = 32 * MiB + 1536
 const bandwidth = 8 * MiB
 
-for (const target of ['copy.raw', 'copy.qcow2']) {
-  const format = target.endsWith('raw') ? 'raw' as const : 'qcow2' as const
-  t.test(`what a record calls done is there after a power cut, and the copy to ${format} goes on from it`, { skip: unlessRoot }, async t => {
+for (const [format, directIo] of [['raw', true], ['raw', false], ['qcow2', true], ['qcow2', false]] as const) {
+  const target = `copy.${format}`
+  const how = directIo ? 'past the page cache' : 'through the page cache'
+  t.test(`what a record calls done is there after a power cut, and the copy to ${format} ${how} goes on from it`, { skip: unlessRoot }, async t => {
     const top = await temporaryDirectory(t)
     const [disks, before, after, local] = ['disks', 'before', 'after', 'local'].map(name => join(top, name)) as [string, string, string, string]
     for (const path of [disks, before, after, local]) await mkdir(path)
@@ -43,26 +44,36 @@ for (const target of ['copy.raw', 'copy.qcow2']) {
     await space.mountFile(join(disks, 'disk'), 192 * MiB, ['mkfs.ext4', '-q', '-m', '0'], before)
     await prepareArea({ id: 'cut', path: space.path(before) }, true)
     const start = async (path: string) => await startAgent(t, {
-      domains: [{ id: 'local', path: local }, { id: 'cut', path }], under: space.enter, copy: { windowSeconds: 0.5 }
+      domains: [{ id: 'local', path: local }, { id: 'cut', path }], under: space.enter, copy: { windowSeconds: 0.5, directIo }
     })
 
     const agent = await start(before)
     await agent.accept('copy', copySpec('source.raw', '', { target: { domain: 'cut', image: target }, bandwidth }))
     const ended = agent.finished('copy')
-    const scenes: string[] = []
-    // anywhere in the copy, which takes about as long as its limit says; the first one right after the accept step
-    const seconds = 0.6 * size / bandwidth
-    const instants = Array.from({ length: cuts - 1 }, () => random() * seconds).sort((a, b) => a - b)
-    const cut = async () => {
+    /** Read where the agent writes it: it is cut in the moment in which a record is there. */
+    const doneNow = async () => {
+      const { phase, done } = await recordIn(space.path(before), target)
+      return phase === 'done' ? size : total(done)
+    }
+    /** The disks, and how much must be done on each. */
+    const scenes: Array<[disk: string, atLeast: number]> = []
+    const cut = async (atLeast: number) => {
       const disk = join(disks, `cut-${scenes.length}`)
-      scenes.push(disk)
+      scenes.push([disk, atLeast])
       await space.run('cp', '--reflink=always', join(disks, 'disk'), disk)
     }
-    await cut()
-    const startedAt = performance.now()
-    for (const instant of instants) {
-      await sleep(Math.max(0, instant * 1000 - (performance.now() - startedAt)))
-      await cut()
+    // the first one right after the accept step, the others anywhere in the copy, as soon as a record counts more than the last one
+    await cut(0)
+    const places = Array.from({ length: cuts - 1 }, () => Math.floor(random() * 0.5 * size)).sort((a, b) => a - b)
+    for (let last = 0, place = places.shift(); place !== undefined;) {
+      const now = await doneNow()
+      if (now > last && now > place) {
+        // this record may not be durable yet; the one before is, or this one would not have been begun
+        await cut(last)
+        place = places.shift()
+      }
+      last = now
+      await sleep(2)
     }
     t.match(await ended, { state: 'succeeded' })
     await agent.kill()
@@ -70,16 +81,19 @@ for (const target of ['copy.raw', 'copy.qcow2']) {
     const later = await start(after)
     const domains = [{ id: 'local', path: local }, { id: 'cut', path: after }]
     const found: number[] = []
-    for (const disk of scenes) {
+    for (const [disk, atLeast] of scenes) {
       await space.run('mount', '-o', 'loop', disk, after)
       await later.reconfigure({ domains })
-      found.push(await goOn(t, disk))
+      const done = await goOn(t, disk)
+      t.ok(done >= atLeast, `${done} bytes are done, of ${atLeast} that were said to be`)
+      found.push(done)
       // an agent keeps its host file open
       await later.reconfigure({ domains: domains.slice(0, 1) })
       await space.unmount(after)
       await space.run('rm', disk)
     }
-    t.comment(`${target}: cut at ${found.map(bytes => Math.round(bytes / MiB)).join(', ')} MiB`)
+    t.ok(found.some(done => done > 0 && done < size), 'in the middle of it')
+    t.comment(`${target} ${how}: cut at ${found.map(bytes => Math.round(bytes / MiB)).join(', ')} MiB`)
 
     /** What the cut has left is told as it is, is there, and becomes the whole image. Returns how much was done. */
     async function goOn (t: Test, disk: string): Promise<number> {

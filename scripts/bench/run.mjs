@@ -1,4 +1,4 @@
-// npm run bench -- copy|events|http [options]
+// npm run bench -- copy|domain|events|http [options]
 // Brings what a bench needs as `npm start` and `npm test` bring theirs, builds dist unless it is fresh, and measures.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -10,6 +10,7 @@ import { say, StepError } from '../step.mjs'
 /** What each bench needs besides the agent. */
 const benches = {
   copy: { nbdcopy: 'libnbd-bin', fincore: 'util-linux-extra', 'mkfs.xfs': 'xfsprogs' },
+  domain: { strace: 'strace' },
   events: { nginx: 'nginx', '/usr/lib/nginx/modules/ngx_nchan_module.so': 'libnginx-mod-nchan', python3: 'python3' },
   http: { wrk: 'wrk' }
 }

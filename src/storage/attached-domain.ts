@@ -54,6 +54,8 @@ const startWithinMs = 30_000
 /** What is told of one domain does not wait longer for another one. */
 const sourceDeadlineMs = 3000
 const snapshotMs = 1000
+/** Lists look at 16 files at the same time: where each look takes a millisecond, that makes a page of them quick. */
+const ioThreads = 16
 /** How often a domain is looked at by itself, for those who are told what was seen last. */
 const lookEveryMs = 5000
 const sweepIntervalMs = 60 * 60 * 1000
@@ -402,7 +404,7 @@ export class Domain {
       // what it found in files of other hosts goes on to every caller
       judged: (status: unknown) => { if (!registered && Value.Check(LockStatus, status)) this.locks.set(status) }
     }
-    return new Child(new URL('storage/domain/main', programFolder), local, { registered, shown: [this.id] })
+    return new Child(new URL('storage/domain/main', programFolder), local, { registered, shown: [this.id], threads: ioThreads })
   }
 
   /** What has changed about its locks is in the next status, and in the log. */

@@ -1,13 +1,13 @@
 import { Type, type Static, type TProperties } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { randomUUID } from 'node:crypto'
-import { constants, type BigIntStats } from 'node:fs'
+import type { BigIntStats } from 'node:fs'
 import { Allocation, ClusterSize, Format } from '../api/format.ts'
 import { Bandwidth, CreateImage } from '../api/kinds.ts'
 import { DomainId, ImageName, TaskId, uuidPattern, VolumeId } from '../api/names.ts'
 import { Bytes, timePattern, Words } from '../api/schema.ts'
 import { AppError } from '../errors.ts'
-import { closeFd, look, namesIn, NotAFileError, openOwnFile, readBytes, type Directory } from '../system/directory.ts'
+import { look, namesIn, NotAFileError, readOwnFile, type Directory } from '../system/directory.ts'
 import { hasErrno } from '../system/errno.ts'
 import { removeFile, replaceFile } from '../system/durable.ts'
 import { differences, Identity } from './identity.ts'
@@ -198,12 +198,7 @@ export async function readRecord (copies: Directory, domain: string, key: string
 
 async function readText (copies: Directory, key: string): Promise<Buffer | undefined> {
   try {
-    const fd = await openOwnFile(copies, fileName(key), constants.O_RDONLY)
-    try {
-      return await readBytes(fd, maxRecordBytes)
-    } finally {
-      await closeFd(fd)
-    }
+    return await readOwnFile(copies, fileName(key), maxRecordBytes)
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined
     if (error instanceof NotAFileError) throw invalid(key, `its file ${error.what}`)

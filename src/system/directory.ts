@@ -105,6 +105,11 @@ export class NotAFileError extends Error {
  * something already, as to rewind a tape or to start a watchdog, and whoever shares the storage could have made one.
  */
 export async function openFile (directory: Directory, name: string, flags: number, mode = 0o660): Promise<number> {
+  return (await openLooked(directory, name, flags, mode)).fd
+}
+
+/** The descriptor, and the file as it was when it was opened. */
+async function openLooked (directory: Directory, name: string, flags: number, mode?: number): Promise<{ fd: number, stats: BigIntStats }> {
   if ((flags & constants.O_EXCL) === 0 && (await look(directory, name))?.isFile() === false) throw new NotAFileError(name)
   let fd
   try {
@@ -115,7 +120,8 @@ export async function openFile (directory: Directory, name: string, flags: numbe
     throw error
   }
   try {
-    if ((await statFd(fd)).isFile()) return fd
+    const stats = await statFd(fd)
+    if (stats.isFile()) return { fd, stats }
     throw new NotAFileError(name)
   } catch (error) {
     await closeFd(fd)
@@ -128,13 +134,23 @@ export async function openFile (directory: Directory, name: string, flags: numbe
  * elsewhere. One that was replaced meanwhile has no name at all, and is as good as it was. Throws NotAFileError.
  */
 export async function openOwnFile (directory: Directory, name: string, flags: number): Promise<number> {
-  const fd = await openFile(directory, name, flags)
+  return (await openOwn(directory, name, flags)).fd
+}
+
+async function openOwn (directory: Directory, name: string, flags: number): Promise<{ fd: number, stats: BigIntStats }> {
+  const { fd, stats } = await openLooked(directory, name, flags)
+  if (stats.nlink <= 1n) return { fd, stats }
+  await closeFd(fd)
+  throw new NotAFileError(name, 'has other names, too')
+}
+
+/** Reads such a file, at most `limit` bytes of it, as long as it was when it was opened. */
+export async function readOwnFile (directory: Directory, name: string, limit: number): Promise<Buffer> {
+  const { fd, stats } = await openOwn(directory, name, constants.O_RDONLY)
   try {
-    if ((await statFd(fd)).nlink > 1n) throw new NotAFileError(name, 'has other names, too')
-    return fd
-  } catch (error) {
+    return await readBytes(fd, Math.min(limit, Number(stats.size)))
+  } finally {
     await closeFd(fd)
-    throw error
   }
 }
 

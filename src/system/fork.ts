@@ -14,6 +14,8 @@ export interface ForkOptions {
   registered?: boolean
   /** What `ps` is to show of it beside its module: of two that hang, people want to know which is which. The child does not read it. */
   shown?: readonly string[]
+  /** How many file operations may wait for the storage at the same time; 4 by default. */
+  threads?: number
 }
 
 /**
@@ -34,14 +36,24 @@ export function forkBound (module: URL, options: ForkOptions = {}): ChildProcess
   }
 }
 
-function start (module: URL, { under = [], registered = false, shown = [] }: ForkOptions): ChildProcess {
+/** Of V8's own threads, a process that mostly waits for the storage needs no more. */
+const fewThreads = ['--v8-pool-size=1']
+
+function start (module: URL, { under = [], registered = false, shown = [], threads }: ForkOptions): ChildProcess {
   const file = fileURLToPath(module) + extname(import.meta.url)
   const child = fork(file, shown.map(escapeUnprintable), {
     execPath: 'setpriv',
-    execArgv: ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...process.execArgv],
+    execArgv: ['--no-new-privs', '--pdeathsig', 'KILL', '--', ...under, ...registered ? underSanlock : [], process.execPath, ...fewThreads, ...process.execArgv],
     // sanlock says a word on its standard output
     stdio: ['ignore', registered ? 'ignore' : 'pipe', 'pipe', 'ipc'],
-    env: { PATH: process.env['PATH'], LC_ALL: 'C', NODE_OPTIONS: process.env['NODE_OPTIONS'], ...(registered && { [registeredMark]: '1' }), ...withoutLandlock() }
+    env: {
+      PATH: process.env['PATH'],
+      LC_ALL: 'C',
+      NODE_OPTIONS: process.env['NODE_OPTIONS'],
+      ...(threads !== undefined && { UV_THREADPOOL_SIZE: String(threads) }),
+      ...(registered && { [registeredMark]: '1' }),
+      ...withoutLandlock()
+    }
   })
   for (const stream of [child.stdout, child.stderr]) relay(stream)
   return child

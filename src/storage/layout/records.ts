@@ -25,14 +25,18 @@ export function recordReader (area: Pick<Area, 'id' | 'copies'>): ReadRecord {
   }
 }
 
-/** A record as it was read. As text: parsed, twenty thousand would take 100 MiB. */
+/**
+ * What is kept of a record. Of a complete copy, without the rest: there may be twenty thousand, and a page of them is read
+ * again soon enough.
+ */
 interface Known {
   identity: string
   /** It may have been written once more within the same tick of the clock that its times are taken from. */
   isFresh: boolean
   /** The list that was the latest when it was looked at. */
   listing: Listing | undefined
-  text: string
+  /** As it was read; parsed it would take several times the memory. */
+  text: string | undefined
   problem: AppError | undefined
   phase: CopyRecord['phase'] | undefined
   taskId: string | undefined
@@ -75,8 +79,10 @@ export class RecordCache {
   async read (area: Area, key: string, listing?: Listing): Promise<Readable> {
     const known = await this.#look(area, key, listing)
     if (known === undefined) return { record: undefined, problem: undefined, abandonedWrite: await hasCutOffWrite(area.copies, key) }
+    if (known.problem !== undefined) return { record: undefined, problem: known.problem, abandonedWrite: false }
+    if (known.text === undefined) return await recordReader(area)(key)
     // checked when it was read
-    return { record: known.problem === undefined ? JSON.parse(known.text) as CopyRecord : undefined, problem: known.problem, abandonedWrite: false }
+    return { record: JSON.parse(known.text) as CopyRecord, problem: undefined, abandonedWrite: false }
   }
 
   async #look (area: Area, key: string, listing: Listing | undefined): Promise<Known | undefined> {
@@ -101,12 +107,12 @@ export class RecordCache {
 }
 
 async function read (area: Area, key: string, base: Pick<Known, 'identity' | 'isFresh' | 'listing'>): Promise<Known | undefined> {
-  const none = { text: '', phase: undefined, taskId: undefined }
+  const none = { text: undefined, phase: undefined, taskId: undefined }
   try {
     const text = await readRecordText(area.copies, key)
     if (text === undefined) return undefined
     const { phase, taskId } = parseRecord(text, area.id, key)
-    return { ...base, text, problem: undefined, phase, taskId }
+    return { ...base, text: phase === 'done' ? undefined : text, problem: undefined, phase, taskId }
   } catch (error) {
     return { ...base, ...none, problem: recordProblem(error) }
   }

@@ -32,6 +32,8 @@ export const answers = {
   neededSources: answer(Type.Array(Type.Union([CopyRecord.properties.source, Type.Null()]))),
   sourceStates: answer(Type.Array(Strict({ state: Words(['same', 'changed', 'gone']), what: Type.Optional(Type.String()) }))),
   swept: answer(Strict({ parts: Type.Array(Type.String()), records: Type.Integer({ minimum: 0 }) })),
+  bytes: answer(Bytes('')),
+  creatable: answer(Strict({ bytesFree: Bytes(''), bytesNeeded: Bytes(''), bytesReserved: Bytes('') })),
   created: answer(Ref(CreateResult)),
   deleted: answer(Ref(DeleteResult)),
   forgotten: answer(Ref(ForgetResult)),

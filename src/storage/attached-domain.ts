@@ -13,7 +13,7 @@ import type { DomainPlace } from './area.ts'
 import { Child } from './child.ts'
 import type { Outcome } from './outcome.ts'
 import { Locks } from './locks.ts'
-import type { AgentMark, CopiesQuery, CreateRequest, DeleteRequest, DomainAgentFunctions, DomainFunctions, ForgetRequest, NeededSource, Page, SourceState } from './protocol.ts'
+import type { AgentMark, CopiesQuery, CopiesNeedQuery, CreatePreview, CreateRequest, CreateShape, DeleteRequest, DomainAgentFunctions, DomainFunctions, ForgetRequest, NeededSource, Page, SourceState } from './protocol.ts'
 import type { Named, SourceFile } from './record.ts'
 import { Snapshots } from './snapshot.ts'
 import { judgeBroken, judgeStatus, type FindDomain } from './sources.ts'
@@ -258,6 +258,16 @@ export class Domain {
   /** For each source here, given by its files as a record has them, what has become of it. */
   async sourceStates (sources: ReadonlyArray<readonly SourceFile[]>): Promise<SourceState[]> {
     return await this.#read(answers.sourceStates, remote => remote.sourceStates(sources), sourceDeadlineMs)
+  }
+
+  /** Bytes that running copies of other hosts are still going to take up here. */
+  async copiesNeed (query: CopiesNeedQuery): Promise<number> {
+    return await this.#read(answers.bytes, remote => remote.copiesNeed(query))
+  }
+
+  /** What a new image would take up. Throws the refusal for want of space. */
+  async creatable (request: CreateShape): Promise<CreatePreview> {
+    return await this.#read(answers.creatable, remote => remote.creatable(request))
   }
 
   async create (request: CreateRequest): Promise<CreateResult> {

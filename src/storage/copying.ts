@@ -3,10 +3,12 @@ import type { Progress } from '../api/task.ts'
 import { AppError, Canceled } from '../errors.ts'
 import { answers, type Answer } from './answers.ts'
 import type { Outcome } from './outcome.ts'
-import type { CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, LockRefusal, VerifyJob } from './protocol.ts'
+import type { CopyAgentFunctions, CopyJob, CopyMeasure, CopyPreview, CopyWorkerFunctions, LockRefusal, VerifyJob } from './protocol.ts'
 import type { SpaceAccount } from './space-ledger.ts'
 import { WorkerWatch } from './worker-watch.ts'
 import type { Workers } from './workers.ts'
+
+type ClaimSpace = CopyAgentFunctions['claimSpace']
 
 /** What a running copy needs of its task. */
 interface CopyContext {
@@ -15,7 +17,7 @@ interface CopyContext {
   accepted (): void
   progress (progress: Progress): void
   measured? (measure: CopyMeasure): void
-  space: SpaceAccount
+  space: Pick<SpaceAccount, 'settle'> & { claim: ClaimSpace }
   onTuning (listener: (tuning: { bandwidth: number | null }) => void): void
   /** Calls back when the leases of the copy can no longer be relied on. Returns what ends that. */
   onLocksRefused? (listener: (refusal: LockRefusal) => void): () => void
@@ -37,9 +39,9 @@ export async function verifyInWorker (workers: Workers, job: VerifyJob, context:
 }
 
 /** Asks a worker what a copy would do. */
-export async function previewInWorker (workers: Workers, job: CopyJob, space: Pick<SpaceAccount, 'claim'>): Promise<CopyPreview> {
+export async function previewInWorker (workers: Workers, job: CopyJob, space: { claim: ClaimSpace }): Promise<CopyPreview> {
   const ignore = () => {}
-  const worker = workers.take({ accepting: ignore, accepted: ignore, progress: ignore, measured: ignore, claimSpace: async claim => space.claim(claim), spaceSettled: ignore })
+  const worker = workers.take({ accepting: ignore, accepted: ignore, progress: ignore, measured: ignore, claimSpace: space.claim, spaceSettled: ignore })
   try {
     return await worker.call('The preview', answers.preview, async remote => await remote.preview(job), previewDeadlineMs)
   } finally {
@@ -67,7 +69,7 @@ async function inWorker<T> (
     accepted,
     progress: progress => { watch.report(progress) },
     measured,
-    claimSpace: async claim => space.claim(claim),
+    claimSpace: space.claim,
     spaceSettled: space.settle
   })
   const watch = new WorkerWatch(worker.pid, { phase }, context.progress)

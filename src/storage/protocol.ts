@@ -81,6 +81,8 @@ export interface SpaceClaim {
   bytesNeeded: number
   /** What is free on the file system, less what is kept back. */
   bytesFree: number
+  /** What copies of other hosts are still going to take up. */
+  bytesElsewhere?: number
   /** Take it, however little there is. */
   force: boolean
 }
@@ -88,7 +90,7 @@ export interface SpaceClaim {
 /** The answer to a claim. */
 export interface SpaceGrant {
   granted: boolean
-  /** What the other copies of this agent are still going to take up on the file system. */
+  /** What the other copies are still going to take up on the file system. */
   bytesReserved: number
 }
 
@@ -190,6 +192,9 @@ export interface CreateRequest {
   taskId: string
 }
 
+/** What it takes to tell whether there is space for an image. */
+export type CreateShape = Pick<CreateRequest, 'format' | 'allocation' | 'virtualSize' | 'clusterSize' | 'bytesReserved' | 'reserveBytes'>
+
 export type ForgetRequest = Named & OfferedFor
 
 export interface DeleteRequest extends OfferedFor {
@@ -247,6 +252,19 @@ export interface CopiesQuery extends Page {
   state?: Copy['state'] | undefined
 }
 
+/** Whose copies are left out: those of this host, and of these records. */
+export interface CopiesNeedQuery {
+  hostId: string
+  keys: readonly string[]
+}
+
+/** What a new image takes up; all in bytes. */
+export interface CreatePreview {
+  bytesFree: number
+  bytesNeeded: number
+  bytesReserved: number
+}
+
 export type NeededSource = NonNullable<CopyRecord['source']>
 
 /** What has become of a source since a copy of it began, and what of it: a file that is gone, or what has changed. */
@@ -268,6 +286,10 @@ export interface DomainFunctions {
   neededSources (copies: readonly Named[]): Promise<Outcome<Array<NeededSource | null>>>
   /** For each source in this domain, given by its files, what has become of it. */
   sourceStates (sources: ReadonlyArray<readonly SourceFile[]>): Promise<Outcome<SourceState[]>>
+  /** Bytes that running copies of other hosts are still going to take up. */
+  copiesNeed (query: CopiesNeedQuery): Promise<Outcome<number>>
+  /** Looks whether there is space for a new image. Throws the refusal. */
+  creatable (request: CreateShape): Promise<Outcome<CreatePreview>>
   sweep (options: SweepOptions): Promise<Outcome<Swept>>
   create (request: CreateRequest): Promise<Outcome<CreateResult>>
   forget (request: ForgetRequest): Promise<Outcome<ForgetResult>>

@@ -8,7 +8,7 @@ interface Claimed {
 
 /**
  * Knows how much space the copies of this agent are still going to take up, so that each one is accepted only if there is
- * room for it beside the others. Copies of other hosts are not known here: what they have written is no longer free.
+ * room for it beside the others. Of copies of other hosts a claim says what their records tell.
  */
 export class SpaceLedger {
   readonly #members = new Set<Map<string, Claimed>>()
@@ -37,6 +37,11 @@ export class SpaceLedger {
     return this.#sum(claimed => claimed.domain === domain)
   }
 
+  /** The records of the copies that have claims in a domain. */
+  keysIn (domain: string): string[] {
+    return [...this.#members].flatMap(claims => [...claims].flatMap(([key, claimed]) => claimed.domain === domain ? key : []))
+  }
+
   /** Look and note are one step: no other claim comes in between. */
   #claim (claims: Map<string, Claimed>, claim: SpaceClaim): SpaceGrant {
     const { domain, device, key, bytesNeeded } = claim
@@ -46,9 +51,9 @@ export class SpaceLedger {
     return grant
   }
 
-  #judge ({ device, bytesNeeded, bytesFree, force }: SpaceClaim): SpaceGrant {
+  #judge ({ device, bytesNeeded, bytesFree, bytesElsewhere = 0, force }: SpaceClaim): SpaceGrant {
     // domains may share a file system
-    const bytesReserved = this.#sum(claimed => claimed.device === device)
+    const bytesReserved = this.#sum(claimed => claimed.device === device) + bytesElsewhere
     const granted = force || bytesNeeded + bytesReserved <= bytesFree
     return { granted, bytesReserved }
   }

@@ -3,7 +3,7 @@ import { AppError } from '../errors.ts'
 import { entry } from '../system/directory.ts'
 import type { Area } from './area.ts'
 import { explain } from './failure.ts'
-import type { CreateRequest } from './protocol.ts'
+import type { CreatePreview, CreateShape } from './protocol.ts'
 
 /** The file system of a domain. All in bytes. */
 export interface Space {
@@ -44,16 +44,28 @@ export async function namingInodes (area: Area, error: unknown, what: string): P
   return freeInodes ? error : new AppError('no-space', `${what}: ${noInodesWords(area.id)}`, { members, changed, cause: error })
 }
 
-/** Throws `no-space` if an image cannot be made: a preallocated one must fit beside what is reserved, a sparse one takes up next to nothing. */
+/** A qcow2 image begins with its header, a table of clusters, and a table and a block of their counts. */
+const emptyClusters = 4
+const usualClusterBytes = 65536
+
+/**
+ * Throws `no-space` if an image cannot be made: a preallocated one must fit beside what is reserved, a sparse one takes up
+ * next to nothing, and is small beside what is kept back.
+ */
 export async function assertCreatable (
-  area: Area, { allocation, virtualSize, bytesReserved = 0, reserveBytes = 0 }: Pick<CreateRequest, 'allocation' | 'virtualSize' | 'bytesReserved' | 'reserveBytes'>
-): Promise<void> {
+  area: Area, { format, allocation, virtualSize, clusterSize = usualClusterBytes, bytesReserved = 0, reserveBytes = 0 }: CreateShape
+): Promise<CreatePreview> {
   const space = await spaceOf(area, reserveBytes)
   assertInodes(area, space)
-  if (allocation !== 'preallocated') return
   const { bytesFree, reserveBytes: kept } = space
-  const numbers = { bytesFree, bytesNeeded: virtualSize, bytesReserved: bytesReserved + kept }
-  if (virtualSize + numbers.bytesReserved <= bytesFree) return
-  throw new AppError('no-space', `A preallocated image of ${virtualSize} bytes does not fit into domain ${area.id}. ${bytesFree} are free, of which ` +
-    `${numbers.bytesReserved} are reserved for copies and for records. Make space, or send "allocation": "sparse".`, { members: numbers })
+  const ownBytes = format === 'raw' ? 0 : emptyClusters * clusterSize
+  const isWhole = allocation === 'preallocated'
+  const bytesNeeded = ownBytes + (isWhole ? virtualSize : 0)
+  const numbers = { bytesFree, bytesNeeded, bytesReserved: isWhole ? bytesReserved + kept : 0 }
+  if (bytesNeeded + numbers.bytesReserved <= bytesFree) return numbers
+  const words = isWhole
+    ? `A preallocated image of ${virtualSize} bytes does not fit into domain ${area.id}. ${bytesFree} are free, of which ` +
+      `${numbers.bytesReserved} are reserved for copies and for records. Make space, or send "allocation": "sparse".`
+    : `An image needs ${bytesNeeded} bytes in domain ${area.id}, and ${bytesFree} are free. Make space.`
+  throw new AppError('no-space', words, { members: numbers })
 }

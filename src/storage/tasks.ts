@@ -7,7 +7,7 @@ import { checkAddress, checkChain, readableFormat, writableFormat } from './addr
 import { copyInWorker, previewInWorker, verifyInWorker } from './copying.ts'
 import type { Domains } from './domains.ts'
 import { Previews } from './previews.ts'
-import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host } from './protocol.ts'
+import type { CopyJob, CopyMeasure, CopyRequest, CopySettings, Host, SpaceClaim, SpaceGrant } from './protocol.ts'
 import { Shares } from './shares.ts'
 import { SpaceLedger } from './space-ledger.ts'
 import { Workers } from './workers.ts'
@@ -77,6 +77,13 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
   /** By domain. A copy that does not know how fast its target is begins with small windows. */
   const rates = new Map<string, number>()
   const ledger = new SpaceLedger()
+  /** About what copies of other hosts still need. That it cannot be told does not refuse a copy: it will see when it gets there. */
+  const elsewhere = async (domain: string, key?: string) => {
+    const keys = [...ledger.keysIn(domain), ...key === undefined ? [] : [key]]
+    return await domains.get(domain).copiesNeed({ hostId: host.id, keys }).catch(() => 0)
+  }
+  const beside = (claim: (claim: SpaceClaim) => SpaceGrant) => async (claimed: SpaceClaim) =>
+    claim({ ...claimed, bytesElsewhere: await elsewhere(claimed.domain, claimed.key) })
   const shares = new Shares({ host: settings.bandwidth, get domains () { return domains.ceilings() } })
   const announce = async (domain: string, image: string, taskId: string) => {
     try {
@@ -108,7 +115,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
       const expectedBytesPerSecond = rates.get(domain)
       return await copyInWorker(workersFor(domain, source), { ...work, ...(expectedBytesPerSecond !== undefined && { expectedBytesPerSecond }) }, {
         ...context,
-        space,
+        space: { ...space, claim: beside(space.claim) },
         progress: progress => {
           if (progress.bytesPerSecond !== undefined && progress.bandwidth === undefined) rates.set(domain, progress.bytesPerSecond)
           context.progress(progress)
@@ -144,7 +151,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
 
   const previews = new Previews()
   const preview = async (domain: string, source: string | undefined, work: CopyJob) => await previews.run(`${domain} ${source}`, async () =>
-    await previewInWorker(workersFor(domain, source), work, { claim: claim => ledger.ask(claim) }))
+    await previewInWorker(workersFor(domain, source), work, { claim: beside(claim => ledger.ask(claim)) }))
 
   return keepAttached(domains, {
     'storage.copyImage': {
@@ -206,7 +213,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
           clusterSize,
           description,
           diskType,
-          bytesReserved: ledger.reservedIn(domain),
+          bytesReserved: ledger.reservedIn(domain) + await elsewhere(domain),
           reserveBytes: settings.reserveBytes,
           host,
           taskId: id
@@ -214,10 +221,14 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
         void announce(domain, image, id)
         return result
       },
-      preview: async ({ domain, image, volume, virtualSize }) => {
+      preview: async spec => {
+        const { domain, image, volume, virtualSize, allocation = 'sparse', clusterSize } = spec
         const state = await domains.get(domain).image(image, undefined).then(status => stateOf(status, volume), absent)
         if (state !== 'absent') throw new AppError('image-exists', `There is an image ${wordsOf(image, volume)} in domain ${domain} (${state}). Delete it first, or choose another name.`)
-        return { outcome: 'create', bytesTotal: virtualSize }
+        const bytesReserved = ledger.reservedIn(domain) + await elsewhere(domain)
+        const { reserveBytes } = settings
+        const shape = { format: writtenFormat(domains, spec), allocation, virtualSize, clusterSize, bytesReserved, reserveBytes }
+        return { outcome: 'create', bytesTotal: virtualSize, ...await domains.get(domain).creatable(shape) }
       }
     },
     'storage.deleteImage': {
@@ -273,7 +284,7 @@ export function storageKinds (domains: Domains, host: Host, settings: CopySettin
           image: { domain, image, volume, format: readableFormat(domains.layoutOf(domain), spec) },
           against: { ...against, format: readableFormat(domains.layoutOf(against.domain), against) },
           places: domains.places()
-        }, { ...context, space }).catch(async (error: unknown) => { throw await explainDeath(error, domain, against.domain) }).finally(space.leave)
+        }, { ...context, space: { ...space, claim: beside(space.claim) } }).catch(async (error: unknown) => { throw await explainDeath(error, domain, against.domain) }).finally(space.leave)
       }
     }
   })

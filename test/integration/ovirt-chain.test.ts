@@ -212,7 +212,7 @@ t.test('with every volume of a chain that is looked at and made, the storage sho
   // the next one, which stands ready afterwards, ends with this process
   const workers = new Workers(job.settings)
   const told: string[] = []
-  await copyInWorker(workers, job, { signal: AbortSignal.timeout(60_000), accepting: () => { told.push('accepting') }, accepted: () => { told.push('accepted') }, progress: () => {}, space: new SpaceLedger().join(), onTuning: () => {} })
+  await copyInWorker(workers, job, { signal: AbortSignal.timeout(60_000), accepting: () => { told.push('accepting') }, accepted: () => { told.push('accepted') }, progress: () => {}, space: { claim: async claim => new SpaceLedger().join().claim(claim), settle: () => {} }, onTuning: () => {} })
   t.same(told, [...Array<string>(4).fill('accepting'), 'accepted'], 'two volumes are below the top')
   await forget(image)
 })

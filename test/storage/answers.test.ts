@@ -20,6 +20,8 @@ const right: Record<keyof typeof answers, unknown> = {
   neededSources: [null, { domain: 'd', virtualSize: 1, files: [{ image: 'a.raw', format: 'raw', identity: { inode: '1', size: 1, modified: '1', changed: '1' } }] }],
   sourceStates: [{ state: 'same' }, { state: 'gone', what: 'a.raw' }],
   swept: { parts: ['x'], records: 1 },
+  bytes: 1,
+  creatable: { bytesFree: 1, bytesNeeded: 1, bytesReserved: 1 },
   created: { domain: 'local', image: 'a.raw' },
   deleted: { domain: 'local', image: 'a.raw', bytesFreed: 1 },
   forgotten: { domain: 'local', image: 'a.raw', forgotten: true },

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { SpaceLedger } from '../../src/storage/space-ledger.ts'
 
-const claim = (of: { key?: string, domain?: string, device?: string, bytesNeeded: number, bytesFree: number, force?: boolean }) =>
+const claim = (of: { key?: string, domain?: string, device?: string, bytesNeeded: number, bytesFree: number, force?: boolean, bytesElsewhere?: number }) =>
   ({ domain: 'local', device: '1', key: 'a.raw', force: false, ...of })
 
 t.test('what other copies still need is not free, until they have ended', async t => {
@@ -56,4 +56,14 @@ t.test('a refused claim takes nothing, and one that is forced takes what there i
   t.equal(ledger.reservedIn('local'), 0)
   t.strictSame(account.claim(claim({ bytesNeeded: 101, bytesFree: 100, force: true })), { granted: true, bytesReserved: 0 })
   t.equal(ledger.reservedIn('local'), 101)
+})
+
+t.test('what other hosts need is not free either, and not counted twice', async t => {
+  const ledger = new SpaceLedger()
+  const [first, second] = [ledger.join(), ledger.join()]
+  t.strictSame(first.claim(claim({ bytesNeeded: 60, bytesFree: 100, bytesElsewhere: 41 })), { granted: false, bytesReserved: 41 })
+  t.strictSame(first.claim(claim({ bytesNeeded: 60, bytesFree: 100, bytesElsewhere: 40 })), { granted: true, bytesReserved: 40 })
+  t.strictSame(second.claim(claim({ key: 'b.raw', bytesNeeded: 1, bytesFree: 100, bytesElsewhere: 40 })), { granted: false, bytesReserved: 100 })
+  t.strictSame(ledger.keysIn('local'), ['a.raw'])
+  t.strictSame(ledger.keysIn('other'), [])
 })

@@ -5,7 +5,8 @@ import { outcomeOf, type Outcome } from '../outcome.ts'
 import { patience } from '../patience.ts'
 import { findRegistration } from '../../system/registration.ts'
 import type { AgentMark, DomainAgentFunctions, DomainFunctions } from '../protocol.ts'
-import { namingInodes } from '../space.ts'
+import { assertCreatable, namingInodes } from '../space.ts'
+import { copiesNeed } from './copies-need.ts'
 import { forgetCopy } from '../layout/forget.ts'
 import { layouts } from './layouts.ts'
 import { LockWatch } from './lock-watch.ts'
@@ -95,6 +96,8 @@ const functions: DomainFunctions = {
   fixes: async page => await read(async area => await layouts[area.layout].fixes(area, page, progressed)),
   neededSources: async copies => await read(async area => await Promise.all(copies.map(async named => await neededSource(area, named)))),
   sourceStates: async sources => await read(async area => await Promise.all(sources.map(async files => await sourceState(area, files)))),
+  copiesNeed: async query => await read(async area => await copiesNeed(area, query)),
+  creatable: async request => await inArea(async area => await assertCreatable(area, request)),
   sweep: async options => await inArea(async area => await sweep(area, options)),
   forget: async request => await inArea(async area => await forgetCopy(area, request)),
   create: async request => await inArea(async area => await layouts[area.layout].create(area, request)),

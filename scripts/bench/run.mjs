@@ -1,4 +1,4 @@
-// npm run bench -- copy|domain|events|http [options]
+// npm run bench -- copy|domain|events|http|idle [options]
 // Brings what a bench needs as `npm start` and `npm test` bring theirs, builds dist unless it is fresh, and measures.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -12,7 +12,8 @@ const benches = {
   copy: { nbdcopy: 'libnbd-bin', fincore: 'util-linux-extra', 'mkfs.xfs': 'xfsprogs' },
   domain: { strace: 'strace' },
   events: { nginx: 'nginx', '/usr/lib/nginx/modules/ngx_nchan_module.so': 'libnginx-mod-nchan', python3: 'python3' },
-  http: { wrk: 'wrk' }
+  http: { wrk: 'wrk' },
+  idle: {}
 }
 
 const [name, ...options] = process.argv.slice(2)

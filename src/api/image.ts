@@ -98,8 +98,9 @@ export const ImageStatus = Strict({
       'damaged.'
   })),
   warnings: Type.Optional(Type.Array(Type.String(), {
-    description: 'What may be wrong, but refuses nothing: a raw image that looks like one of another format, a base that was written ' +
-      'after its overlay, as far as times show, or one that lies outside of the domain. Absent when there is nothing to say.'
+    description: 'What may be wrong, but refuses nothing: a raw image that looks like one of another format, a base ' +
+      'that was written after its overlay, as far as times show, or one that does not lie beside it, which is not ' +
+      'looked at. Absent when there is nothing to say.'
   })),
   copy: Type.Optional(Ref(CopyProgress)),
   volumes: Type.Optional(Type.Array(Ref(Volume), { description: 'In domains of the layout `ovirt`: its volumes, the base first.' })),

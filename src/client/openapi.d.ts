@@ -1214,7 +1214,7 @@ export interface components {
             actualSize: number;
             /** @description Why the image is not `ok`, in words: what was interrupted, which backing file is missing, or what is damaged. */
             detail?: string;
-            /** @description What may be wrong, but refuses nothing: a raw image that looks like one of another format, a base that was written after its overlay, as far as times show, or one that lies outside of the domain. Absent when there is nothing to say. */
+            /** @description What may be wrong, but refuses nothing: a raw image that looks like one of another format, a base that was written after its overlay, as far as times show, or one that does not lie beside it, which is not looked at. Absent when there is nothing to say. */
             warnings?: string[];
             copy?: components["schemas"]["CopyProgress"];
             /** @description In domains of the layout `ovirt`: its volumes, the base first. */

@@ -96,7 +96,7 @@ async function baseOf (
   const beside = fileBeside(name, area.path) ?? await inDomain(area, name)
   const isLink = beside !== undefined && (await look(area.root, beside))?.isSymbolicLink() === true
   if (beside === undefined || isLink) {
-    const where = isLink ? 'is a symbolic link, which is not followed' : 'lies outside of the domain'
+    const where = isLink ? 'is a symbolic link, which is not followed' : 'does not lie beside it in the domain'
     outside.push(`The backing file ${JSON.stringify(shown(name))} of ${shown(overlay)} ${where}: ` +
       'whether it is there was not looked at, and the image cannot be copied.')
     return undefined

@@ -139,7 +139,8 @@ t.test('a canceled copy stays interrupted, is mended without doing anything twic
     const before = copy?.bytesDone ?? 0
     t.equal(state, 'interrupted')
     t.ok(before > 0 && before < 32 * MiB, `${before}`)
-    t.same(fixes.map(({ action, task }) => [action, task]), [['mend', mendSpec(target, { bandwidth: stalled })], ['clean', deleteSpec(target)]])
+    const [mend, clean] = [mendSpec(target, { bandwidth: stalled }), { ...deleteSpec(target), copyId: copy?.copyId }]
+    t.strictSame(fixes.map(({ action, task }) => [action, task]), [['mend', mend], ['clean', clean]])
     t.notOk((await readdir(domain)).includes(target))
     t.match((await agent.refused(`other-${target}`, copySpec('whole.raw', target))).body, { code: 'target-exists', copyTaskId: target, differs: ['source'] })
 

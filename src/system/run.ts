@@ -1,6 +1,7 @@
+import { spawn, type ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
-import { execa } from 'execa'
 import { confine, failureMark, notFoundMark, type Confinement } from './confine.ts'
+import { hasErrno } from './errno.ts'
 import { signalWords } from './signals.ts'
 import type { Watched } from './standstill.ts'
 
@@ -65,6 +66,7 @@ export class CommandError extends Error {
 }
 
 const stderrTail = 4000
+const maxStderr = 1024 * 1024
 
 const running = new Set<Watched>()
 
@@ -95,31 +97,15 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
   const [command = '', ...args] = [...launcher, ...argv]
   const env = options.confinement === undefined ? options.env : {}
 
-  // execa's types know descriptors up to 9; it hands any number on to Node, which takes them all
-  const inherited = fds as ReadonlyArray<3>
-  const child = execa(command, args, {
-    stdio: [options.input === undefined ? 'ignore' : 'pipe', maxOutput === 0 ? 'ignore' : 'pipe', 'pipe', ...inherited],
-    extendEnv: false,
-    env: { ...minimalEnvironment(), ...env },
-    reject: false,
-    killSignal: 'SIGKILL',
-    // execa's first number is for every descriptor that is not named
-    maxBuffer: { stdout: maxOutput === 'streamed' ? Infinity : Math.max(maxOutput, 1), stderr: 1024 * 1024 },
-    buffer: { stdout: maxOutput !== 'streamed' },
-    stripFinalNewline: false,
-    ...(options.input !== undefined && { input: options.input }),
-    ...(signal === undefined ? {} : { cancelSignal: signal })
-  })
-  if (options.onStdout !== undefined) child.stdout?.setEncoding('utf8').on('data', options.onStdout)
-
-  const watched = child.pid === undefined ? undefined : { pid: child.pid, ...(options.paced !== undefined && { paced: options.paced }) }
+  const { child, ended } = start(command, args, { env: { ...minimalEnvironment(), ...env }, fds, maxOutput, options })
+  const watched = child?.pid === undefined ? undefined : { pid: child.pid, ...(options.paced !== undefined && { paced: options.paced }) }
   if (watched !== undefined) running.add(watched)
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<'late'>(resolve => {
     if (timeoutMs === undefined) return
-    timer = setTimeout(() => { child.kill('SIGKILL'); resolve('late') }, timeoutMs)
+    timer = setTimeout(() => { child?.kill('SIGKILL'); resolve('late') }, timeoutMs)
   })
-  const result = await Promise.race([child, late]).finally(() => {
+  const result = await Promise.race([ended, late]).finally(() => {
     clearTimeout(timer)
     if (watched !== undefined) running.delete(watched)
   })
@@ -128,25 +114,80 @@ export async function run (argv: readonly [string, ...string[]], options: RunOpt
     throw new CommandError(`${argv[0]} gave no answer for ${timeoutMs} ms and was killed`, { argv, timedOut: true })
   }
   if (result.isCanceled) throw signal?.reason
-  const stderr = String(result.stderr ?? '').slice(-stderrTail)
-  if (result.code === 'ENOENT') throw new CommandError(`${command} is not installed`, { argv, notFound: true, cause: result.cause })
+  const { error, exitCode } = result
+  const stderr = result.stderr.slice(-stderrTail)
+  if (hasErrno(error, 'ENOENT')) throw new CommandError(`${command} is not installed`, { argv, notFound: true, cause: error })
+  if (error !== undefined) throw new CommandError(`${argv[0]} could not be started: ${error.message}`, { argv, cause: error })
   // 127 and these words are the launcher's: it is what was started
-  const notFound = result.exitCode === 127 && (stderr.startsWith('setpriv: failed to execute') || stderr.startsWith(notFoundMark))
-  if (notFound) throw new CommandError(`${argv[0]} is not installed`, { argv, notFound: true, cause: result.cause })
-  if ((result.exitCode === 126 || result.exitCode === 125) && stderr.startsWith(failureMark)) {
-    throw new CommandError(`${argv[0]} could not be confined, and was not started: ${stderr.trim()}`, { argv, exitCode: result.exitCode, stderr })
+  const notFound = exitCode === 127 && (stderr.startsWith('setpriv: failed to execute') || stderr.startsWith(notFoundMark))
+  if (notFound) throw new CommandError(`${argv[0]} is not installed`, { argv, notFound: true })
+  if ((exitCode === 126 || exitCode === 125) && stderr.startsWith(failureMark)) {
+    throw new CommandError(`${argv[0]} could not be confined, and was not started: ${stderr.trim()}`, { argv, exitCode, stderr })
   }
-  if (result.isMaxBuffer) throw new CommandError(`${argv[0]} printed more than expected and was killed`, { argv, stderr, tooMuchOutput: true })
-  if (result.exitCode === undefined && result.signal === undefined) {
-    throw new CommandError(`${argv[0]} could not be started: ${result.shortMessage}`, { argv, cause: result.cause })
-  }
+  if (result.isTooMuch) throw new CommandError(`${argv[0]} printed more than expected and was killed`, { argv, stderr, tooMuchOutput: true })
   const by = result.signal ?? (options.confinement === undefined ? undefined : signalIn(result.exitCode))
   return {
     argv,
-    ...(by !== undefined ? { signal: by } : result.exitCode !== undefined ? { exitCode: result.exitCode } : {}),
-    stdout: String(result.stdout ?? ''),
+    ...(by !== undefined ? { signal: by } : exitCode !== undefined ? { exitCode } : {}),
+    stdout: result.stdout,
     stderr
   }
+}
+
+/** How a program ended, or why it was not started. */
+interface Ended {
+  exitCode: number | undefined
+  signal: string | undefined
+  stdout: string
+  stderr: string
+  isTooMuch: boolean
+  isCanceled: boolean
+  error?: Error
+}
+
+interface Start {
+  env: Record<string, string>
+  fds: readonly number[]
+  maxOutput: number | 'streamed'
+  options: RunOptions
+}
+
+/** With Node alone: execa takes a millisecond of processor time more for each, and a copy runs one for every window. */
+function start (command: string, args: readonly string[], { env, fds, maxOutput, options }: Start): { child: ChildProcess | undefined, ended: Promise<Ended> } {
+  const { input, signal, onStdout } = options
+  const said = { stdout: '', stderr: '', isTooMuch: false, isCanceled: false }
+  let child: ChildProcess
+  try {
+    child = spawn(command, args, { env, stdio: [input === undefined ? 'ignore' : 'pipe', maxOutput === 0 ? 'ignore' : 'pipe', 'pipe', ...fds] })
+  } catch (error) {
+    // Node emits some reasons, and throws the others, as E2BIG
+    if (!(error instanceof Error)) throw error
+    return { child: undefined, ended: Promise.resolve({ ...said, exitCode: undefined, signal: undefined, error }) }
+  }
+  const kill = () => { child.kill('SIGKILL') }
+  const take = (name: 'stdout' | 'stderr', most: number) => {
+    child[name]?.setEncoding('utf8').on('data', (text: string) => {
+      said[name] += text
+      if (said[name].length <= most) return
+      said[name] = said[name].slice(0, most)
+      said.isTooMuch = true
+      kill()
+    })
+  }
+  if (onStdout !== undefined) child.stdout?.setEncoding('utf8').on('data', onStdout)
+  if (maxOutput === 'streamed') child.stdout?.resume()
+  else take('stdout', maxOutput)
+  take('stderr', maxStderr)
+  // a program that does not want all of it has closed it
+  child.stdin?.on('error', () => {}).end(input)
+  const abort = () => { said.isCanceled = true; kill() }
+  if (signal?.aborted === true) abort()
+  else signal?.addEventListener('abort', abort, { once: true })
+  const ended = new Promise<Ended>(resolve => {
+    child.once('error', error => { if (child.pid === undefined) resolve({ ...said, exitCode: undefined, signal: undefined, error }) })
+    child.once('close', (code, by) => { resolve({ ...said, exitCode: code ?? undefined, signal: by ?? undefined }) })
+  }).finally(() => { signal?.removeEventListener('abort', abort) })
+  return { child, ended }
 }
 
 /** bubblewrap, where it confines a program, tells by its own status which signal has ended that. */

@@ -31,7 +31,7 @@ export const answers = {
   fixes: answer(Type.Array(Ref(BrokenImage))),
   neededSources: answer(Type.Array(Type.Union([CopyRecord.properties.source, Type.Null()]))),
   sourceStates: answer(Type.Array(Strict({ state: Words(['same', 'changed', 'gone']), what: Type.Optional(Type.String()) }))),
-  swept: answer(Strict({ parts: Type.Array(Type.String()), records: Type.Integer({ minimum: 0 }) })),
+  swept: answer(Strict({ parts: Type.Array(Type.String()), records: Type.Integer({ minimum: 0 }), leases: Type.Integer({ minimum: 0 }) })),
   bytes: answer(Bytes('')),
   creatable: answer(Strict({ bytesFree: Bytes(''), bytesNeeded: Bytes(''), bytesReserved: Bytes('') })),
   created: answer(Ref(CreateResult)),

@@ -1,5 +1,6 @@
 import { constants } from 'node:fs'
-import { closeFd, openFile, openOwnFile, type Directory } from '../system/directory.ts'
+import { closeFd, look, openFile, openOwnFile, statFd, type Directory } from '../system/directory.ts'
+import { removeFile } from '../system/durable.ts'
 import { hasErrno } from '../system/errno.ts'
 import { lockFd } from '../system/flock.ts'
 import { isWithoutFiles, takeWithoutFile, whileMaking } from './lease-making.ts'
@@ -31,8 +32,7 @@ export interface LeaseOptions {
 /**
  * Takes the lease of an image: `exclusive` to write it, `shared` to read it. Waits up to a second, because a look at who
  * holds it takes it for an instant; no longer, so that the refusal is the answer to the request that is refused; undefined
- * if somebody has it. The file is made if need be and never removed: unlinking and making it again would give two holders
- * of two files with one name.
+ * if somebody has it. The file is made if need be. One that was removed meanwhile (`removeUnusedLease`) is not taken.
  */
 export async function takeLease (
   leases: Directory, image: string, mode: 'exclusive' | 'shared', { local = true, withoutFile }: LeaseOptions = {}
@@ -52,7 +52,8 @@ export async function takeLease (
   if (opened === undefined || 'release' in opened) return opened
   const { fd, existed } = opened
   try {
-    if (await lockFd(fd, mode, waitMs)) {
+    // only the holder of the lock removes the file: one that has its name now keeps it for as long as we have the lock
+    if (await lockFd(fd, mode, waitMs) && await hasName(leases, image, fd)) {
       return {
         fd,
         existed,
@@ -67,6 +68,38 @@ export async function takeLease (
   await closeFd(fd)
   return undefined
 }
+
+/** Whether an open file is the one that has the name now. */
+async function hasName (directory: Directory, name: string, fd: number): Promise<boolean> {
+  const [found, file] = await Promise.all([look(directory, name), statFd(fd)])
+  return found !== undefined && found.ino === file.ino && found.dev === file.dev && file.nlink > 0n
+}
+
+/**
+ * Removes the file of a lease that nobody has. Whoever has opened it a moment before would lock a file without a name,
+ * beside one who makes it again: he finds out by himself (`takeLease`). An older agent does not, and on file systems that
+ * hosts share names and numbers are seen late. So the lock must be kept for longer than anybody waits for a lease and
+ * any cache is trusted: `forgottenMs`. Returns what ends it, or undefined where somebody has the lease.
+ *
+ * @param isUnused asked under the lock.
+ */
+export async function removeUnusedLease (leases: Directory, image: string, isUnused: () => Promise<boolean>): Promise<(() => Promise<void>) | undefined> {
+  const fd = await openOwnFile(leases, image, constants.O_RDWR)
+  try {
+    if (await lockFd(fd, 'exclusive') && await hasName(leases, image, fd) && await isUnused()) {
+      await removeFile(leases, image)
+      return async () => { await closeFd(fd) }
+    }
+  } catch (error) {
+    await closeFd(fd)
+    throw error
+  }
+  await closeFd(fd)
+  return undefined
+}
+
+/** How long the lock of a lease file that was removed is kept. */
+export const forgottenMs = 10_000
 
 /** Undefined while somebody who has found no space for a lease file works without one: nobody may make one then. */
 async function openLeaseFile (

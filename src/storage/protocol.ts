@@ -231,10 +231,11 @@ export interface SweepOptions {
   keepDoneDays: number
 }
 
-/** What was removed: parts by name, records in number. */
+/** What was removed: parts by name, records and lease files in number. */
 export interface Swept {
   parts: string[]
   records: number
+  leases: number
 }
 
 /** A part of a list. */

@@ -19,7 +19,7 @@ const right: Record<keyof typeof answers, unknown> = {
   fixes: [{ image: 'a.raw', state: 'illegal', detail: 'x', fixes: [fix] }],
   neededSources: [null, { domain: 'd', virtualSize: 1, files: [{ image: 'a.raw', format: 'raw', identity: { inode: '1', size: 1, modified: '1', changed: '1' } }] }],
   sourceStates: [{ state: 'same' }, { state: 'gone', what: 'a.raw' }],
-  swept: { parts: ['x'], records: 1 },
+  swept: { parts: ['x'], records: 1, leases: 1 },
   bytes: 1,
   creatable: { bytesFree: 1, bytesNeeded: 1, bytesReserved: 1 },
   created: { domain: 'local', image: 'a.raw' },

@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import { readdirSync, statSync } from 'node:fs'
 import { link, mkdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Test } from 'tap'
-import { isLeased, lockFile, takeLease } from '../../src/storage/lease.ts'
+import { isLeased, lockFile, removeUnusedLease, takeLease } from '../../src/storage/lease.ts'
 import { closeFd, openDirectory, openFile } from '../../src/system/directory.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { descendants, isAlive, until } from '../helpers/processes.ts'
@@ -132,4 +133,29 @@ t.test('a lease that is another name of a file elsewhere is nobody\'s, and that 
   await writeFile(elsewhere, '')
   await link(elsewhere, join(path, 'linked'))
   for (const mode of ['exclusive', 'shared'] as const) await t.rejects(takeLease(leases, 'linked', mode), { name: 'NotAFileError', message: /linked has other names/ })
+})
+
+t.test('lease files are removed, and nobody gets a lock beside another one', async t => {
+  const place = await temporaryDirectory(t)
+  const rival = fileURLToPath(new URL('../helpers/contend-for-lease.ts', import.meta.url))
+  const contend = async (role: 'work' | 'remove') => {
+    const child = spawn(process.execPath, [...process.execArgv, rival, path, place, role, '4', '0'], { stdio: ['ignore', 'pipe', 'inherit'] })
+    t.teardown(() => { child.kill('SIGKILL') })
+    return (await text(child.stdout)).trim().split('\n')
+  }
+  const [workers, [removed]] = await Promise.all([Promise.all(Array.from({ length: 3 }, async () => await contend('work'))), contend('remove')])
+  t.strictSame(workers.flat().filter(line => line.startsWith('two holders')), [])
+  t.ok(workers.every(([count]) => Number(count) > 0), `each had a lease: ${workers.join()}`)
+  t.ok(Number(removed) > 0, `files were removed: ${removed}`)
+})
+
+t.test('the file of a lease that somebody has, or that is in use otherwise, stays', async t => {
+  const lease = await takeLease(leases, 'in-use', 'shared')
+  t.equal(await removeUnusedLease(leases, 'in-use', async () => true), undefined)
+  await lease?.release()
+  t.equal(await removeUnusedLease(leases, 'in-use', async () => false), undefined)
+  const forget = await removeUnusedLease(leases, 'in-use', async () => true)
+  t.type(forget, 'function')
+  await forget?.()
+  t.equal((await takeLease(leases, 'in-use', 'exclusive'))?.existed, false, 'it is made again')
 })

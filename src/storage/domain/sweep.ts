@@ -2,10 +2,13 @@ import { firstNames, look } from '../../system/directory.ts'
 import { removeFile } from '../../system/durable.ts'
 import type { Area } from '../area.ts'
 import { recordsOf } from '../layout/records.ts'
-import { isLeased, takeLease } from '../lease.ts'
+import { withImage } from '../layout/ovirt/volumes.ts'
+import { forgottenMs, isLeased, removeUnusedLease, takeLease } from '../lease.ts'
 import type { SweepOptions, Swept } from '../protocol.ts'
-import { keyOf, readAnyRecord, recordedKeys, recordWrittenAt, removeRecord, type CopyRecord } from '../record.ts'
-import { firstOf } from '../turns.ts'
+import {
+  hasCutOffWrite, keyOf, namedBy, readAnyRecord, recordedKeys, recordWrittenAt, removeRecord, statRecord, type CopyRecord
+} from '../record.ts'
+import { firstOf, inTurns } from '../turns.ts'
 
 /** What is younger is left alone: its record may not be visible here yet. */
 const sweepAgeMs = 10 * 60 * 1000
@@ -15,7 +18,35 @@ const dayMs = 24 * 60 * 60 * 1000
 
 /** Removes what is of no use any more. */
 export async function sweep (area: Area, { keepDoneDays }: SweepOptions): Promise<Swept> {
-  return { parts: await sweepParts(area), records: await sweepRecords(area, keepDoneDays * dayMs) }
+  return {
+    parts: await sweepParts(area),
+    records: await sweepRecords(area, keepDoneDays * dayMs),
+    leases: await sweepLeases(area)
+  }
+}
+
+/**
+ * Removes the lease files of names that nothing has any more: no image, no volume, no record. Otherwise a domain would keep
+ * one for every name that was ever used. Returns how many.
+ */
+async function sweepLeases (area: Area): Promise<number> {
+  const isUnused = async (key: string) => await statRecord(area.copies, key) === undefined && !await hasCutOffWrite(area.copies, key) && !await isThere(area, key)
+  const names = await firstNames(area.leases, Infinity, entry => entry.isFile() && !entry.name.startsWith('.'))
+  const unused = await firstOf(names, maxSwept, async name => {
+    const stats = await look(area.leases, name)
+    return stats?.isFile() === true && ageOf(stats.mtimeNs) >= sweepAgeMs && await isUnused(name) ? [name] : []
+  })
+  const removed = await inTurns(unused, async name => await removeUnusedLease(area.leases, name, async () => await isUnused(name)).catch(() => undefined))
+  const ends = removed.flatMap(end => end ?? [])
+  setTimeout(() => { for (const end of ends) void end() }, forgottenMs).unref()
+  return ends.length
+}
+
+/** Whether something has the name of a lease. */
+async function isThere (area: Area, key: string): Promise<boolean> {
+  if (area.layout === 'directory') return await look(area.root, key) !== undefined
+  const { image, volume } = namedBy(key)
+  return await withImage(area, image, async directory => directory !== undefined && (volume === undefined || await look(directory, volume) !== undefined))
 }
 
 /**

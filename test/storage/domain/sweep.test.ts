@@ -17,7 +17,7 @@ interface Scene {
   write: (record: Partial<CopyRecord>, days: number) => Promise<void>
   /** Makes a part of this age. */
   part: (name: string, minutes: number) => Promise<void>
-  left: (room: 'copies' | 'parts') => Promise<string[]>
+  left: (room: 'copies' | 'leases' | 'parts') => Promise<string[]>
 }
 
 async function scene (t: Test): Promise<Scene> {
@@ -52,9 +52,9 @@ t.test('records of copies that were complete long ago go, all others stay', asyn
   await write({ image: 'young.raw' }, 89)
   await write({ image: 'open.raw', phase: 'copying' }, 400)
   await write({ image: 'deleting.raw', phase: 'deleting' }, 400)
-  t.strictSame(await sweep(area, { keepDoneDays: 90 }), { parts: [], records: 1 })
+  t.strictSame(await sweep(area, { keepDoneDays: 90 }), { parts: [], records: 1, leases: 0 })
   t.strictSame(await left('copies'), ['deleting.raw.json', 'open.raw.json', 'young.raw.json'])
-  t.strictSame(await sweep(area, { keepDoneDays: 90 }), { parts: [], records: 0 })
+  t.strictSame(await sweep(area, { keepDoneDays: 90 }), { parts: [], records: 0, leases: 0 })
 })
 
 t.test('a record that somebody has the lease of, or that cannot be read, stays', async t => {
@@ -90,5 +90,22 @@ t.test('a part goes when it is old and no record speaks of it', async t => {
   t.strictSame(await left('parts'), [copyId, 'young'].sort())
   await write({ image: 'odd.raw', epoch: 0 }, 1)
   await part('stray', 60)
-  t.strictSame(await sweep(area, { keepDoneDays: 90 }), { parts: [], records: 0 }, 'nobody knows what a record speaks of that cannot be read')
+  t.strictSame(await sweep(area, { keepDoneDays: 90 }), { parts: [], records: 0, leases: 0 }, 'nobody knows what a record speaks of that cannot be read')
+})
+
+t.test('a lease file goes when nothing has its name any more', async t => {
+  const { area, write, left } = await scene(t)
+  const touch = async (name: string, minutes: number) => {
+    await writeFile(join(area.path, '.vdsm-tasks/leases', name), '')
+    const at = new Date(Date.now() - minutes * 60_000)
+    await utimes(join(area.path, '.vdsm-tasks/leases', name), at, at)
+  }
+  await write({ image: 'recorded.raw', phase: 'copying' }, 1)
+  await writeFile(join(area.path, 'image.raw'), '')
+  for (const name of ['recorded.raw', 'image.raw', 'gone.raw', 'held.raw', '.making']) await touch(name, 60)
+  await touch('young.raw', 1)
+  const lease = await takeLease(area.leases, 'held.raw', 'shared')
+  t.strictSame(await sweep(area, { keepDoneDays: 90 }), { parts: [], records: 0, leases: 1 })
+  t.strictSame(await left('leases'), ['.making', 'held.raw', 'image.raw', 'recorded.raw', 'young.raw'])
+  await lease?.release()
 })

@@ -314,6 +314,8 @@ t.test('a name is given to nothing but the copy, and only what was to be replace
   t.equal(await target.standing({ ...record, phase: 'finishing', target: whole }), 'ended')
   await t.rejects(target.standing(record), { code: 'target-exists' }, 'an inode proves nothing: it is used again at once')
   t.ok((await stat(await partPath())).ino === (await stat(at('target.raw'))).ino)
+  await writeFile(at('target.raw'), 'a guest was here', { flag: 'r+' })
+  await t.rejects(target.standing({ ...record, phase: 'finishing', target: whole }), { code: 'target-exists' }, 'nor does it once the file was written')
 })
 
 t.test('who continues a copy says so in the record, keeps what is done, and nothing else that was said of the end', async t => {

@@ -22,12 +22,12 @@ const request = {
   ignoreSpace: false
 } as const
 
-/** Where a copy fails, with what, and what it is told as. Of `fdatasync`, the first is that of the flusher. */
+/** Where a copy fails, with what, and what it is told as. Of `fdatasync`, the first two are of the source, the third is the flusher's. */
 const failures = [
-  ['fdatasync', 'EDQUOT', '1+', 'no-space'],
-  ['fdatasync', 'ENOSPC', '1+', 'no-space'],
-  ['fdatasync', 'EBADF', '1+', 'lease-lost'],
-  ['fdatasync', 'EIO', '1+', 'storage-failed'],
+  ['fdatasync', 'EDQUOT', '3+', 'no-space'],
+  ['fdatasync', 'ENOSPC', '3+', 'no-space'],
+  ['fdatasync', 'EBADF', '3+', 'lease-lost'],
+  ['fdatasync', 'EIO', '3+', 'storage-failed'],
   ['fsync', 'EDQUOT', '1', 'no-space'],
   ['fsync', 'ESTALE', '1', 'storage-failed'],
   ['fsync', 'EUCLEAN', '3', 'storage-failed'],
@@ -49,7 +49,9 @@ for (const [call, error, when, code] of failures) {
     await prepareArea({ id: 'local', path }, true)
     await makeDisk(join(path, 'source.raw'), 3 * MiB)
     const job = copyJob([{ id: 'local', path }], request, { clone: false })
-    t.match(JSON.parse(await runFailing(argvOf(job), call, error, when)), { code })
+    const failure = JSON.parse(await runFailing(argvOf(job), call, error, when)) as { code: string, message: string }
+    t.match(failure, { code })
+    if (call === 'fdatasync') t.match(failure.message, /^What was written to target\.raw could not be made durable: /)
     await t.rejects(lstat(join(path, 'target.raw')), { code: 'ENOENT' }, 'nobody sees it')
     await work(job)
     t.equal(await sha256(join(path, 'target.raw')), await sha256(join(path, 'source.raw')))

@@ -9,7 +9,10 @@ import type { Copy, BrokenImage, ImageStatus } from '../../src/api/image.ts'
 import type { Problem } from '../../src/api/problem.ts'
 import type { Task } from '../../src/api/task.ts'
 import { temporaryDirectory } from './directory.ts'
+import { needs } from './needs.ts'
 import { commandLine, descendants, until, untilGone } from './processes.ts'
+
+needs('qemu-img')
 
 const builtMain = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 

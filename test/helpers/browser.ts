@@ -1,5 +1,8 @@
 import { chromium, type Browser, type Page } from 'playwright-core'
 import tap, { type Test } from 'tap'
+import { needs } from './needs.ts'
+
+needs('chromium')
 
 // Debian's own Chromium, kept off the network: nothing but the agent is asked for anything.
 const args = [

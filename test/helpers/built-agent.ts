@@ -8,6 +8,9 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { until } from './processes.ts'
+import { needs } from './needs.ts'
+
+needs('qemu-img')
 
 /** The agent as users run it: the built program, in a directory of its own. */
 export interface BuiltAgent {

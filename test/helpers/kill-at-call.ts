@@ -6,6 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { sh } from './images.ts'
+import { needs } from './needs.ts'
+
+needs('gcc')
 
 /** A durable call of a program: the so-manyth of this name in one of its threads. */
 export interface Call {

@@ -8,7 +8,7 @@ export interface Rule {
   each: string
   /** A step that has ended before that one begins, */
   after?: string
-  /** and that began after the last one of these had ended: it covers what they did. */
+  /** and that began after the last one of these had ended, of which there must be one: it covers what they did. */
   since?: string | ((each: Step, other: Step) => boolean)
   /** A step that begins after that one has ended, */
   then?: string
@@ -33,7 +33,9 @@ function holds (rule: Rule, subject: Step, steps: readonly Step[]): boolean {
   const { after, since, then, until, is } = rule
   if (after !== undefined) {
     const isSince = (step: Step) => typeof since === 'string' ? matches(pattern(since), step) : since?.(subject, step) ?? false
-    const from = Math.max(-1, ...steps.filter(step => step !== subject && step.begin < subject.begin && isSince(step)).map(({ end }) => end))
+    const covered = steps.filter(step => step !== subject && step.begin < subject.begin && isSince(step))
+    if (since !== undefined && covered.length === 0) return false
+    const from = Math.max(-1, ...covered.map(({ end }) => end))
     return steps.some(step => matches(pattern(after), step) && step.begin > from && step.end < subject.begin && (is?.(subject, step) ?? true))
   }
   const next = until === undefined ? undefined : steps.find(step => step.begin > subject.end && matches(pattern(until), step))

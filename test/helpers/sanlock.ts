@@ -6,7 +6,10 @@ import type { Test } from 'tap'
 import { temporaryDirectory } from './directory.ts'
 import { sh } from './images.ts'
 import { MountSpace } from './mount-space.ts'
+import { needs } from './needs.ts'
 import { until, untilGone } from './processes.ts'
+
+needs('sanlock')
 
 /** Where the daemon may not raise its limits (a container without CAP_SYS_RESOURCE) it ends; it does not need to. */
 const limitShim = `#define _GNU_SOURCE

@@ -5,6 +5,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { descendants, untilGone } from './processes.ts'
+import { needs } from './needs.ts'
+
+needs('qemu-img')
 
 const main = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 

@@ -8,7 +8,10 @@ import { CopyWorker } from '../../src/storage/copy/worker.ts'
 import type { CopyJob } from '../../src/storage/protocol.ts'
 import { copyAgent } from './copy-agent.ts'
 import { temporaryDirectory } from './directory.ts'
+import { needs } from './needs.ts'
 import { change, type StorageJob } from './storage-change.ts'
+
+needs('qemu-img')
 
 /** The job of copying or mending, as the agent would give it to a worker. */
 export function copyJob (places: readonly DomainPlace[], request: CopyJob['request'], { bandwidth = null, ...settings }: Partial<CopyJob['settings']> & { bandwidth?: number | null } = {}): StorageJob & { what: 'copy' } {

@@ -5,6 +5,9 @@ import { copySpec, deleteSpec, startAgent } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, makeOld, MiB, sh, sha256 } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('mkfs.xfs')
 
 t.setTimeout(300_000)
 

@@ -4,6 +4,9 @@ import t from 'tap'
 import { copySpec, startAgent } from '../helpers/agent.ts'
 import { listing, temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, makeDisk, makeOld, MiB, qcow2Header, restlessImage, sh, sha256 } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('strace')
 
 t.setTimeout(300_000)
 

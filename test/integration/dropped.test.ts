@@ -5,7 +5,10 @@ import { copySpec, mendSpec, stalled, startAgent } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, makeOld, MiB, sh } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
+import { needs } from '../helpers/needs.ts'
 import { fillQcow2, makeOvirtDomain, putVolume, uuid } from '../helpers/ovirt.ts'
+
+needs('mkfs.xfs')
 
 // Internal snapshots and persistent bitmaps are no part of the disk that a guest sees: no copy has them, and each says so.
 

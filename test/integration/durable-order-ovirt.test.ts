@@ -82,4 +82,13 @@ t.test('in a chain', async t => {
     'the template is linked before its child is LEGAL': { each: `metadata images/${image}/${top}.meta LEGAL .*`, after: `fsync images/${image}`, since: `link images/${template}/${base} -> images/${image}/${base}` },
     'of a template that is linked, the data comes last': { each: `link images/${template}/${base} -> .*`, after: `fsync images/${image}`, since: `link images/${template}/${base}\\.(meta|lease) -> .*` }
   })
+
+  const pair = uuid('pair')
+  const [lower, upper] = [uuid('lower'), uuid('upper')]
+  await putVolume(from.path, from.id, pair, lower, async file => { await makeDisk(file, MiB, { blockBytes: 256 * KiB }) }, { CAP: MiB, VOLTYPE: 'INTERNAL' })
+  await putVolume(from.path, from.id, pair, upper, async file => { await fillQcow2(file, MiB, { volume: lower, format: 'raw' }, [[65536, 65536, 2]]) }, { CAP: MiB, FORMAT: 'COW', PUUID: lower })
+  const keepPair = copyJob([ovirt, from], { ...request, source: { domain: from.id, image: pair }, target: { domain: ovirt.id, image: pair, allocation: 'sparse' }, chain: 'keep' }, settings)
+  await check(t, 'a chain of two volumes of one image', keepPair, names, copy, part, volume, inPlace, {
+    'the parent is no leaf any more before its child is LEGAL': { each: `metadata images/${pair}/${upper}.meta LEGAL .*`, after: `metadata images/${pair}/${lower}.meta LEGAL \\d+ INTERNAL` }
+  })
 })

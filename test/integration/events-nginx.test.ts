@@ -12,9 +12,12 @@ import { eventRoutes } from '../../src/http/events.ts'
 import { createServer } from '../../src/http/server.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { silent } from '../helpers/http-agent.ts'
+import { needs } from '../helpers/needs.ts'
 import { until } from '../helpers/processes.ts'
 import { Subscriber } from '../helpers/subscriber.ts'
 import { taskOf } from '../helpers/tasks.ts'
+
+needs('nginx')
 
 interface Proxied {
   feed: Feed

@@ -6,7 +6,10 @@ import { copySpec, deleteSpec, mendSpec, startAgent } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { compare, identical, makeDisk, MiB, sh } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
+import { needs } from '../helpers/needs.ts'
 import { until } from '../helpers/processes.ts'
+
+needs('bindfs', 'mkfs.xfs')
 
 // The programs that copy run confined, as somebody who can open the images. Who that is differs from one file system to the
 // other: some do not go by owner and mode at all.

@@ -7,8 +7,11 @@ import t from 'tap'
 import { deleteSpec, mendSpec, copySpec, startAgent } from '../helpers/agent.ts'
 import { listing, temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, MiB, sh } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
 import { domainMetadata, makeOvirtDomain, metaText, metaValues, putVolume, uuid } from '../helpers/ovirt.ts'
 import { recordOf } from '../helpers/records.ts'
+
+needs('strace')
 
 t.setTimeout(180_000)
 

@@ -8,8 +8,11 @@ import { copySpec, mendSpec, startAgent, type AgentProcess } from '../helpers/ag
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, MiB, sha256 } from '../helpers/images.ts'
 import { HangingStorage, MountSpace, unlessRoot } from '../helpers/mount-space.ts'
+import { needs } from '../helpers/needs.ts'
 import { descendants, isAlive, isStuck, openFiles, until, untilGone } from '../helpers/processes.ts'
 import { Subscriber } from '../helpers/subscriber.ts'
+
+needs('bindfs')
 
 t.setTimeout(300_000)
 

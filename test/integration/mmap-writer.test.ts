@@ -10,7 +10,10 @@ import { startAgent, stalled } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, makeOld, MiB, sh } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
+import { needs } from '../helpers/needs.ts'
 import { fillQcow2, makeOvirtDomain, putVolume, uuid } from '../helpers/ovirt.ts'
+
+needs('gcc', 'mkfs.xfs')
 
 // A program that stores through mmap into pages that are dirty already leaves the time of modification as it is. No copy
 // of a source that is written so may be complete. On a disk file system: tmpfs has no clean pages.

@@ -5,6 +5,9 @@ import { copySpec, deleteSpec, mendSpec, stalled, startAgent } from '../helpers/
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, MiB } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('mkfs.xfs')
 
 t.setTimeout(300_000)
 

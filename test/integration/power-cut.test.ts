@@ -11,8 +11,11 @@ import { temporaryDirectory } from '../helpers/directory.ts'
 import { recordIn, untrueRanges } from '../helpers/done-ranges.ts'
 import { compare, identical, makeDisk, MiB } from '../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
+import { needs } from '../helpers/needs.ts'
 import { until } from '../helpers/processes.ts'
 import { seeded } from '../helpers/seeded.ts'
+
+needs('mkfs.xfs')
 
 // The power is cut: the domain is an ext4 in a file that lies on an XFS, and a reflink of that file is, in one step, what
 // a disk would have at that instant: all that was written back so far and nothing of what was only in the caches. It keeps

@@ -11,6 +11,9 @@ import { closeFd, openDirectory, openFile } from '../../src/system/directory.ts'
 import { run } from '../../src/system/run.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { MiB, makeDisk, sh } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('qemu-img', 'strace')
 
 const path = await temporaryDirectory(t)
 const directory = await openDirectory(path)

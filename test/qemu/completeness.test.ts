@@ -6,6 +6,9 @@ import { headerBytes, parseQcow2Header } from '../../src/qemu/header.ts'
 import { readBytes } from '../../src/system/directory.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { KiB, MiB, sh } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('qemu-img')
 
 const directory = await temporaryDirectory(t)
 const create = async (path: string, size: string, ...options: string[]) => {

@@ -6,6 +6,9 @@ import { headerBytes } from '../../src/qemu/header.ts'
 import { readBytes } from '../../src/system/directory.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { sh } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('qemu-img')
 
 const path = join(await temporaryDirectory(t), 'image.qcow2')
 const create = async (...options: string[]) => { await sh('qemu-img', 'create', '-q', '-f', 'qcow2', ...options, path, '2M') }

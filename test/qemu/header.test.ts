@@ -6,6 +6,9 @@ import { AppError } from '../../src/errors.ts'
 import { headerBytes, parseQcow2Header } from '../../src/qemu/header.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { MiB, qcow2Header, sh } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('qemu-img')
 
 const directory = await temporaryDirectory(t)
 

@@ -6,6 +6,9 @@ import { closeFd, openDirectory, openFile } from '../../src/system/directory.ts'
 import { run } from '../../src/system/run.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { MiB, sh } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('qemu-img')
 
 t.test('what qemu-img says of data, zeros and holes is read, also of a part only', async t => {
   const path = await temporaryDirectory(t)

@@ -4,7 +4,10 @@ import t from 'tap'
 import { containerIn, looksLike } from '../../src/qemu/signature.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { sh } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
 import { until } from '../helpers/processes.ts'
+
+needs('qemu-img')
 
 t.test('whatever qemu-img would not take for raw is known by its first bytes', async t => {
   const directory = await temporaryDirectory(t)

@@ -9,7 +9,10 @@ import { copySpec, stalled, startAgent } from '../helpers/agent.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, makeOld, MiB, sh, sha256 } from '../helpers/images.ts'
 import { unlessRoot } from '../helpers/mount-space.ts'
+import { needs } from '../helpers/needs.ts'
 import { until } from '../helpers/processes.ts'
+
+needs('strace')
 
 // Somebody who may write to a domain changes headers after the agent has looked at them. The agent is root; what the headers
 // name is root's alone, outside the domain. ATTACK_ATTEMPTS=100 makes as many attempts (some minutes).

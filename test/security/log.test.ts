@@ -9,10 +9,13 @@ import t from 'tap'
 import { runHere } from '../helpers/command-session.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { makeDisk, makeOld, MiB, qcow2Header, sh } from '../helpers/images.ts'
+import { needs } from '../helpers/needs.ts'
 import { makeOvirtDomain, metaText, metaValues, uuid } from '../helpers/ovirt.ts'
 import { descendants, until, untilGone } from '../helpers/processes.ts'
 import { recordOf } from '../helpers/records.ts'
 import { steering, strangeIn } from '../helpers/unprintable.ts'
+
+needs('qemu-img')
 
 t.setTimeout(180_000)
 

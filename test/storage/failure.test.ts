@@ -8,6 +8,9 @@ import { outcomeOf, type Outcome } from '../../src/storage/outcome.ts'
 import { NotAFileError } from '../../src/system/directory.ts'
 import { CommandError } from '../../src/system/run.ts'
 import { failureOf as system } from '../helpers/system-error.ts'
+import { needs } from '../helpers/needs.ts'
+
+needs('qemu-img')
 
 const command = (stderr: string): CommandError => new CommandError('qemu-img ended with status 1', { argv: ['qemu-img'], exitCode: 1, stderr })
 

@@ -7,7 +7,10 @@ import { confine, usersFor, type FileAccess } from '../../src/system/confine.ts'
 import { confinementInForce } from '../../src/system/confinement.ts'
 import { run, type RunOptions } from '../../src/system/run.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
+import { needs } from '../helpers/needs.ts'
 import { until } from '../helpers/processes.ts'
+
+needs('bwrap')
 
 const isRoot = process.getuid?.() === 0
 const unlessRoot = isRoot ? false : 'needs root'

@@ -11,6 +11,9 @@ import type { Source } from '../../../src/storage/copy/source.ts'
 import { runOk } from '../../../src/system/run.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { KiB, MiB, sh } from '../../helpers/images.ts'
+import { needs } from '../../helpers/needs.ts'
+
+needs('qemu-img')
 
 t.setTimeout(300_000)
 

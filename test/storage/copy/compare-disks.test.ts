@@ -7,6 +7,9 @@ import { maxOpenLayers } from '../../../src/storage/copy/layers.ts'
 import type { Source } from '../../../src/storage/copy/source.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { KiB, MiB, sh } from '../../helpers/images.ts'
+import { needs } from '../../helpers/needs.ts'
+
+needs('qemu-img')
 
 t.setTimeout(300_000)
 

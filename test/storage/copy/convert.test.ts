@@ -4,6 +4,9 @@ import t from 'tap'
 import { copySpec, startAgent } from '../../helpers/agent.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { compare, identical, makeDisk, MiB } from '../../helpers/images.ts'
+import { needs } from '../../helpers/needs.ts'
+
+needs('strace', 'qemu-img')
 
 t.test('where the kernel has no more asynchronous I/O to give, threads do the work', async t => {
   const directory = await temporaryDirectory(t)

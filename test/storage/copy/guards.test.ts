@@ -21,8 +21,11 @@ import { inWorker } from '../../helpers/copy-agent.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { KiB, makeDisk, makeOld, MiB, sh, sha256 } from '../../helpers/images.ts'
 import { MountSpace, unlessRoot } from '../../helpers/mount-space.ts'
+import { needs } from '../../helpers/needs.ts'
 import { commandLine, descendants, until } from '../../helpers/processes.ts'
 import { copyJob } from '../../helpers/storage-jobs.ts'
+
+needs('bindfs', 'qemu-img')
 
 // What keeps two hosts from writing one image, and a copy from being called good, guard by guard: in each test, all
 // others are out of the way, or would let it pass.

@@ -7,6 +7,9 @@ import type { Source } from '../../../src/storage/copy/source.ts'
 import type { CopyWindow } from '../../../src/storage/copy/windows.ts'
 import { subtract, total, union, type Ranges } from '../../../src/storage/ranges.ts'
 import { makeDirectory } from '../../helpers/built-agent.ts'
+import { needs } from '../../helpers/needs.ts'
+
+needs('qemu-img')
 
 const MiB = 1024 * 1024
 

@@ -9,8 +9,11 @@ import { takeLease } from '../../../src/storage/lease.ts'
 import { openersOf } from '../../../src/system/openers.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { makeDisk, MiB } from '../../helpers/images.ts'
+import { needs } from '../../helpers/needs.ts'
 import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
 import { until } from '../../helpers/processes.ts'
+
+needs('qemu-img')
 
 t.setTimeout(300_000)
 

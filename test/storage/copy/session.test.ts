@@ -9,7 +9,10 @@ import { copyTarget } from '../../../src/storage/layout/copy-target.ts'
 import { removeRecord, writeRecord } from '../../../src/storage/record.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { MountSpace, unlessRoot } from '../../helpers/mount-space.ts'
+import { needs } from '../../helpers/needs.ts'
 import { recordOf } from '../../helpers/records.ts'
+
+needs('bindfs')
 
 /** A session that holds a lease; it copies nothing, so that it needs no source. */
 async function sessionIn (area: Area): Promise<Session> {

@@ -9,6 +9,9 @@ import { closeFd } from '../../../src/system/directory.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { Empty } from '../../helpers/empty.ts'
 import { KiB, makeDisk, MiB, qcow2Header, sh } from '../../helpers/images.ts'
+import { needs } from '../../helpers/needs.ts'
+
+needs('qemu-img')
 
 t.setTimeout(120_000)
 

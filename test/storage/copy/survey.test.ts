@@ -10,6 +10,9 @@ import { sourceChain } from '../../../src/storage/layout/source-chain.ts'
 import { closeFd } from '../../../src/system/directory.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { KiB, makeDisk, MiB, sh } from '../../helpers/images.ts'
+import { needs } from '../../helpers/needs.ts'
+
+needs('qemu-img')
 
 t.setTimeout(300_000)
 

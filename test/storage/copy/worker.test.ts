@@ -6,7 +6,10 @@ import { CopyWorker } from '../../../src/storage/copy/worker.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { copyAgent } from '../../helpers/copy-agent.ts'
 import { makeDisk, MiB } from '../../helpers/images.ts'
+import { needs } from '../../helpers/needs.ts'
 import { copyJob } from '../../helpers/storage-jobs.ts'
+
+needs('qemu-img')
 
 for (const [why, isNoted] of [['canceled', true], ['deadline', false]] as const) {
   t.test(`a copy that is stopped (${why}) ${isNoted ? 'notes that nobody wants it to go on' : 'may go on by itself'}`, async t => {

@@ -7,7 +7,10 @@ import { layouts } from '../../../src/storage/domain/layouts.ts'
 import { newerBases } from '../../../src/storage/layout/soundness.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { KiB, makeDisk, MiB, sh } from '../../helpers/images.ts'
+import { needs } from '../../helpers/needs.ts'
 import { fillQcow2, makeOvirtDomain, putVolume, uuid } from '../../helpers/ovirt.ts'
+
+needs('qemu-img')
 
 // The same as test/integration/soundness.test.ts asks an agent, without one.
 

@@ -5,6 +5,9 @@ import { openArea, prepareArea, type Area } from '../../../../src/storage/area.t
 import { BackingIndex } from '../../../../src/storage/layout/directory/children.ts'
 import { temporaryDirectory } from '../../../helpers/directory.ts'
 import { sh } from '../../../helpers/images.ts'
+import { needs } from '../../../helpers/needs.ts'
+
+needs('qemu-img')
 
 const parent = await temporaryDirectory(t)
 let number = 0

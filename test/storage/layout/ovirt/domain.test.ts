@@ -10,7 +10,10 @@ import { sourcelessRecord, writeRecord } from '../../../../src/storage/record.ts
 import { listing, temporaryDirectory } from '../../../helpers/directory.ts'
 import { Empty } from '../../../helpers/empty.ts'
 import { makeDisk, MiB, sh } from '../../../helpers/images.ts'
+import { needs } from '../../../helpers/needs.ts'
 import { domainMetadata, fillQcow2, makeOvirtDomain, metaText, metaValues, noParent, putVolume, readMeta, uuid } from '../../../helpers/ovirt.ts'
+
+needs('qemu-img')
 
 const { ovirt } = layouts
 const host = { id: 'node1' }

@@ -1,6 +1,7 @@
 // What `npm test` runs after the setup: build, types, lint and import rules, then all tests, or those given: npm test -- test/tasks
 // All of them report, also when an earlier one failed. The last line counts tap's assertions, for CI to see that there were any.
 import { spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { buildUnlessFresh } from './build.mjs'
 import { root } from './step.mjs'
@@ -33,6 +34,7 @@ await step('types off', () => run(join(root, 'scripts/typescript/all.mjs')))
 const report = new TapReport(print)
 await step('tests', () => runTests(report, args))
 
+if (args.length === 0) writeFileSync(cache('test-times.json'), JSON.stringify(report.times.map(({ title, ms }) => [title, ms])))
 const slowest = report.times.toSorted((a, b) => b.ms - a.ms).slice(0, 10)
 if (slowest.length > 1) print(`the slowest files:\n${slowest.map(({ title, ms }) => `  ${(ms / 1000).toFixed(1)} s ${title}`).join('\n')}`)
 const { pass = 0, fail = 0, skip = 0, todo = 0 } = report.counts ?? {}

@@ -5,7 +5,10 @@ import { join, relative } from 'node:path'
 import t from 'tap'
 import { root } from './step.mjs'
 
-/** What takes longest on a quiet machine begins first; of the rest, those with real agents. */
+/** How long each took in the last whole run here, in milliseconds (scripts/check.mjs). */
+const times = join(root, 'node_modules/.cache/test-times.json')
+const known = existsSync(times) ? new Map(JSON.parse(readFileSync(times, 'utf8'))) : new Map()
+/** What takes longest begins first. Where nothing is known of that, as in CI, these do, and then those with real agents. */
 const longest = [
   'ovirt-chain-crash-steps', 'crash-steps', 'ovirt-crash-steps', 'sanlock', 'torture', 'gluster-domain', 'hung-storage', 'backing-formats',
   'copy-hostile', 'ovirt-chain', 'gluster-cluster', 'copy', 'ovirt-copy'
@@ -33,6 +36,7 @@ function testsIn (path) {
 }
 
 function rank (file) {
+  if (known.has(file)) return -known.get(file)
   const place = longest.indexOf(file)
   if (place >= 0) return place
   return longest.length + (file.startsWith('test/integration/') ? 0 : 1)

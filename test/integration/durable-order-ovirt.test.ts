@@ -83,12 +83,13 @@ t.test('in a chain', async t => {
     'of a template that is linked, the data comes last': { each: `link images/${template}/${base} -> .*`, after: `fsync images/${image}`, since: `link images/${template}/${base}\\.(meta|lease) -> .*` }
   })
 
-  const pair = uuid('pair')
-  const [lower, upper] = [uuid('lower'), uuid('upper')]
-  await putVolume(from.path, from.id, pair, lower, async file => { await makeDisk(file, MiB, { blockBytes: 256 * KiB }) }, { CAP: MiB, VOLTYPE: 'INTERNAL' })
-  await putVolume(from.path, from.id, pair, upper, async file => { await fillQcow2(file, MiB, { volume: lower, format: 'raw' }, [[65536, 65536, 2]]) }, { CAP: MiB, FORMAT: 'COW', PUUID: lower })
-  const keepPair = copyJob([ovirt, from], { ...request, source: { domain: from.id, image: pair }, target: { domain: ovirt.id, image: pair, allocation: 'sparse' }, chain: 'keep' }, settings)
-  await check(t, 'a chain of two volumes of one image', keepPair, names, copy, part, volume, inPlace, {
-    'the parent is no leaf any more before its child is LEGAL': { each: `metadata images/${pair}/${upper}.meta LEGAL .*`, after: `metadata images/${pair}/${lower}.meta LEGAL \\d+ INTERNAL` }
+  // a base that was copied as an image of its own is a leaf
+  await work(remove(image))
+  await work(remove(template))
+  await work(copyJob([ovirt, from], {
+    ...request, source: { domain: from.id, image: template, volume: base }, target: { domain: ovirt.id, image: template, volume: base, format: 'raw', allocation: 'sparse' }, chain: 'flat'
+  }, settings))
+  await check(t, 'a chain that is kept on a base which is there', keep, names, copy, {
+    'the base is no leaf any more before its child is LEGAL': { each: `metadata images/${image}/${top}.meta LEGAL .*`, after: `metadata images/${template}/${base}.meta LEGAL \\d+ SHARED` }
   })
 })

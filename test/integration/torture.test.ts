@@ -12,7 +12,7 @@ import { seeded } from '../helpers/seeded.ts'
 
 // Kills the agent at random instants, again and again; `npm run torture` runs long. TORTURE_SEED repeats the choices of a run, though not its instants: those are the machine's.
 
-const kills = Number(process.env['TORTURE_KILLS'] ?? 30)
+const kills = Number(process.env['TORTURE_KILLS'] ?? 20)
 const seed = Number(process.env['TORTURE_SEED'] ?? randomBytes(4).readUInt32LE())
 t.setTimeout(120_000 + kills * 20_000)
 t.comment(`TORTURE_SEED=${seed}`)

@@ -238,7 +238,7 @@ export function createApp (config: Config, log: FastifyBaseLogger, reread: () =>
     agentRoutes(app, { agent: async () => ({ ...agent, confinement: await confinementInForce() }), config, domains, operations, reloader })
     taskRoutes(app, { registry, startedAt, lastEventId: () => feed.lastEventId, standing })
     domainRoutes(app, { domains })
-    glusterRoutes(app, { operations })
+    glusterRoutes(app, { operations, standing })
     eventRoutes(app, { feed, standing, tasks: { find: id => registry.find(id)?.wire() } })
     loginRoutes(app, credentials, standing)
     await app.register(pageRoutes)

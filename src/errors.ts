@@ -49,6 +49,7 @@ export const catalogue = {
   'bricks-not-empty': { status: 409, title: 'Files are left on the bricks' },
   'bricks-unchecked': { status: 409, title: 'Whether the data is safe could not be checked' },
   'heals-pending': { status: 409, title: 'Files of the volume wait to be healed' },
+  'host-away': { status: 409, title: 'A host of the cluster is away' },
   'operation-not-running': { status: 409, title: 'No such operation is running on the volume' },
   'operation-ended': { status: 409, title: 'Nothing runs in the operation that is there' },
   'operation-conflict': { status: 409, title: 'Another operation is running on the volume' },

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { Value } from '@sinclair/typebox/value'
 import t, { type Test } from 'tap'
-import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../src/api/gluster-kinds.ts'
+import { CommitRemoveBrick, ReplaceBrick, ResetBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../src/api/gluster-kinds.ts'
 import { CopyImage, CreateImage, DeleteImage, MendImage, VerifyImage } from '../src/api/kinds.ts'
 import { parseConfig } from '../src/config.ts'
 import { transitions } from '../src/tasks/state.ts'
@@ -21,7 +21,7 @@ const { version, scripts } = JSON.parse(await readFile(new URL('../package.json'
 /** Those whose curl lines and consoles test/readme.test.ts runs. */
 const runElsewhere = ['README.md', 'docs/engine.md', 'docs/operations.md']
 
-const bodies = [CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick]
+const bodies = [CopyImage, MendImage, CreateImage, DeleteImage, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick, ReplaceBrick, ResetBrick]
 
 interface Block { document: string, language: string, text: string }
 

@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Ref, Strict, Words } from './schema.ts'
-import { BrickName, OperationId, OperationNode, OperationState, OperationTotals, VolumeName } from './operation.ts'
+import { BrickName, brickPattern, OperationId, OperationNode, OperationState, OperationTotals, Throttle, VolumeName } from './operation.ts'
 
 const Bricks = Type.Array(BrickName, { minItems: 1, maxItems: 1000, uniqueItems: true, description: 'The bricks to remove; of a replicated or dispersed volume whole sets.' })
 const Replica = Type.Integer({
@@ -21,7 +21,8 @@ export const StartVolumeRebalance = Strict({
   volume: VolumeName,
   mode: Type.Optional(Words(['rebalance', 'fix-layout'], { default: 'rebalance', description: '`rebalance` moves files to where they belong; `fix-layout` only lets new files go to new bricks.' })),
   force: Type.Optional(Type.Boolean({ default: false, description: 'Move files even to bricks that are fuller than the ones they are on.' })),
-  restart: Type.Optional(Restart)
+  restart: Type.Optional(Restart),
+  throttle: Type.Optional(Throttle)
 }, {
   $id: 'StartVolumeRebalance',
   description: 'Starts a rebalance. Succeeds when Gluster has registered it (GlusterFS 10 takes ten seconds for that); any host then tells how far it is. A rebalance that is in progress already is claimed, not an error; one in which nothing gets on (`stalledSince`) is refused with `operation-ended`, unless `restart` is set.',
@@ -44,7 +45,8 @@ export const StartRemoveBrick = Strict({
   volume: VolumeName,
   bricks: Bricks,
   replica: Type.Optional(Replica),
-  restart: Type.Optional(Restart)
+  restart: Type.Optional(Restart),
+  throttle: Type.Optional(Throttle)
 }, {
   $id: 'StartRemoveBrick',
   description: 'Starts moving the data off bricks. Succeeds when Gluster has registered it. When it is completed, ' +
@@ -87,8 +89,39 @@ export const CommitRemoveBrick = Strict({
 })
 export type CommitRemoveBrick = Static<typeof CommitRemoveBrick>
 
+const Brick = { volume: VolumeName, brick: BrickName }
+const Force = Type.Optional(Type.Boolean({
+  default: false,
+  description: 'Although other bricks of the set do not answer, or files wait to be healed: **what only this brick has is lost.**'
+}))
+
+export const ReplaceBrick = Strict({
+  kind: Type.Literal('gluster.replaceBrick'),
+  ...Brick,
+  by: Type.String({ pattern: brickPattern, description: 'The new brick, an empty directory.', examples: ['node4:/bricks/1/images'] }),
+  force: Force
+}, {
+  $id: 'ReplaceBrick',
+  description: 'Puts another brick in the place of one, in a replicated or dispersed volume. Refused while files of its set wait to be healed. It runs from when Gluster has done it, and succeeds when the new brick is healed: nothing waits to be healed, and it holds as many files and directories as the others of its set. A cancel only stops the waiting.',
+  examples: [{ kind: 'gluster.replaceBrick', volume: 'images', brick: 'node3:/bricks/1/images', by: 'node4:/bricks/1/images' }]
+})
+export type ReplaceBrick = Static<typeof ReplaceBrick>
+
+export const ResetBrick = Strict({
+  kind: Type.Literal('gluster.resetBrick'),
+  ...Brick,
+  step: Words(['start', 'commit'], { description: '`start` takes the brick out of service; then its disk can be exchanged. `commit` takes it back in, at the same place.' }),
+  force: Force
+}, {
+  $id: 'ResetBrick',
+  description: 'Exchanges the disk of a brick, in a replicated or dispersed volume. `start` is refused while files of its set wait to be healed. `commit` runs from when Gluster has taken the brick back, and succeeds when it is healed, as `gluster.replaceBrick` does.',
+  examples: [{ kind: 'gluster.resetBrick', volume: 'images', brick: 'node3:/bricks/1/images', step: 'start' }]
+})
+export type ResetBrick = Static<typeof ResetBrick>
+
 export const glusterKinds = [
-  'gluster.startVolumeRebalance', 'gluster.stopVolumeRebalance', 'gluster.startRemoveBrick', 'gluster.stopRemoveBrick', 'gluster.commitRemoveBrick'
+  'gluster.startVolumeRebalance', 'gluster.stopVolumeRebalance', 'gluster.startRemoveBrick', 'gluster.stopRemoveBrick', 'gluster.commitRemoveBrick',
+  'gluster.replaceBrick', 'gluster.resetBrick'
 ] as const
 export type GlusterKind = (typeof glusterKinds)[number]
 
@@ -126,4 +159,13 @@ export const CommitRemoveBrickResult = Strict({
 }, { $id: 'CommitRemoveBrickResult', description: 'The removal that was committed, with its last numbers.' })
 export type CommitRemoveBrickResult = Static<typeof CommitRemoveBrickResult>
 
-export type GlusterResult = StartOperationResult | StopOperationResult | CommitRemoveBrickResult
+export const ReplaceBrickResult = Strict({
+  volume: VolumeName,
+  brick: BrickName,
+  healed: Type.Boolean({ description: 'Nothing waits to be healed, and the brick holds what the others of its set hold. `false` after the `start` of a reset: the brick is out of service.' }),
+  files: Type.Optional(Type.Integer({ minimum: 0, description: 'How many files the brick holds.' })),
+  alreadyDone: Type.Optional(Type.Boolean({ description: 'The brick had been replaced before.' }))
+}, { $id: 'ReplaceBrickResult', description: 'A brick that was replaced or reset.' })
+export type ReplaceBrickResult = Static<typeof ReplaceBrickResult>
+
+export type GlusterResult = StartOperationResult | StopOperationResult | CommitRemoveBrickResult | ReplaceBrickResult

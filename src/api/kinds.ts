@@ -2,7 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import { Bytes, Discriminated, Ref, Strict, Words } from './schema.ts'
 import { DomainId, ImageName, VolumeId } from './names.ts'
 import { Allocation, ClusterSize, Format } from './format.ts'
-import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance, glusterKinds, CommitRemoveBrickResult, StartOperationResult, StopOperationResult } from './gluster-kinds.ts'
+import { CommitRemoveBrick, ReplaceBrick, ReplaceBrickResult, ResetBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance, glusterKinds, CommitRemoveBrickResult, StartOperationResult, StopOperationResult } from './gluster-kinds.ts'
 
 const Volume = Type.Optional(VolumeId)
 
@@ -125,7 +125,7 @@ export const VerifyImage = Strict({
 })
 export type VerifyImage = Static<typeof VerifyImage>
 
-export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage, ForgetCopy, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick], {
+export const TaskSpec = Discriminated('kind', [CopyImage, MendImage, CreateImage, DeleteImage, ForgetCopy, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick, ReplaceBrick, ResetBrick], {
   $id: 'TaskSpec',
   description: 'What a task is to do: the kind, and its parameters.'
 })
@@ -185,6 +185,6 @@ export const VerifyResult = Strict({
 }, { $id: 'VerifyResult', description: 'How two images compare.' })
 export type VerifyResult = Static<typeof VerifyResult>
 
-export const resultSchemas = [CopyResult, CreateResult, DeleteResult, ForgetResult, VerifyResult, StartOperationResult, StopOperationResult, CommitRemoveBrickResult] as const
+export const resultSchemas = [CopyResult, CreateResult, DeleteResult, ForgetResult, VerifyResult, StartOperationResult, StopOperationResult, CommitRemoveBrickResult, ReplaceBrickResult] as const
 export const TaskResult = Type.Union(resultSchemas.map(schema => Ref(schema)), { description: 'What came of it; which one depends on the kind.' })
 export type TaskResult = Static<(typeof resultSchemas)[number]>

@@ -20,10 +20,19 @@ export const OperationKind = Words(operationKinds, {
 })
 export type OperationKind = Static<typeof OperationKind>
 
-export const NodeState = Words(['running', 'completed', 'stopped', 'failed', 'not-started', 'unknown'])
+export const throttles = ['lazy', 'normal', 'aggressive'] as const
+export const Throttle = Words(throttles, {
+  description: 'How much of the hosts the moving of files takes: `lazy` moves one file at a time. It is an option of the ' +
+    'volume (`cluster.rebal-throttle`): it holds for what runs and for what comes.'
+})
+export type Throttle = Static<typeof Throttle>
+
+export const nodeStates = ['running', 'completed', 'stopped', 'failed', 'not-started', 'unknown'] as const
+export const NodeState = Words(nodeStates)
 export type NodeState = Static<typeof NodeState>
 
-export const OperationState = Words(['running', 'completed', 'stopped', 'failed', 'not-started', 'unknown', 'gone'], {
+export const operationStates = [...nodeStates, 'gone'] as const
+export const OperationState = Words(operationStates, {
   description: 'Computed from the hosts: `running` while any of them is at it; `completed` only when every host that takes part has said so; `unknown` when all that answered are done but some did not answer. `gone` is told in events only: Gluster has forgotten the operation, because it was stopped, committed or replaced by a newer one.'
 })
 export type OperationState = Static<typeof OperationState>
@@ -92,6 +101,11 @@ export const Operation = Strict({
   totals: Ref(OperationTotals),
   rate: Type.Optional(Ref(OperationRate)),
   estimate: Type.Optional(Ref(OperationEstimate)),
+  throttle: Type.Optional(Throttle),
+  ended: Type.Optional(Strict({
+    how: Words(['stopped', 'committed']),
+    at: Time('When that was done.')
+  }, { description: 'It was stopped or committed by an agent, and Gluster has forgotten it: these are its last numbers, from a note on the volume.' })),
   complete: Type.Boolean({
     description: 'Every host has told its numbers, and none of them is `restarted`, `stalledSince`, `missing`, ' +
       '`rejected` or `joinedLater`. Gluster leaves out hosts without a word.'
@@ -120,6 +134,9 @@ export const OperationList = Strict({
   items: Type.Array(Ref(Operation)),
   unknown: Type.Optional(Type.Array(Strict({ volume: VolumeName, code: Type.String(), detail: Type.String() }), {
     description: 'Volumes of which it could not be found out what runs on them, and why: another command has locked them, for example.'
+  })),
+  ended: Type.Optional(Type.Array(Ref(Operation), {
+    description: 'The last operations that agents have stopped or committed, of each volume and type one, with their last numbers.'
   })),
   problem: Type.Optional(Strict({ code: Type.String(), detail: Type.String() }, {
     description: 'Gluster has not answered within two seconds: the list is the one that was seen last. Or a volume could not be read.'

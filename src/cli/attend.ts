@@ -11,11 +11,12 @@ import { outcomeOf, remainsOf } from './words.ts'
  * Follows tasks for the person in front: shows how far they are, asks on Ctrl-C, and tells what came of each. With
  * `resend` the command of a task that a restarted agent has forgotten is sent again.
  */
-export async function attend (session: Session, tasks: readonly Task[], { resend = false }: { resend?: boolean } = {}): Promise<void> {
+export async function attend (session: Session, tasks: readonly Task[], { resend = false }: { resend?: boolean } = {}): Promise<Task[]> {
   const { client, patienceMs } = session
   const display = openDisplay(session.stderr)
   const open = new Map(tasks.map(task => [task.id, task]))
   const over = new AbortController()
+  const ended: Task[] = []
   let canceled = false
   session.onInterrupt(whenInterrupted(session, display, { open, over: over.signal, onCancel: () => { canceled = true } }))
   try {
@@ -34,6 +35,7 @@ export async function attend (session: Session, tasks: readonly Task[], { resend
         open.set(by.id, by)
       },
       onEnd: ending => {
+        ended.push(ending.task)
         open.delete(ending.task.id)
         display.remove(ending.task.id)
         display.aside(() => { report(session, ending) })
@@ -47,6 +49,7 @@ export async function attend (session: Session, tasks: readonly Task[], { resend
     session.onInterrupt(undefined)
   }
   if (canceled) session.status = exit.interrupted
+  return ended
 }
 
 interface Watched {
@@ -108,6 +111,8 @@ function report (session: Session, ending: Ending): void {
   if (refusal !== undefined) session.say(words)
   else if (statusOf(ending) !== exit.done) session.say(paint('red', task.state === 'canceled' ? 'canceled' : 'failed'), `  ${task.id}  ${words}`)
   else if (!session.json) out.line(paint('green', 'done'), `  ${task.id}  ${words}`)
+  const warnings = task.result !== undefined && 'warnings' in task.result ? task.result.warnings ?? [] : []
+  if (refusal === undefined) for (const warning of warnings) session.say(paint('yellow', 'warning'), `  ${warning}`)
 }
 
 function statusOf ({ task: { state, result, error }, refusal, forgotten }: Ending): ExitStatus {

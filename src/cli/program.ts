@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { debuglog } from 'node:util'
 import { Command } from 'commander'
+import { addBricks } from './brick.ts'
 import { addCopy } from './copy.ts'
 import { addDomains } from './domains.ts'
 import { addEvents } from './events.ts'
@@ -73,7 +74,7 @@ Examples:
     .showHelpAfterError('(add --help to see how it is used)')
     .exitOverride()
     .hook('preAction', (_, command) => { session.configure(command.optsWithGlobals<GlobalOptions>()) })
-  for (const add of [addServe, addCopy, addMend, addVerify, addImages, addFixes, addTasks, addEvents, addRebalance, addRemoveBrick, addOperations, addDomains, addInfo, addReload, addService, addToken]) add(program, session)
+  for (const add of [addServe, addCopy, addMend, addVerify, addImages, addFixes, addTasks, addEvents, addRebalance, addRemoveBrick, addBricks, addOperations, addDomains, addInfo, addReload, addService, addToken]) add(program, session)
   return program
 }
 

@@ -25,13 +25,14 @@ export function newId (kind: string): string {
   return `${verbOf(kind)}-${randomBytes(4).toString('hex')}`
 }
 
-/** Makes a task and follows it to its end. With `resend` it goes on across restarts of the agent. */
-export async function submit (session: Session, spec: TaskSpec, { id = newId(spec.kind), detach = false }: SubmitOptions, { resend = false }: { resend?: boolean } = {}): Promise<void> {
+/** Makes a task, follows it to its end, and returns it as it is then. With `resend` it goes on across restarts of the agent. */
+export async function submit (session: Session, spec: TaskSpec, { id = newId(spec.kind), detach = false }: SubmitOptions, { resend = false }: { resend?: boolean } = {}): Promise<Task> {
   // whoever does not stay wants to know that it was accepted, for which Gluster takes its time
   const task = await put(session, id, spec, detach ? { waitSeconds: spec.kind.startsWith('gluster.') ? 60 : 10 } : {})
-  if (!detach || task.endedAt !== undefined) return await attend(session, [task], { resend })
+  if (!detach || task.endedAt !== undefined) return (await attend(session, [task], { resend }))[0] ?? task
   if (session.json) session.out.record(task)
   else session.out.line(`${id}  ${task.state}; to follow it: ${session.hint(`wait ${id}`)}`)
+  return task
 }
 
 /** Sends the command, again if its reply is lost: it is executed once. */

@@ -59,6 +59,7 @@ export function outcomeOf ({ spec, state, result, error }: Task): string {
   if ('bytesFreed' in result) return `${nameOf(result)} is deleted, ${formatBytes(result.bytesFreed)} freed`
   if ('forgotten' in result) return result.forgotten ? `the copy record of ${nameOf(result)} is removed; the image is as it was` : `there is no copy record of ${nameOf(result)}`
   if ('image' in result) return `${nameOf(result)} is created${result.virtualSize === undefined ? '' : `, ${formatBytes(result.virtualSize)}`}`
+  if ('healed' in result) return result.healed ? `${result.brick} is healed, ${result.files ?? 0} files` : `${result.brick} is out of service; exchange its disk, then reset it with commit`
   if ('alreadyStarted' in result && result.alreadyStarted === true) return `operation ${result.operationId} was started before`
   if ('alreadyDone' in result && result.alreadyDone === true) return 'the bricks had been removed before'
   return `operation ${result.operationId ?? ''}${'final' in result && result.final !== undefined ? ` is over: ${formatBytes(result.final.totals.bytes)} in ${result.final.totals.files} files moved` : ' is registered'}`

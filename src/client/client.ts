@@ -1,7 +1,7 @@
 import { followEvents, type FollowOptions } from './events.ts'
 import { ProblemError } from './errors.ts'
 import { Transport, type Reply, type Shape, type TransportOptions } from './transport.ts'
-import type { Agent, AgentEvent, BrokenImage, Caller, ConfigurationStatus, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, OperationList, Preview, Task, TaskList, TaskSpec } from './types.ts'
+import type { Agent, AgentEvent, BrokenImage, Caller, ConfigurationStatus, Copy, DomainStatus, ImageEntry, ImageStatus, ListQuery, Operation, OperationList, OperationQuery, Preview, Task, TaskList, TaskSpec } from './types.ts'
 
 export interface PutOptions {
   /** The ETag of a finished task whose id is to be used again; `*` takes whatever finished task has it. */
@@ -140,9 +140,20 @@ export class Client {
     return await collect(this.#pages<BrokenImage>(`${domainPath(domain)}/fixes`))
   }
 
-  /** The rebalances and brick removals of the cluster that this host belongs to. */
-  async operations (): Promise<OperationList> {
-    return (await this.#transport.send<OperationList>('/gluster/operations', { expected: aList })).body
+  /** The rebalances and brick removals of the cluster that this host belongs to, or some of them. */
+  async operations (filter: OperationQuery = {}): Promise<OperationList> {
+    const query = { volume: filter.volume?.join(), state: filter.state?.join(), taskId: filter.taskId?.join() }
+    return (await this.#transport.send<OperationList>('/gluster/operations', { query, expected: aList })).body
+  }
+
+  /** One of them. */
+  async operation (operationId: string): Promise<Operation> {
+    return (await this.#transport.send<Operation>(operationPath(operationId), { expected: { state: 'string', nodes: 'array' } })).body
+  }
+
+  /** Changes how hard it works. */
+  async tuneOperation (operationId: string, body: { throttle: NonNullable<Operation['throttle']> }): Promise<Operation> {
+    return (await this.#transport.send<Operation>(operationPath(operationId), { method: 'PATCH', body, expected: { state: 'string', nodes: 'array' } })).body
   }
 
   /**
@@ -176,6 +187,10 @@ async function collect<T> (items: AsyncIterable<T>): Promise<T[]> {
   const all: T[] = []
   for await (const item of items) all.push(item)
   return all
+}
+
+function operationPath (operationId: string): string {
+  return `/gluster/operations/${encodeURIComponent(operationId)}`
 }
 
 function taskPath (id: string): string {

@@ -350,7 +350,7 @@ export interface paths {
         };
         /**
          * Rebalances and brick removals
-         * @description What runs on the volumes, has run last, or waits to be committed: the same from every host, whoever started it. Gluster keeps one operation for each volume.
+         * @description What runs on the volumes, has run last, or waits to be committed: the same from every host, whoever started it. Gluster keeps one operation for each volume. With `Prefer: wait=N` it waits until none of them runs any more.
          */
         get: operations["getOperationStatuses"];
         put?: never;
@@ -370,7 +370,7 @@ export interface paths {
         };
         /**
          * One rebalance or brick removal
-         * @description How far it is, host by host. An operation that was stopped, committed or replaced by a newer one is not found: Gluster has forgotten it.
+         * @description How far it is, host by host. Of an operation that an agent has stopped or committed, the last numbers are told as long as no other takes its place (`ended`). One that was ended by other means, or replaced by a newer one, is not found: Gluster has forgotten it.
          */
         get: operations["getOperationStatus"];
         put?: never;
@@ -378,7 +378,11 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Change how hard an operation works
+         * @description Sets the option `cluster.rebal-throttle` of the volume, for what runs and for what comes. Refused while a host is away: it would forget its part of the operation.
+         */
+        patch: operations["tuneOperation"];
         trace?: never;
     };
     "/events": {
@@ -1052,7 +1056,7 @@ export interface components {
             };
         };
         /** @description What a task is to do: the kind, and its parameters. */
-        TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["ForgetCopy"] | components["schemas"]["VerifyImage"] | components["schemas"]["StartVolumeRebalance"] | components["schemas"]["StopVolumeRebalance"] | components["schemas"]["StartRemoveBrick"] | components["schemas"]["StopRemoveBrick"] | components["schemas"]["CommitRemoveBrick"];
+        TaskSpec: components["schemas"]["CopyImage"] | components["schemas"]["MendImage"] | components["schemas"]["CreateImage"] | components["schemas"]["DeleteImage"] | components["schemas"]["ForgetCopy"] | components["schemas"]["VerifyImage"] | components["schemas"]["StartVolumeRebalance"] | components["schemas"]["StopVolumeRebalance"] | components["schemas"]["StartRemoveBrick"] | components["schemas"]["StopRemoveBrick"] | components["schemas"]["CommitRemoveBrick"] | components["schemas"]["ReplaceBrick"] | components["schemas"]["ResetBrick"];
         /** @description What the qcow2 files of a source have that is no part of the disk that a guest sees, and that a copy does not have. The same whether or not the file system can clone files. */
         Dropped: {
             /** @description Names of internal snapshots. */
@@ -1291,7 +1295,7 @@ export interface components {
              */
             operationId?: string;
             /** @description What came of it; which one depends on the kind. */
-            result?: components["schemas"]["CopyResult"] | components["schemas"]["CreateResult"] | components["schemas"]["DeleteResult"] | components["schemas"]["ForgetResult"] | components["schemas"]["VerifyResult"] | components["schemas"]["StartOperationResult"] | components["schemas"]["StopOperationResult"] | components["schemas"]["CommitRemoveBrickResult"];
+            result?: components["schemas"]["CopyResult"] | components["schemas"]["CreateResult"] | components["schemas"]["DeleteResult"] | components["schemas"]["ForgetResult"] | components["schemas"]["VerifyResult"] | components["schemas"]["StartOperationResult"] | components["schemas"]["StopOperationResult"] | components["schemas"]["CommitRemoveBrickResult"] | components["schemas"]["ReplaceBrickResult"];
             error?: components["schemas"]["Problem"];
             /**
              * Format: date-time
@@ -1391,6 +1395,11 @@ export interface components {
             force?: boolean;
             /** @description When an operation is there in which nothing runs any more: stop it and start again. One that runs is claimed all the same. Before a brick removal is restarted, `cluster.lookup-optimize` is set to off: with it, GlusterFS 10 would not find some of the moved files by name. It may be set again after a rebalance. Default: false. */
             restart?: boolean;
+            /**
+             * @description How much of the hosts the moving of files takes: `lazy` moves one file at a time. It is an option of the volume (`cluster.rebal-throttle`): it holds for what runs and for what comes.
+             * @enum {string}
+             */
+            throttle?: "lazy" | "normal" | "aggressive";
         };
         /**
          * @description Stops the rebalance, or puts a finished one on file. The result holds the final numbers: Gluster forgets them.
@@ -1438,6 +1447,11 @@ export interface components {
             replica?: number;
             /** @description When an operation is there in which nothing runs any more: stop it and start again. One that runs is claimed all the same. Before a brick removal is restarted, `cluster.lookup-optimize` is set to off: with it, GlusterFS 10 would not find some of the moved files by name. It may be set again after a rebalance. Default: false. */
             restart?: boolean;
+            /**
+             * @description How much of the hosts the moving of files takes: `lazy` moves one file at a time. It is an option of the volume (`cluster.rebal-throttle`): it holds for what runs and for what comes.
+             * @enum {string}
+             */
+            throttle?: "lazy" | "normal" | "aggressive";
         };
         /**
          * @description Gives up the removal of bricks: they stay. Files that were moved stay where they are now. The result holds the final numbers: Gluster forgets them. Set `cluster.lookup-optimize` of the volume to off: with it, GlusterFS 10 no longer finds some of the moved files by name, although they are there.
@@ -1489,6 +1503,72 @@ export interface components {
             /** @description The new number of replicas, when that is to be reduced. Nothing is moved then: send `commitRemoveBrick` without a start. */
             replica?: number;
             /** @description Remove the bricks whatever is still on them, and without a look: **files that were not moved are lost to the volume**. Default: false. */
+            force?: boolean;
+        };
+        /**
+         * @description Puts another brick in the place of one, in a replicated or dispersed volume. Refused while files of its set wait to be healed. It runs from when Gluster has done it, and succeeds when the new brick is healed: nothing waits to be healed, and it holds as many files and directories as the others of its set. A cancel only stops the waiting.
+         * @example {
+         *       "kind": "gluster.replaceBrick",
+         *       "volume": "images",
+         *       "brick": "node3:/bricks/1/images",
+         *       "by": "node4:/bricks/1/images"
+         *     }
+         */
+        ReplaceBrick: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "gluster.replaceBrick";
+            /**
+             * @description The name of a Gluster volume.
+             * @example images
+             */
+            volume: string;
+            /**
+             * @description A brick, as `gluster volume info` shows it.
+             * @example node3:/bricks/1/images
+             */
+            brick: string;
+            /**
+             * @description The new brick, an empty directory.
+             * @example node4:/bricks/1/images
+             */
+            by: string;
+            /** @description Although other bricks of the set do not answer, or files wait to be healed: **what only this brick has is lost.** Default: false. */
+            force?: boolean;
+        };
+        /**
+         * @description Exchanges the disk of a brick, in a replicated or dispersed volume. `start` is refused while files of its set wait to be healed. `commit` runs from when Gluster has taken the brick back, and succeeds when it is healed, as `gluster.replaceBrick` does.
+         * @example {
+         *       "kind": "gluster.resetBrick",
+         *       "volume": "images",
+         *       "brick": "node3:/bricks/1/images",
+         *       "step": "start"
+         *     }
+         */
+        ResetBrick: {
+            /**
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
+             */
+            kind: "gluster.resetBrick";
+            /**
+             * @description The name of a Gluster volume.
+             * @example images
+             */
+            volume: string;
+            /**
+             * @description A brick, as `gluster volume info` shows it.
+             * @example node3:/bricks/1/images
+             */
+            brick: string;
+            /**
+             * @description `start` takes the brick out of service; then its disk can be exchanged. `commit` takes it back in, at the same place.
+             * @enum {string}
+             */
+            step: "start" | "commit";
+            /** @description Although other bricks of the set do not answer, or files wait to be healed: **what only this brick has is lost.** Default: false. */
             force?: boolean;
         };
         /** @description The last that Gluster told of the operation. */
@@ -1588,6 +1668,8 @@ export interface components {
                 code: string;
                 detail: string;
             }[];
+            /** @description The last operations that agents have stopped or committed, of each volume and type one, with their last numbers. */
+            ended?: components["schemas"]["Operation"][];
             /** @description Gluster has not answered within two seconds: the list is the one that was seen last. Or a volume could not be read. */
             problem?: {
                 code: string;
@@ -1657,6 +1739,21 @@ export interface components {
             totals: components["schemas"]["OperationTotals"];
             rate?: components["schemas"]["OperationRate"];
             estimate?: components["schemas"]["OperationEstimate"];
+            /**
+             * @description How much of the hosts the moving of files takes: `lazy` moves one file at a time. It is an option of the volume (`cluster.rebal-throttle`): it holds for what runs and for what comes.
+             * @enum {string}
+             */
+            throttle?: "lazy" | "normal" | "aggressive";
+            /** @description It was stopped or committed by an agent, and Gluster has forgotten it: these are its last numbers, from a note on the volume. */
+            ended?: {
+                /** @enum {string} */
+                how: "stopped" | "committed";
+                /**
+                 * Format: date-time
+                 * @description When that was done.
+                 */
+                at: string;
+            };
             /** @description Every host has told its numbers, and none of them is `restarted`, `stalledSince`, `missing`, `rejected` or `joinedLater`. Gluster leaves out hosts without a word. */
             complete: boolean;
             /** @description The hosts that did not tell, by name. */
@@ -1894,6 +1991,25 @@ export interface components {
             alreadyDone?: boolean;
             /** @description What whoever looks after the volume should know. */
             warnings?: string[];
+        };
+        /** @description A brick that was replaced or reset. */
+        ReplaceBrickResult: {
+            /**
+             * @description The name of a Gluster volume.
+             * @example images
+             */
+            volume: string;
+            /**
+             * @description A brick, as `gluster volume info` shows it.
+             * @example node3:/bricks/1/images
+             */
+            brick: string;
+            /** @description Nothing waits to be healed, and the brick holds what the others of its set hold. `false` after the `start` of a reset: the brick is out of service. */
+            healed: boolean;
+            /** @description How many files the brick holds. */
+            files?: number;
+            /** @description The brick had been replaced before. */
+            alreadyDone?: boolean;
         };
         /** @description The task as it is after a transition, or as the snapshot at the beginning of a stream shows it (then without `id`). */
         TaskEvent: {
@@ -3102,7 +3218,7 @@ export interface operations {
             query?: {
                 /** @description States, also separated by commas: pending, running, canceling, succeeded, failed, canceled, rejected, or `active`, `finished`. */
                 state?: string[];
-                /** @description Kinds, also separated by commas: storage.copyImage, storage.mendImage, storage.createImage, storage.deleteImage, storage.forgetCopy, storage.verifyImage, gluster.startVolumeRebalance, gluster.stopVolumeRebalance, gluster.startRemoveBrick, gluster.stopRemoveBrick, gluster.commitRemoveBrick. */
+                /** @description Kinds, also separated by commas: storage.copyImage, storage.mendImage, storage.createImage, storage.deleteImage, storage.forgetCopy, storage.verifyImage, gluster.startVolumeRebalance, gluster.stopVolumeRebalance, gluster.startRemoveBrick, gluster.stopRemoveBrick, gluster.commitRemoveBrick, gluster.replaceBrick, gluster.resetBrick. */
                 kind?: string[];
                 idPrefix?: string;
                 limit?: number;
@@ -3861,8 +3977,18 @@ export interface operations {
     };
     getOperationStatuses: {
         parameters: {
-            query?: never;
-            header?: never;
+            query?: {
+                /** @description Names of volumes, also separated by commas. */
+                volume?: string[];
+                /** @description States: running, completed, stopped, failed, not-started, unknown, gone, also separated by commas. */
+                state?: string[];
+                /** @description Tasks that have started or claimed it, also separated by commas. */
+                taskId?: string[];
+            };
+            header?: {
+                /** @description `wait=N`: wait until nothing of it runs any more, up to N seconds (at most 60). */
+                prefer?: string;
+            };
             path?: never;
             cookie?: never;
         };
@@ -3936,7 +4062,10 @@ export interface operations {
     getOperationStatus: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description `wait=N`: wait until nothing of it runs any more, up to N seconds (at most 60). */
+                prefer?: string;
+            };
             path: {
                 /**
                  * @description The id that Gluster gave the operation, the same on every host.
@@ -3986,6 +4115,141 @@ export interface operations {
             };
             /** @description Gluster knows of no such operation. */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller sends too many requests. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster's answer cannot be understood; `excerpt` shows its beginning. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster is not installed, its daemon is down, or it is busy. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster does not answer. */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tuneOperation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /**
+                 * @description The id that Gluster gave the operation, the same on every host.
+                 * @example a25688b9-2795-412f-b56b-667b23486dc8
+                 */
+                operationId: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /**
+                     * @description How much of the hosts the moving of files takes: `lazy` moves one file at a time. It is an option of the volume (`cluster.rebal-throttle`): it holds for what runs and for what comes.
+                     * @enum {string}
+                     */
+                    throttle: "lazy" | "normal" | "aggressive";
+                };
+            };
+        };
+        responses: {
+            /** @description The operation, as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Operation"];
+                };
+            };
+            /** @description The request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The agent wants to know who asks, or does not accept the token or certificate. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The caller may not do this, or the Host or Origin header is not allowed. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Gluster knows of no such operation. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is over, or a host is away. */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large. */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not JSON. */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

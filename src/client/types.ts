@@ -20,4 +20,5 @@ export type Operation = Schemas['Operation']
 export type OperationList = Schemas['OperationList']
 export type AgentEvent = Schemas['AgentEvent']
 export type ListQuery = NonNullable<operations['listTasks']['parameters']['query']>
+export type OperationQuery = NonNullable<operations['getOperationStatuses']['parameters']['query']>
 export type EventQuery = Pick<NonNullable<operations['followEvents']['parameters']['query']>, 'type' | 'kind' | 'idPrefix'>

@@ -108,6 +108,22 @@ export async function removeBricks (gluster: Gluster, volume: string, replica: n
   await gluster.ask(['volume', 'remove-brick', volume, ...reduced, ...bricks, word], () => undefined, { volume, changes: true, signal })
 }
 
+/** Puts another brick in the place of one; Gluster knows this step only with force. */
+export async function replaceBrick (gluster: Gluster, volume: string, brick: string, by: string, signal: AbortSignal): Promise<void> {
+  await gluster.ask(['volume', 'replace-brick', volume, brick, by, 'commit', 'force'], () => undefined, { volume, changes: true, signal })
+}
+
+/** Takes a brick out of service, or back in at the same place. */
+export async function resetBrick (gluster: Gluster, volume: string, brick: string, step: 'start' | 'commit', signal: AbortSignal): Promise<void> {
+  const words = step === 'start' ? ['start'] : [brick, 'commit', 'force']
+  await gluster.ask(['volume', 'reset-brick', volume, brick, ...words], () => undefined, { volume, changes: true, signal })
+}
+
+/** Tells the self-heal daemons to go on: with what is known to wait, or, with `full`, through all files. */
+export async function startHeal (gluster: Gluster, volume: string, words: readonly string[], signal: AbortSignal): Promise<void> {
+  await gluster.ask(['volume', 'heal', volume, ...words], () => undefined, { volume, changes: true, signal })
+}
+
 /** Sets an option of a volume. Every host of the cluster can read it, also those that Gluster leaves to its users (`user.`). */
 export async function setOption (gluster: Gluster, volume: string, option: string, value: string, signal?: AbortSignal): Promise<void> {
   await gluster.ask(['volume', 'set', volume, option, value], () => undefined, { volume, changes: true, ...(signal !== undefined && { signal }) })

@@ -5,6 +5,7 @@ import type { VolumeInfo, VolumeTask } from './answers.ts'
 import { findRemoval, missingBricks, noRemoval, type Removal } from './brick-removal.ts'
 import { refuseUnlessEmpty, refuseUnlessHealed } from './bricks-empty.ts'
 import { findBricks, findVolume, readStatus, removeBricks, setOption } from './commands.ts'
+import { leaveEnd } from './ended.ts'
 import { fillsOf } from './estimate.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
 import { findMovedFiles, optionWasSet } from './moved-files.ts'
@@ -33,6 +34,7 @@ export function commitRemoveBrick (workshop: Workshop): Verb<CommitRemoveBrick, 
     // Gluster has no commit for fewer replicas: nothing is moved then, and it wants `force`
     await removeBricks(workshop.gluster, volume, replica, bricks, force || task === undefined ? 'force' : 'commit', context.signal)
     context.accepted()
+    if (last !== undefined) await leaveEnd(workshop, last, 'committed', context)
     workshop.changed(last)
     return {
       ...(last !== undefined && { operationId: last.operationId, final: finalNumbers(last) }),

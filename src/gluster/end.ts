@@ -3,6 +3,7 @@ import { AppError } from '../errors.ts'
 import type { StatusReport, VolumeInfo } from './answers.ts'
 import { tellBelievers } from './believers.ts'
 import { findTasks, readStatus, stop, type Target } from './commands.ts'
+import { leaveEnd } from './ended.ts'
 import { readMarks } from './marks.ts'
 import { conclude, lookAtCluster, type VerbContext, type Workshop } from './verb.ts'
 
@@ -13,8 +14,9 @@ const noId = '00000000-0000-0000-0000-000000000000'
  * Stops an operation and tells its last numbers. The answer to the stop is the last that Gluster tells of it: when that
  * cannot be understood, the operation has stopped all the same, and the numbers from before are the last.
  */
-export async function end (workshop: Workshop, info: VolumeInfo, target: Target, { signal, accepted }: VerbContext): Promise<Operation> {
+export async function end (workshop: Workshop, info: VolumeInfo, target: Target, context: VerbContext): Promise<Operation> {
   const { gluster } = workshop
+  const { signal, accepted } = context
   const cluster = await lookAtCluster(workshop)
   const [task] = await known(findTasks(gluster, target.volume, signal), [])
   const before = await known(readStatus(gluster, target), undefined)
@@ -23,6 +25,7 @@ export async function end (workshop: Workshop, info: VolumeInfo, target: Target,
   const operationId = report.operationId ?? before?.operationId ?? task?.operationId ?? readMarks(info, target.type).started?.operationId ?? noId
   const nodes = report.nodes.length === 0 ? before?.nodes ?? [] : report.nodes
   const ended = conclude(workshop, cluster, info, target, { ...report, nodes, operationId })
+  await leaveEnd(workshop, ended, 'stopped', context)
   workshop.changed(ended)
   return ended
 }

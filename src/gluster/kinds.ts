@@ -1,4 +1,5 @@
 import { commitRemoveBrick } from './commit-remove-brick.ts'
+import { replaceBrick, resetBrick } from './replace-brick.ts'
 import { startRemoveBrick } from './start-remove-brick.ts'
 import { startVolumeRebalance } from './start-volume-rebalance.ts'
 import { stopRemoveBrick } from './stop-remove-brick.ts'
@@ -14,6 +15,8 @@ export function createGlusterKinds (options: Omit<Workshop, 'turns'>) {
     'gluster.stopVolumeRebalance': stopVolumeRebalance(workshop),
     'gluster.startRemoveBrick': startRemoveBrick(workshop),
     'gluster.stopRemoveBrick': stopRemoveBrick(workshop),
-    'gluster.commitRemoveBrick': commitRemoveBrick(workshop)
+    'gluster.commitRemoveBrick': commitRemoveBrick(workshop),
+    'gluster.replaceBrick': replaceBrick(workshop),
+    'gluster.resetBrick': resetBrick(workshop)
   } as const
 }

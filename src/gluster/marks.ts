@@ -41,7 +41,7 @@ export interface Marks {
 }
 
 /** The option's name. */
-export function optionOf (type: Target['type'], step: keyof Marks): string {
+export function optionOf (type: Target['type'], step: keyof Marks | 'ended'): string {
   return step === 'started' ? `user.vdsm-tasks.${type}` : `user.vdsm-tasks.${type}-${step}`
 }
 

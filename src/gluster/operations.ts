@@ -1,14 +1,16 @@
-import type { GlusterVolumeList, Operation, OperationList } from '../api/operation.ts'
+import type { GlusterVolumeList, Operation, OperationList, Throttle } from '../api/operation.ts'
 import { AppError, type ErrorCode } from '../errors.ts'
 import type { PoolHost, StatusReport, VolumeInfo, VolumeTask } from './answers.ts'
 import type { BrickDetail } from './brick-answers.ts'
 import type { Gluster } from './cli.ts'
 import { listBricks, listHosts, listTasks, readAllVolumes } from './commands.ts'
+import { endedOn } from './ended.ts'
 import { remainderOf, type Usage } from './estimate.ts'
 import { Movement } from './movement.ts'
 import { describeOperation, namesOf } from './observe.ts'
 import { Rates } from './rates.ts'
 import { Reporter, type OwnTask, type Reports, type Told } from './reports.ts'
+import { setThrottle, withThrottle } from './throttle.ts'
 import { Snapshot } from './snapshot.ts'
 import { Peers, tasksOn, viewsOf, type Views } from './views.ts'
 import { describeVolume } from './volumes.ts'
@@ -49,6 +51,8 @@ export class Operations {
   readonly #hostId: string
   readonly #peers: Peers
   readonly #reporter: Reporter
+  /** The volumes of the last look, without what their bricks say. */
+  #noted: GlusterVolumeList | undefined
   #usage: (Usage & { until: number }) | undefined
   readonly #rates = new Rates()
   readonly #movement = new Movement()
@@ -83,8 +87,8 @@ export class Operations {
 
   /** Throws `operation-not-found`. */
   async find (operationId: string): Promise<Operation> {
-    const { items } = await this.list()
-    const found = items.find(item => item.operationId === operationId)
+    const { items, ended = [] } = await this.list()
+    const found = [...items, ...ended].find(item => item.operationId === operationId)
     if (found !== undefined) return found
     throw new AppError('operation-not-found', `Gluster knows of no operation ${operationId}. It forgets an operation that is stopped or committed, and when a newer one is started on the volume; the result of the task that stopped it holds the last numbers.`)
   }
@@ -94,9 +98,18 @@ export class Operations {
     return this.#movement.stalledSince(operationId)
   }
 
+  /** Sets how hard an operation works, and returns it. Throws `operation-not-found`, `operation-not-running`, `host-away`. */
+  async tune (operationId: string, throttle: Throttle): Promise<Operation> {
+    const { volume, state, ended } = await this.find(operationId)
+    if (ended !== undefined || state === 'gone') throw new AppError('operation-not-running', `The operation ${operationId} on ${volume} is over.`)
+    await setThrottle(this.#gluster, volume, throttle)
+    this.expire()
+    return { ...await this.find(operationId), throttle }
+  }
+
   /** Every volume, seen at most 2 s ago. */
   volumes (): Promise<GlusterVolumeList> {
-    return this.#volumes.readWithin(patienceMs, late)
+    return this.#volumes.readWithin(patienceMs, last => late(last ?? this.#noted))
   }
 
   /** For readiness checks: quick, without a lock, and never an error. */
@@ -144,7 +157,14 @@ export class Operations {
         const told = reports.told.get(operationId)
         return told === undefined && reports.told.has(operationId) ? [] : this.#describe(volume, task, told ?? {}, look)
       }))
-    return { items: this.#forgetOthers(items), ...(unknown.length > 0 && { unknown }), ...problem, observedAt }
+    this.#noted = { items: volumes.map(volume => describeVolume(volume, undefined, items)), observedAt }
+    const ended = this.#ended(volumes, hosts).filter(({ operationId }) => items.every(item => item.operationId !== operationId))
+    return { items: this.#forgetOthers(items), ...(unknown.length > 0 && { unknown }), ...(ended.length > 0 && { ended }), ...problem, observedAt }
+  }
+
+  #ended (volumes: readonly VolumeInfo[], hosts: readonly PoolHost[]): Operation[] {
+    const nameOf = namesOf(volumes, hosts, this.#hostId)
+    return volumes.flatMap(volume => endedOn(volume, nameOf))
   }
 
   /** How far the operations are; and what the bricks hold, from time to time, for the estimates. */
@@ -187,7 +207,7 @@ export class Operations {
     })
     const nodes = this.#movement.note(operation)
     const isDoubtful = nodes.some(({ restarted, stalledSince }) => restarted === true || stalledSince !== undefined)
-    return { ...operation, nodes, complete: operation.complete && !isDoubtful, ...this.#started(operation), ...this.#prospects(volume, task, operation) }
+    return { ...withThrottle(operation, volume), nodes, complete: operation.complete && !isDoubtful, ...this.#started(operation), ...this.#prospects(volume, task, operation) }
   }
 
   // Gluster does not tell when an operation was started. While it runs, its run time does, to the second.

@@ -10,6 +10,7 @@ import { refuseEnded, whetherItRuns } from './life.ts'
 import { digestOf, formatMark, optionOf, readMarks } from './marks.ts'
 import { findMovedFiles } from './moved-files.ts'
 import { pause } from './pause.ts'
+import { shardWarning, throttleWarning } from './throttle.ts'
 import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
 
 interface Request {
@@ -22,6 +23,8 @@ interface Request {
 export function startRemoveBrick (workshop: Workshop): Verb<StartRemoveBrick, StartOperationResult> {
   return verb(workshop, async (spec, context) => {
     const request = { workshop, spec, context }
+    const info = await findVolume(workshop.gluster, spec.volume, context.signal)
+    const throttled = info.state === 'started' ? await throttleWarning(workshop.gluster, spec.volume, spec.throttle, context.signal) : []
     const there = await earlier(request) ?? await running(request)
     const started = there === undefined ? await begin(request) : undefined
     const operationId = there ?? started ?? (await current(request)).task?.operationId
@@ -29,7 +32,8 @@ export function startRemoveBrick (workshop: Workshop): Verb<StartRemoveBrick, St
     context.accepted({ operationId })
     const marked = started === undefined ? await claim(request, operationId) : await sign(request, started)
     workshop.changed()
-    return { operationId, ...(started === undefined && { alreadyStarted: true }), ...(!marked && { marked }) }
+    const warnings = [...throttled, ...shardWarning(info)]
+    return { operationId, ...(started === undefined && { alreadyStarted: true }), ...(!marked && { marked }), ...(warnings.length > 0 && { warnings }) }
   })
 }
 

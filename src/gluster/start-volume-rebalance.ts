@@ -10,6 +10,7 @@ import { leaveClaim } from './leave-claim.ts'
 import { foldHosts, formatMark, optionOf, readMarks, type Mark, type Marks } from './marks.ts'
 import { isFixLayout, nodeState } from './observe.ts'
 import { pause } from './pause.ts'
+import { shardWarning, throttleWarning } from './throttle.ts'
 import { verb, type Verb, type VerbContext, type Workshop } from './verb.ts'
 
 // An agent signs right after the start it has announced; one that has not by then is gone.
@@ -20,13 +21,19 @@ const pauseMs = 500
 
 /** `gluster.startVolumeRebalance`: succeeds as soon as Gluster has registered the operation, or with the one in progress. */
 export function startVolumeRebalance (workshop: Workshop): Verb<StartVolumeRebalance, StartOperationResult> {
-  return verb(workshop, ({ mode = 'rebalance', force = false, restart = false, ...spec }, context) =>
-    run({ workshop, spec: { ...spec, mode, force, restart }, context }))
+  return verb(workshop, async ({ mode = 'rebalance', force = false, restart = false, throttle, ...spec }, context) => {
+    const { gluster } = workshop
+    const info = await findVolume(gluster, spec.volume, context.signal)
+    const throttled = info.state === 'started' ? await throttleWarning(gluster, spec.volume, throttle, context.signal) : []
+    const result = await run({ workshop, spec: { ...spec, mode, force, restart }, context })
+    const warnings = [...throttled, ...mode === 'rebalance' ? shardWarning(info) : []]
+    return { ...result, ...(warnings.length > 0 && { warnings }) }
+  })
 }
 
 interface Request {
   workshop: Workshop
-  spec: Required<StartVolumeRebalance>
+  spec: Required<Omit<StartVolumeRebalance, 'throttle'>>
   context: VerbContext
 }
 

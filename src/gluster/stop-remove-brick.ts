@@ -1,6 +1,7 @@
 import type { StopOperationResult, StopRemoveBrick } from '../api/gluster-kinds.ts'
 import { findRemoval, noRemoval } from './brick-removal.ts'
 import { end } from './end.ts'
+import { shardWarning } from './throttle.ts'
 import { finalNumbers, verb, type Verb, type Workshop } from './verb.ts'
 
 /** `gluster.stopRemoveBrick`: the bricks stay in the volume, the files that were moved stay where they are now. */
@@ -9,6 +10,7 @@ export function stopRemoveBrick (workshop: Workshop): Verb<StopRemoveBrick, Stop
     const { info, task } = await findRemoval(workshop, volume, bricks, context.signal)
     if (task === undefined) throw noRemoval(volume, bricks)
     const ended = await end(workshop, info, { type: 'remove-brick', volume, bricks }, context)
-    return { operationId: ended.operationId, final: finalNumbers(ended) }
+    const warnings = shardWarning(info)
+    return { operationId: ended.operationId, final: finalNumbers(ended), ...(warnings.length > 0 && { warnings }) }
   })
 }

@@ -22,8 +22,8 @@ export interface VerbContext {
 
 /** A kind of task. */
 export interface Verb<Spec, Result> {
-  /** Each is registered within seconds or not at all; what it starts is stopped by a verb of its own. */
-  cancelable: false
+  /** Most are registered within seconds or not at all; what they start is stopped by a verb of its own. */
+  cancelable: boolean
   tunable: false
   acceptDeadlineMs: number
   check (spec: Spec): void

@@ -12,6 +12,9 @@ export function operations (all, problem) {
       <p class="soft">${operation.kind}${operation.bricks === undefined ? '' : ` of ${operation.bricks.join(', ')}`}${operation.task === undefined ? '' : `, by task ${operation.task.taskId} on ${operation.task.hostId}`}${operation.startedAt === undefined ? '' : `, since ${clock(operation.startedAt)}`}</p>
       <p class="numbers">${totals(operation)}</p>
       ${operation.complete || operation.missing.length === 0 ? nothing : html`<p class="warning">Without an answer: ${operation.missing.join(', ')}. The numbers are those of the other hosts.</p>`}
+      ${operation.rejected === undefined ? nothing : html`<p class="warning">The cluster has rejected: ${operation.rejected.join(', ')}. They do nothing.</p>`}
+      ${operation.joinedLater === undefined ? nothing : html`<p class="warning">Joined after the start, and take no part: ${operation.joinedLater.join(', ')}.</p>`}
+      ${operation.nodes.filter(node => node.stalledSince !== undefined).map(node => html`<p class="warning">${node.host} has moved nothing since ${clock(node.stalledSince)}: its process is most likely dead.</p>`)}
       ${operation.disagreement === undefined ? nothing : html`<p class="warning">${operation.disagreement.map(({ host }) => host).join(', ')} ${operation.disagreement.length === 1 ? 'tells' : 'tell'} of another operation on this volume.</p>`}
       ${operation.problem === undefined ? nothing : html`<p class="problem">${operation.problem.detail}</p>`}
       <div class="scroll" tabindex="0" role="group" aria-label=${`Hosts of the operation on ${operation.volume}`}>

@@ -37,7 +37,9 @@ const verbs = {
   'gluster.stopVolumeRebalance': 'Stop the rebalance of',
   'gluster.startRemoveBrick': 'Start to remove bricks of',
   'gluster.stopRemoveBrick': 'Stop to remove bricks of',
-  'gluster.commitRemoveBrick': 'Remove the emptied bricks of'
+  'gluster.commitRemoveBrick': 'Remove the emptied bricks of',
+  'gluster.replaceBrick': 'Replace a brick of',
+  'gluster.resetBrick': 'Reset a brick of'
 }
 
 const imageName = ({ domain, image, volume }) => volume === undefined ? `${domain}/${image}` : `${domain}/${image}/${volume}`
@@ -80,6 +82,7 @@ export function outcome ({ spec, state, result }) {
   if ('forgotten' in result) return result.forgotten ? 'The record is removed; the image is as it was.' : 'There was no record.'
   if ('bytesFreed' in result) return `${size(result.bytesFreed)} freed.`
   if ('virtualSize' in result) return `Created, ${size(result.virtualSize)}.`
+  if ('healed' in result) return result.healed ? `${result.brick} is healed, ${result.files ?? 0} files.` : `${result.brick} is out of service.`
   if (result.operationId !== undefined) return `${result.alreadyStarted ? 'Was started before, as' : 'Is'} operation ${result.operationId}.`
   return 'Done.'
 }

@@ -42,3 +42,23 @@ export async function statusByHand (cluster: Cluster): Promise<Map<string, strin
 export function numbersOf ({ nodes }: Operation): Map<string, string[]> {
   return new Map(nodes.map(node => [node.hostUuid, [node.files, node.bytes, node.scanned, node.failures, node.skipped].map(String)]))
 }
+
+/** Runs a script on a host; its failure is an error. */
+export async function runOn (cluster: Cluster, host: number, script: string): Promise<string> {
+  const { code, stdout, stderr } = await cluster.exec(host, 'sh', '-ec', script)
+  if (code !== 0) throw new Error(stderr)
+  return stdout.trim()
+}
+
+/** What slows bricks down: Gluster's own translator waits before each write and before each layout is set. */
+const slowly = { 'debug.delay-gen': 'posix', 'delay-gen.delay-duration': '500000', 'delay-gen.delay-percentage': '100', 'delay-gen.enable': 'write,setxattr' }
+
+/** A volume with a brick on each of these hosts and some files, mounted on host 1. With `slow`, operations on it take their time. */
+export async function makeVolume (cluster: Cluster, volume: string, hosts: readonly number[], { slow = true, directories = 3, files = 16 } = {}): Promise<void> {
+  await cluster.gluster(1, 'volume', 'create', volume, ...hosts.map(host => `node${host}:/srv/1/${volume}`))
+  for (const [option, value] of Object.entries(slow ? slowly : {})) await cluster.gluster(1, 'volume', 'set', volume, option, value)
+  await cluster.gluster(1, 'volume', 'start', volume)
+  await runOn(cluster, 1, `mkdir /srv/${volume}; mount -t glusterfs node1:/${volume} /srv/${volume}; cd /srv/${volume}
+    for d in $(seq ${directories}); do mkdir $d & done; wait
+    for d in $(seq ${directories}); do for f in $(seq ${files}); do head -c 100000 /dev/urandom > $d/$f & done; done; wait`)
+}

@@ -77,7 +77,7 @@ export class Operations {
    * takes longer than that to answer: as it was seen last, with a `problem`.
    */
   list (): Promise<OperationList> {
-    return this.#operations.readWithin(patienceMs, late)
+    return patiently(this.#operations)
   }
 
   /** The same, however long it takes. */
@@ -109,7 +109,7 @@ export class Operations {
 
   /** Every volume, seen at most 2 s ago. */
   volumes (): Promise<GlusterVolumeList> {
-    return this.#volumes.readWithin(patienceMs, last => late(last ?? this.#noted))
+    return patiently(this.#volumes, () => this.#noted)
   }
 
   /** For readiness checks: quick, without a lock, and never an error. */
@@ -275,6 +275,17 @@ export class Operations {
     this.#movement.keep(current)
     for (const id of this.#seen.keys()) if (!current.has(id)) this.#seen.delete(id)
     return items
+  }
+}
+
+/** What is seen, or was seen last when Gluster takes long, or is found not to answer at all. */
+async function patiently<T extends { problem?: { code: string, detail: string } }> (snapshot: Snapshot<T>, noted: () => T | undefined = () => undefined): Promise<T> {
+  try {
+    return await snapshot.readWithin(patienceMs, last => late(last ?? noted()))
+  } catch (error) {
+    const last = snapshot.last ?? noted()
+    if (last === undefined || !(error instanceof AppError) || !/^gluster-(unresponsive|busy)$/.test(error.code)) throw error
+    return { ...last, problem: { code: error.code, detail: `${error.message} This is what was seen last, at observedAt.` } }
   }
 }
 

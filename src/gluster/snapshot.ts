@@ -59,6 +59,11 @@ export class Snapshot<T> {
     return await Promise.race([look, patience]).finally(() => { clearTimeout(timer) })
   }
 
+  /** What was seen last, however long ago. */
+  get last (): T | undefined {
+    return this.#last
+  }
+
   /** Something has changed: the next reader gets a new look, even while one is under way. */
   expire (): void {
     this.#current = undefined

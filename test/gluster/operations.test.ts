@@ -251,6 +251,24 @@ t.test('a volume and a brick that cannot be read are told as far as they can', a
   t.match(volume, { volume: 'v0', problem: { code: 'gluster-unexpected', detail: /replicaCount/ }, bricks: [{ online: true, bytesTotal: Number }, Object, Object] })
 })
 
+t.test('what was seen last is told, with its time and why, when Gluster does not answer any more; without a daemon nothing is', async t => {
+  const { gluster, change } = await standIn(t, healthy)
+  const operations = new Operations({ gluster, hostId: 'here' })
+  const list = await operations.list()
+  const volumes = await operations.volumes()
+  t.equal(list.problem, undefined)
+  const timedOut = () => '<cliOutput><opRet>-1</opRet><opErrno>110</opErrno><opErrstr>Error : Request timed out</opErrstr></cliOutput>'
+  await change('volume info', 'rb3-info', timedOut)
+  operations.expire()
+  t.match(await operations.list(), { items: [{ operationId: list.items[0]?.operationId }], observedAt: list.observedAt, problem: { code: 'gluster-unresponsive', detail: /timed out/ } })
+  t.match(await operations.volumes(), { items: [{ volume: 'v0' }], observedAt: volumes.observedAt, problem: { code: 'gluster-unresponsive' } })
+  const never = new Operations({ gluster, hostId: 'here' })
+  await t.rejects(never.list(), { code: 'gluster-unresponsive' })
+  await change('volume info', 'glusterd-down')
+  operations.expire()
+  await t.rejects(operations.list(), { code: 'gluster-unavailable' })
+})
+
 t.test('fifty idle volumes cost three calls, and no peer is asked', async t => {
   const [, head = '', volume = '', tail = ''] = /^(.*<volumes>)\s*(<volume>.*?<\/volume>)(.*)$/s.exec(outputOf('rb3-info')) ?? []
   const names = Array.from({ length: 50 }, (_, index) => `v${index}`)

@@ -82,8 +82,8 @@ t.test('with a cable pulled every GET is answered within three seconds, and tell
 
 t.test('a peer that the cluster has rejected is named, and nothing is complete with it', async t => {
   await cluster.exec(3, 'sh', '-c', 'kill -9 $(cat /run/glusterd.pid)')
-  // its own copy of the volume differs from that of the others
-  await runOn(cluster, 3, 'cd /var/lib/glusterd/vols/cable; sed -i "s/^version=.*/version=999/; s/^quota-version=.*/quota-version=7/" info; echo info=12345 > cksum')
+  // its own copy of the volume differs from that of the others, and is of the same version
+  await runOn(cluster, 3, 'echo performance.cache-size=64MB >> /var/lib/glusterd/vols/cable/info')
   await cluster.exec(3, 'glusterd', '--pid-file=/run/glusterd.pid')
   const status = await until(() => cluster.gluster(1, 'peer', 'status'), text => /Rejected/.test(text), 60).catch((error: unknown) => String(error))
   t.match(status, /Peer Rejected \(Connected\)/)

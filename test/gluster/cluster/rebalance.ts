@@ -50,15 +50,21 @@ export async function runOn (cluster: Cluster, host: number, script: string): Pr
   return stdout.trim()
 }
 
-/** What slows bricks down: Gluster's own translator waits before each write and before each layout is set. */
-const slowly = { 'debug.delay-gen': 'posix', 'delay-gen.delay-duration': '500000', 'delay-gen.delay-percentage': '100', 'delay-gen.enable': 'write,setxattr' }
+/** What slows bricks down, from their next start on: Gluster's own translator waits before each write and each layout. */
+const slowly = { 'debug.delay-gen': 'posix', 'delay-gen.delay-duration': '4000000', 'delay-gen.delay-percentage': '100', 'delay-gen.enable': 'write,setxattr' }
 
-/** A volume with a brick on each of these hosts and some files, mounted on host 1. With `slow`, operations on it take their time. */
+/**
+ * A volume with a brick on each of these hosts and some files, mounted on host 1. With `slow`, operations on it take
+ * longer than a busy machine needs to look at them.
+ */
 export async function makeVolume (cluster: Cluster, volume: string, hosts: readonly number[], { slow = true, directories = 3, files = 16 } = {}): Promise<void> {
-  await cluster.gluster(1, 'volume', 'create', volume, ...hosts.map(host => `node${host}:/srv/1/${volume}`))
-  for (const [option, value] of Object.entries(slow ? slowly : {})) await cluster.gluster(1, 'volume', 'set', volume, option, value)
-  await cluster.gluster(1, 'volume', 'start', volume)
-  await runOn(cluster, 1, `mkdir /srv/${volume}; mount -t glusterfs node1:/${volume} /srv/${volume}; cd /srv/${volume}
-    for d in $(seq ${directories}); do mkdir $d & done; wait
-    for d in $(seq ${directories}); do for f in $(seq ${files}); do head -c 100000 /dev/urandom > $d/$f & done; done; wait`)
+  const gluster = async (...words: string[]): Promise<unknown> => await cluster.gluster(1, 'volume', ...words)
+  await gluster('create', volume, ...hosts.map(host => `node${host}:/srv/1/${volume}`))
+  await gluster('start', volume)
+  await runOn(cluster, 1, `mkdir /srv/${volume}; mount -t glusterfs node1:/${volume} /srv/${volume}; cd /srv/${volume}; mkdir $(seq ${directories})
+    for d in $(seq ${directories}); do for f in $(seq ${files}); do head -c 100000 /dev/urandom > $d/$f; done; done`)
+  if (!slow) return
+  await gluster('stop', volume)
+  for (const [option, value] of Object.entries(slowly)) await gluster('set', volume, option, value)
+  await gluster('start', volume)
 }

@@ -3,7 +3,7 @@ import { findTasks, listHosts, listTasksOf, type Target } from './commands.ts'
 import type { Workshop } from './verb.ts'
 
 /** Between tries while Gluster says that an operation is already started: until the file that is on its way has arrived. */
-export const triesAfterMs: readonly number[] = [500, 1000, 2000, 4000, 8000]
+export const triesAfterMs: readonly number[] = [500, 1000, 2000, 4000, 8000, 15_000]
 
 export const comingToItsEnd = 'No host tells of one that runs: the last one is still coming to its end. Try again later.'
 

@@ -77,6 +77,13 @@ async function look ({ gluster, brickSilenceMs = defaultSilenceMs }: Workshop, v
   }
 }
 
+// Gluster moves such a file no more when its copy on the other brick was complete: only a person may say which is the good one.
+function aboutHalfMoved (findings: readonly Finding[]): string {
+  const told = findings.flatMap(({ brick, content }) => content === undefined || content.halfMoved === 0 ? [] : [`${content.halfMoved} on ${brick}`])
+  if (told.length === 0) return ''
+  return `Some of them were on their way when a host went down (${told.join(', ')}; on the brick: find . -type f -perm -3000). If a restart does not move these, the volume has their copies on other bricks: compare each with the file of the same name in the mounted volume, and if they are the same remove it from the brick, with its link in .glusterfs (find . -samefile NAME). `
+}
+
 function refuseFindings ({ volume }: VolumeInfo, findings: readonly Finding[]): void {
   const filled = findings.filter(({ content }) => content !== undefined && content.files > 0)
   const unknown = findings.flatMap(({ brick, problem }) => problem === undefined ? [] : [{ brick, problem }])
@@ -85,14 +92,14 @@ function refuseFindings ({ volume }: VolumeInfo, findings: readonly Finding[]): 
     filesLeft: filled.reduce((files, { content }) => files + (content?.files ?? 0), 0),
     bricks: findings.map(({ brick, content, problem }) => ({
       brick,
-      ...(content !== undefined && { files: content.files, ...(content.files > 0 && { examples: content.examples }) }),
+      ...(content !== undefined && { files: content.files, ...(content.halfMoved > 0 && { halfMoved: content.halfMoved }), ...(content.files > 0 && { examples: content.examples }) }),
       ...(problem !== undefined && { problem })
     }))
   }
   const unchecked = unknown.map(({ brick, problem }) => `${brick} could not be looked into: ${problem}.`).join(' ')
   if (filled.length > 0) {
     const counts = filled.map(({ brick, content }) => `${brick} holds ${content?.files} files, for example ${content?.examples[0]}`).join('; ')
-    throw new AppError('bricks-not-empty', `The removal of bricks from ${volume} cannot be committed: ${counts}. Gluster calls it completed, but has not moved them. ${unchecked === '' ? '' : `${unchecked} `}${nextStep} ${lastResort}`, { members })
+    throw new AppError('bricks-not-empty', `The removal of bricks from ${volume} cannot be committed: ${counts}. Gluster calls it completed, but has not moved them. ${unchecked === '' ? '' : `${unchecked} `}${nextStep} ${aboutHalfMoved(filled)}${lastResort}`, { members })
   }
   throw new AppError('bricks-unchecked', `The removal of bricks from ${volume} cannot be committed: ${unchecked} Files that are left there would be lost. See that the brick is online (gluster volume status ${volume}), and commit again, on another host if it is this one that cannot look. With force the bricks are taken out unseen.`, { members })
 }

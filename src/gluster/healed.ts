@@ -11,6 +11,8 @@ const pauseMs = 5000
 const silenceMs = 30_000
 /** Looks that find nothing pending and yet too few files, before all files are compared by Gluster. */
 const looksBeforeFull = 2
+/** Looks that find something pending, before the self-heal daemons are told again. */
+const looksBeforeHeal = 4
 
 /**
  * Waits until a brick holds what the others of its set hold, and returns how many files that are.
@@ -22,7 +24,7 @@ export async function waitUntilHealed (workshop: Workshop, volume: string, brick
   const { gluster } = workshop
   const { signal, log } = context
   let short = 0
-  while (true) {
+  for (let look = 0; ; look++) {
     signal.throwIfAborted()
     const info = await findVolume(gluster, volume, signal)
     const set = setOf(info, brick)
@@ -32,6 +34,8 @@ export async function waitUntilHealed (workshop: Workshop, volume: string, brick
       return undefined
     })
     if (files?.isSame === true) return files.count
+    // the daemons look for themselves every ten minutes only
+    if (files === undefined && look % looksBeforeHeal === 0) await startHeal(gluster, volume, [], signal).catch(ignoreRefusal)
     if (files !== undefined && ++short % looksBeforeFull === 0) await startHeal(gluster, volume, short === looksBeforeFull ? [] : ['full'], signal).catch(ignoreRefusal)
     await pause(pauseMs, signal)
   }

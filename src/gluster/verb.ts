@@ -41,7 +41,7 @@ export interface Workshop {
   stalledSince? (operationId: string): string | undefined
   /** Milliseconds without an answer after which a brick that is looked into counts as hanging. Default 30,000. */
   brickSilenceMs?: number
-  /** Pauses between tries while Gluster says that an operation is already started. Default: 15 s in all. */
+  /** Pauses between tries while Gluster says that an operation is already started. Default: 30 s in all. */
   triesAfterMs?: readonly number[]
   /** Milliseconds within which a rebalance has looked at files, and can be told from a fix-layout. Default 10,000. */
   lookingMs?: number

@@ -1,7 +1,7 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Ajv, type ValidateFunction } from 'ajv'
 import { LeaseStatus } from '../api/domain.ts'
-import { CommitRemoveBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../api/gluster-kinds.ts'
+import { CommitRemoveBrick, ReplaceBrick, ResetBrick, StartRemoveBrick, StartVolumeRebalance, StopRemoveBrick, StopVolumeRebalance } from '../api/gluster-kinds.ts'
 import { BrokenImage, Copy, CopyProgress, Fix, ImageEntry, ImageStatus, Volume, VolumeInfo } from '../api/image.ts'
 import { CopyImage, CopyResult, CreateImage, CreateResult, DeleteImage, DeleteResult, Dropped, ForgetCopy, ForgetResult, MendImage, TaskSpec, VerifyImage, VerifyResult } from '../api/kinds.ts'
 import { uuidPattern } from '../api/names.ts'
@@ -86,7 +86,7 @@ function makeAjv (): Ajv {
   ajv.addFormat('date-time', timePattern)
   ajv.addSchema([
     ImageEntry, ImageStatus, Volume, VolumeInfo, Copy, CopyProgress, BrokenImage, Fix, CreateResult, DeleteResult, CopyResult, Dropped, VerifyResult, TaskSpec, CopyImage, MendImage, CreateImage,
-    DeleteImage, ForgetCopy, ForgetResult, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick
+    DeleteImage, ForgetCopy, ForgetResult, VerifyImage, StartVolumeRebalance, StopVolumeRebalance, StartRemoveBrick, StopRemoveBrick, CommitRemoveBrick, ReplaceBrick, ResetBrick
   ])
   return ajv
 }

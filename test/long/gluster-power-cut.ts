@@ -23,6 +23,14 @@ async function allThere (volume: string): Promise<string> {
     cd /; umount /srv/check`)
 }
 
+/** What the refusal says of files that were on their way: each is compared with the volume, and removed from the brick. */
+async function removeHalfMoved (volume: string): Promise<string> {
+  return await run(cluster, 2, `mkdir -p /srv/look; mount -t glusterfs node1:/${volume} /srv/look; cd /srv/1/${volume}
+    find . -path ./.glusterfs -prune -o -type f -perm -3000 -print | while read -r name; do
+      cmp "$name" "/srv/look/$name"; find . -samefile "$name" -delete; echo "removed $name"
+    done; cd /; umount /srv/look`)
+}
+
 /** Nothing goes on any more: it is over, or its process is dead, of which Gluster says that it is in progress for ever. */
 function isOver ({ state, nodes }: Operation): boolean {
   return /^(completed|failed|stopped)$/.test(state) || (nodes.length > 0 && nodes.every(({ stalledSince }) => stalledSince !== undefined))
@@ -60,8 +68,11 @@ for (let round = 1; round <= rounds; round++) {
       if (result !== undefined) break
       t.match(error, { code: /^(bricks-not-empty|remove-brick-unfinished)$/, changed: false, detail: /"restart": true/ })
       t.comment(error?.detail)
-      if (++attempts > 3) throw new Error('no way forward')
-      t.match(await one.run(`again-${round}-${attempts}`, { ...removal, restart: true }), { result: { operationId: String } })
+      if (++attempts > 4) throw new Error('no way forward')
+      const bricks = error?.['bricks'] as Array<{ halfMoved?: number }> | undefined
+      if (attempts > 2 && bricks?.some(({ halfMoved = 0 }) => halfMoved > 0) === true) t.comment(await removeHalfMoved(volume))
+      const again = await one.run(`again-${round}-${attempts}`, { ...removal, restart: true })
+      t.match(again, { result: { operationId: String } }, JSON.stringify(again.error))
     }
     t.comment(`committed after ${attempts} refusals`)
     t.notMatch(await cluster.gluster(1, 'volume', 'info', volume), brick)

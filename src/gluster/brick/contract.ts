@@ -11,6 +11,8 @@ export interface BrickContent {
   directories: number
   /** Link files of DHT: they point to where a file is, and hold nothing. */
   links: number
+  /** Of the files, those that were on their way to another brick when a host went down (mode S and T). */
+  halfMoved: number
   /** Paths of a few of the files, from the root of the volume. */
   examples: string[]
 }

@@ -15,6 +15,8 @@ const candidatesAtOnce = 64
 const openPath = 0o10000000
 /** What DHT gives a link file: a sticky bit and no permission. A user's file may look the same. */
 const linkMode = constants.S_IFREG | 0o1000
+/** What DHT adds to the mode of a file while it moves it. */
+const movingMode = 0o3000
 const linkAttribute = 'trusted.glusterfs.dht.linkto'
 
 /**
@@ -30,7 +32,7 @@ export async function walkBrick (root: string, progressed: () => void): Promise<
 class Walk {
   readonly #root: string
   readonly #progressed: () => void
-  readonly #content: BrickContent = { files: 0, directories: 0, links: 0, examples: [] }
+  readonly #content: BrickContent = { files: 0, directories: 0, links: 0, halfMoved: 0, examples: [] }
   /** Directories, relative to the root, that are still to be read. */
   readonly #directories = ['']
   #busy = 0
@@ -96,6 +98,7 @@ class Walk {
       this.#directories.push(path)
       return false
     }
+    if ((stats.mode & movingMode) === movingMode) this.#content.halfMoved++
     return (stats.mode === linkMode && stats.size === 0) || this.#count(path)
   }
 

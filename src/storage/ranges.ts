@@ -41,17 +41,35 @@ export function intersect (a: Ranges, b: Ranges): Ranges {
 /** What is in the first and not in the second. */
 export function subtract (a: Ranges, b: Ranges): Ranges {
   const result: Array<[number, number]> = []
+  let first = 0
   for (const [start, end] of a) {
+    // what lies before one range lies before all that follow
+    while ((b[first]?.[1] ?? Infinity) <= start) first++
     let from = start
-    for (const [bStart, bEnd] of b) {
-      if (bEnd <= from) continue
+    for (let next = first; next < b.length; next++) {
+      const [bStart, bEnd] = b[next] ?? [end, end]
       if (bStart >= end) break
       if (bStart > from) result.push([from, bStart])
-      from = bEnd
+      from = Math.max(from, bEnd)
     }
     if (from < end) result.push([from, end])
   }
   return result
+}
+
+/** Those that have something of a range, found without a look at all of them. */
+export function overlapping (ranges: Ranges, [start, end]: Ranges[number]): Ranges {
+  const indexOf = (isBefore: (range: Ranges[number]) => boolean): number => {
+    let [low, high] = [0, ranges.length]
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      const range = ranges[middle]
+      if (range !== undefined && isBefore(range)) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+  return ranges.slice(indexOf(([, rangeEnd]) => rangeEnd <= start), indexOf(([rangeStart]) => rangeStart < end))
 }
 
 /** Whether a list read from somewhere is what this type promises, within a size. */

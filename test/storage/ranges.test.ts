@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import fc from 'fast-check'
 import t from 'tap'
-import { areRanges, intersect, normalize, subtract, total, union, type Ranges } from '../../src/storage/ranges.ts'
+import { areRanges, intersect, normalize, overlapping, subtract, total, union, type Ranges } from '../../src/storage/ranges.ts'
 
 const limit = 48
 
@@ -38,6 +38,16 @@ t.test('ranges agree with sets of numbers', async t => {
         assert.equal(total(result), expected.length)
         assert.ok(isCanonical(result))
       }
+    }))
+  })
+})
+
+t.test('those that overlap a range are found as by a look at all', async t => {
+  t.doesNotThrow(() => {
+    fc.assert(fc.property(ranges, fc.nat(limit), fc.nat(limit), (list, start, length) => {
+      const range = [start, start + length + 1] as const
+      assert.deepEqual(overlapping(list, range), list.filter(([from, to]) => from < range[1] && to > range[0]))
+      assert.deepEqual(subtract([range], overlapping(list, range)), subtract([range], list))
     }))
   })
 })

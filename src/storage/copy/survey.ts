@@ -1,5 +1,5 @@
 import type { Extent } from '../../qemu/map.ts'
-import { intersect, normalize, subtract, total, type Ranges } from '../ranges.ts'
+import { intersect, normalize, overlapping, subtract, total, type Ranges } from '../ranges.ts'
 import { StatusReader, type BlockStatus } from './block-status.ts'
 import { maxOpenLayers } from './layers.ts'
 import { clusterBytesOf, type PartShape } from './part.ts'
@@ -85,7 +85,8 @@ class Holes {
     const pieces = await Promise.all(extents.map(async extent => {
       const { depth, offset, length, zero } = extent
       if (zero || offset === undefined || this.#source.files[depth]?.format !== 'qcow2') return [extent]
-      const written = subtract([[offset, offset + length]], await this.#of(depth))
+      const stored = [offset, offset + length] as const
+      const written = subtract([stored], overlapping(await this.#of(depth), stored))
       return written.map(([from, to]) => ({ ...extent, start: extent.start + from - offset, length: to - from, offset: from }))
     }))
     return pieces.flat()

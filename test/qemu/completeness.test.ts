@@ -116,3 +116,20 @@ t.test('tables that are larger than any are refused, and not read', async t => {
     await file.write(before, 0, 4, at)
   }
 })
+
+t.test('a cluster that reads as zeros needs no data, and every block of counters must be there', async t => {
+  const path = join(directory, 'zeroed.qcow2')
+  await create(path, '8M')
+  await write(path, 'write -P 1 0 64k')
+  const { size } = await stat(path)
+  await write(path, 'write -z 0 64k')
+  await truncate(path, size - 64 * KiB)
+  t.equal(await look(path), 'complete', 'the cluster is still named, but not read')
+  const file = await open(path, 'r+')
+  const entry = Buffer.alloc(8)
+  entry.writeBigUInt64BE(2n ** 30n)
+  // where qemu-img puts the table of the counters
+  await file.write(entry, 0, 8, 64 * KiB)
+  await file.close()
+  t.match(await look(path), /a block of its reference counts/)
+})

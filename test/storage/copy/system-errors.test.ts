@@ -1,4 +1,4 @@
-import { chown, lstat, readdir } from 'node:fs/promises'
+import { chown, lstat, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { prepareArea } from '../../../src/storage/area.ts'
@@ -79,7 +79,10 @@ t.test('an image whose owner, ACL or attributes another file cannot have is not 
   // what is begun may be refused later
   t.equal(await runUntilCall(argvOf({ what: 'copy', job }), { name: 'rename', number: 4 }), 'SIGKILL')
   const mend = copyJob([{ id: 'local', path }], { what: 'mend', domain: 'local', image: 'target.raw' })
+  const record = join(path, '.vdsm-tasks/copies/target.raw.json')
+  const left = await readFile(record, 'utf8')
   t.match(JSON.parse(await runFailing(argvOf(mend), 'setxattr', 'EOPNOTSUPP', '1+')), { code: 'not-supported' })
+  t.equal(await readFile(record, 'utf8'), left, 'the copy was not even taken over')
   await work(mend)
   t.equal(await sha256(join(path, 'target.raw')), await sha256(join(path, 'source.raw')))
 })

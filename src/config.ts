@@ -93,7 +93,7 @@ export const ConfigSchema = Type.Object({
   sanlock: group({
     hostId: Type.Optional(Type.Integer({ minimum: 1, maximum: 2000, description: 'The number of this host in lockspaces, which no other host may have: the one that the engine has given it. Not needed where vdsm joins them.' }))
   }),
-  recovery: Words(['manual', 'own', 'any'], { default: 'manual', description: '`manual`: an interrupted copy waits for mendImage. `own`: at its start the agent continues what this host was copying. `any`: and, every minute, what any host has left, where it is proven that locks keep other hosts away.' }),
+  recovery: Words(['manual', 'own', 'any'], { default: 'manual', description: '`manual`: an interrupted copy waits for mendImage. `own`: at its start the agent continues what this host was copying. `any`: and, every minute, what any host has left, where it is proven that locks keep other hosts away. `own` and `any` trust everyone who can write to a domain: see operations.md.' }),
   copy: group({
     maxConcurrent: Type.Integer({ minimum: 1, default: 4, description: 'Copies that run at the same time; others wait in order.' }),
     parallelWindows: Type.Integer({ minimum: 1, maximum: 16, default: 2, description: 'Windows of a raw target that are copied at the same time.' }),

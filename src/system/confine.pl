@@ -180,7 +180,8 @@ sub seccomp {
 
 sub enterMountNamespace {
   my @bind = map { ('--ro-bind-try', $_, $_) } qw(/usr /lib /lib64 /bin /sbin /etc/ld.so.cache /sys/devices/system /sys/kernel/mm);
-  exec 'bwrap', '--die-with-parent', '--unshare-pid', '--unshare-ipc', '--unshare-net', @bind, '--dev', '/dev', '--proc', '/proc',
+  # not --unshare-net, for which bubblewrap would have to be allowed to set up a network: there are no sockets anyway
+  exec 'bwrap', '--die-with-parent', '--unshare-pid', '--unshare-ipc', @bind, '--dev', '/dev', '--proc', '/proc',
     '--ro-bind', $0, '/confine.pl', '--', $^X, '/confine.pl', $arch, 0, 'inside', @arguments;
   fail("cannot execute bwrap: $!");
 }

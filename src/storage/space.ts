@@ -7,6 +7,7 @@ import type { CreatePreview, CreateShape } from './protocol.ts'
 
 /** The file system of a domain. All in bytes. */
 export interface Space {
+  bytesTotal: number
   bytesFree: number
   /** Kept back for records and the like, so that mending and deleting work on full storage. */
   reserveBytes: number
@@ -21,6 +22,7 @@ const reserveShare = 0.02
 export async function spaceOf (area: Area, reserveBytes: number): Promise<Space> {
   const { bavail, blocks, bsize, ffree, files } = await statfs(entry(area.root, '.'))
   return {
+    bytesTotal: blocks * bsize,
     bytesFree: bavail * bsize,
     reserveBytes: Math.min(reserveBytes, Math.floor(blocks * bsize * reserveShare)),
     // file systems that make inodes as they are needed have none to count

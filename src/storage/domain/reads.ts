@@ -1,9 +1,8 @@
 import type { BigIntStats, Dirent } from 'node:fs'
-import { statfs } from 'node:fs/promises'
 import type { Format } from '../../api/format.ts'
 import type { BrokenImage, Copy, ImageEntry, ImageStatus } from '../../api/image.ts'
 import { AppError } from '../../errors.ts'
-import { entriesIn, entry, look } from '../../system/directory.ts'
+import { entriesIn, look } from '../../system/directory.ts'
 import type { Area } from '../area.ts'
 import { identityOf, isSameContent } from '../identity.ts'
 import { isLeased } from '../lease.ts'
@@ -13,6 +12,7 @@ import { patience } from '../patience.ts'
 import { progressOf } from '../record-progress.ts'
 import { tellBytes, tellTime } from '../told.ts'
 import { isMeantBy, tellableOf } from '../standing.ts'
+import { spaceOf } from '../space.ts'
 import { mountWarnings } from './mount.ts'
 import { copyState, isAskedFor, mayBe } from '../layout/copy-state.ts'
 import { soundnessOf } from '../layout/directory/soundness.ts'
@@ -23,9 +23,9 @@ import { judge, otherWords, type Found, type Verdict } from './state.ts'
 
 /** Size and free space of a domain, and what is to be said about its mount. */
 export async function describe (area: Area): Promise<DomainDescription> {
-  const { blocks, bavail, bsize } = await statfs(entry(area.root, '.'))
+  const { bytesTotal, bytesFree } = await spaceOf(area, 0)
   const warnings = await mountWarnings(area)
-  return { bytesTotal: blocks * bsize, bytesFree: bavail * bsize, local: area.local, ...(warnings.length > 0 && { warnings }) }
+  return { bytesTotal, bytesFree, local: area.local, ...(warnings.length > 0 && { warnings }) }
 }
 
 /** A page of the images, by name, from stats alone. */

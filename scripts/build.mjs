@@ -56,12 +56,35 @@ function build (lockFd) {
  * them: the client, its types, the benches.
  */
 function bundle () {
+  bundleFrom(next, next, 'js')
+}
+
+/** Makes the same files of a folder of sources, whose types are not looked at: in a second, for scripts/mutate.mjs. */
+export function bundleSources (sources, outdir) {
+  bundleFrom(sources, outdir, 'ts')
+}
+
+function bundleFrom (folder, outdir, extension) {
   // not before: without node_modules this script must still say what is wrong
   const { buildSync } = createRequire(import.meta.url)('esbuild')
-  const options = { outdir: next, outbase: next, external, allowOverwrite: true, bundle: true, platform: 'node', format: 'esm', target: 'node20', minifyWhitespace: true, minifySyntax: true, sourcemap: 'linked', logLevel: 'warning', banner: { js: bannerForCommonJs } }
+  const options = {
+    outdir,
+    outbase: folder,
+    external,
+    allowOverwrite: true,
+    bundle: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node20',
+    minifyWhitespace: true,
+    minifySyntax: true,
+    sourcemap: 'linked',
+    logLevel: 'warning',
+    banner: { js: bannerForCommonJs }
+  }
   for (const file of bundles) {
-    const entry = join(next, file)
-    const define = { PROGRAM_FOLDER: JSON.stringify(`${relative(dirname(entry), next) || '.'}/`) }
+    const entry = join(folder, file.replace(/js$/, extension))
+    const define = { PROGRAM_FOLDER: JSON.stringify(`${relative(dirname(entry), folder) || '.'}/`) }
     buildSync({ ...options, define, entryPoints: [entry] })
   }
 }

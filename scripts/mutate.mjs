@@ -7,9 +7,10 @@
 // would be on: all of the durable core would survive. It made 170 mutants of two files with 150 lines, and its first run,
 // of a test with processes, timed out. Each mutant here is a mistake that somebody could make, and most are no single token.
 import { spawn } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { buildUnlessFresh, bundleSources } from './build.mjs'
 import { mutants } from './mutants/list.mjs'
 import { root } from './step.mjs'
 
@@ -31,6 +32,7 @@ if (stale.length > 0 || args.includes('--check')) {
   process.exit(stale.length > 0 ? 1 : 0)
 }
 
+buildUnlessFresh()
 const results = []
 const queue = [...chosen]
 const folders = Array.from({ length: parallel }, makeTree)
@@ -46,14 +48,22 @@ const score = 100 * (1 - survivors.length / results.length)
 print(`${results.length} mutants, ${survivors.length} survived: ${score.toFixed(1)} % were noticed`)
 process.exit(score >= wanted && survivors.every(({ mutant: { why } }) => why !== undefined) ? 0 : 1)
 
-/** A copy of the project that can be broken. Packages and built files are shared. */
+/** A copy of the project that can be broken. Packages are shared. */
 function makeTree () {
   const folder = mkdtempSync(join(tmpdir(), 'vdsm-tasks-mutate-'))
+  // some tests start the agent as another user
+  chmodSync(folder, 0o755)
   for (const name of ['src', 'test', 'scripts', 'docs', 'openapi', 'service', 'README.md', 'CHANGELOG.md', 'SECURITY.md', 'package.json', 'tsconfig.json']) {
     cpSync(join(root, name), join(folder, name), { recursive: true })
   }
-  for (const name of ['node_modules', 'dist']) symlinkSync(join(root, name), join(folder, name))
+  symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+  cpSync(join(root, 'dist'), join(folder, 'dist'), { recursive: true })
   return folder
+}
+
+/** Whether a test starts the agent as it is built: then the mutant must be in that, too. */
+function startsAgent (test) {
+  return /helpers\/(agent|built-agent|command-line|command-session|serve)\.ts'|dist\//.test(readFileSync(join(root, test), 'utf8'))
 }
 
 /** A test that fails without any mutant would notice them all. */
@@ -73,6 +83,8 @@ async function work (folder) {
     const text = readFileSync(path, 'utf8')
     const begin = performance.now()
     writeFileSync(path, text.split(search).join(replace))
+    const isBuilt = tests.some(startsAgent)
+    if (isBuilt) bundleSources(join(folder, 'src'), join(folder, 'dist'))
     let noticed = false
     for (const test of tests) {
       const leftMs = limitMs - (performance.now() - begin)
@@ -80,6 +92,7 @@ async function work (folder) {
       if (noticed) break
     }
     writeFileSync(path, text)
+    if (isBuilt) bundleSources(join(folder, 'src'), join(folder, 'dist'))
     results.push({ mutant, noticed })
     print(`${noticed ? 'noticed ' : 'SURVIVED'} ${file}: ${name} (${((performance.now() - begin) / 1000).toFixed(1)} s)`)
   }

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { lockFile, takeLease, type Lease } from '../../src/storage/lease.ts'
+import { takeWithoutFile } from '../../src/storage/lease-making.ts'
 import { closeFd, openDirectory, openFile, type Directory } from '../../src/system/directory.ts'
 import { temporaryDirectory } from '../helpers/directory.ts'
 import { MountSpace, unlessRoot } from '../helpers/mount-space.ts'
@@ -96,6 +97,16 @@ t.test('of hosts with and without an inode for the file, one has the lease at a 
   const answers = await Promise.all(ends)
   t.strictSame(answers.map(({ met }) => met), others.map(() => 0))
   t.ok(answers.reduce((sum, { taken }) => sum + taken, 0) > 0)
+})
+
+t.test('a lease file that somebody has made meanwhile is the one that counts', async t => {
+  const path = await temporaryDirectory(t)
+  const leases = await openDirectory(path)
+  t.teardown(async () => { await closeFd(leases.fd) })
+  await writeFile(join(path, 'image'), '')
+  const options = { local: true, file: async () => undefined }
+  t.equal(await takeWithoutFile(leases, 'image', options), 'has-file')
+  t.ok(await takeLease(leases, 'another', 'exclusive') !== undefined, 'and nobody is kept from making others')
 })
 
 t.test('the image itself is locked, too, where there is one', { skip: unlessRoot }, async t => {

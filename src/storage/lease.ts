@@ -1,4 +1,5 @@
 import { constants } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { closeFd, look, openFile, openOwnFile, statFd, type Directory } from '../system/directory.ts'
 import { removeFile } from '../system/durable.ts'
 import { hasErrno } from '../system/errno.ts'
@@ -34,39 +35,69 @@ export interface LeaseOptions {
  * holds it takes it for an instant; no longer, so that the refusal is the answer to the request that is refused; undefined
  * if somebody has it. The file is made if need be. One that was removed meanwhile (`removeUnusedLease`) is not taken.
  */
-export async function takeLease (
-  leases: Directory, image: string, mode: 'exclusive' | 'shared', { local = true, withoutFile }: LeaseOptions = {}
-): Promise<Lease | undefined> {
+export async function takeLease (leases: Directory, image: string, mode: 'exclusive' | 'shared', options: LeaseOptions = {}): Promise<Lease | undefined> {
+  for (let tries = 1; ; tries++) {
+    const isLast = tries === maxTries
+    const lease = await attempt(leases, image, mode, options).catch((error: unknown) => {
+      // GlusterFS says so of a file that was removed: ESTALE when it is opened, ENOENT of its lock
+      if (isLast || !hasErrno(error, 'ENOENT', 'ESTALE')) throw error
+      return 'removed' as const
+    })
+    if (lease !== 'removed') return lease
+    if (isLast) return undefined
+    await sleep(retryMs)
+  }
+}
+
+/** How often a lease is tried whose file is removed just then: other hosts may see its name for a second or two. */
+const maxTries = 40
+const retryMs = 100
+
+async function attempt (
+  leases: Directory, image: string, mode: 'exclusive' | 'shared', { local = true, withoutFile }: LeaseOptions
+): Promise<Lease | 'removed' | undefined> {
   const takeWithout = async () => {
     const lease = withoutFile === undefined ? undefined : await takeWithoutFile(leases, image, { local, ...withoutFile })
     // there is one, or somebody has found space for it meanwhile
     return lease === 'has-file' ? { fd: await openOwnFile(leases, image, constants.O_RDWR), existed: true } : lease
   }
   const mayLackFile = withoutFile !== undefined && mode === 'exclusive'
-  const opened = mayLackFile && await isWithoutFiles(leases)
-    ? await takeWithout()
-    : await openLeaseFile(leases, image, mode, local).catch(async (error: unknown) => {
-      if (!mayLackFile || !hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error
-      return await takeWithout()
-    })
-  if (opened === undefined || 'release' in opened) return opened
-  const { fd, existed } = opened
+  let fd: number | undefined
   try {
+    const opened = mayLackFile && await isWithoutFiles(leases)
+      ? await takeWithout()
+      : await openLeaseFile(leases, image, mode, local).catch(async (error: unknown) => {
+        if (!mayLackFile || !hasErrno(error, 'ENOSPC', 'EDQUOT')) throw error
+        return await takeWithout()
+      })
+    if (opened === undefined || 'release' in opened) return opened
+    const { existed } = opened
+    const held = opened.fd
+    fd = held
+    if (!await lockFd(held, mode, waitMs)) {
+      await closeFd(held)
+      return undefined
+    }
     // only the holder of the lock removes the file: one that has its name now keeps it for as long as we have the lock
-    if (await lockFd(fd, mode, waitMs) && await hasName(leases, image, fd)) {
+    if (await hasName(leases, image, held)) {
       return {
-        fd,
+        fd: held,
         existed,
-        holds: async () => await lockFd(fd, mode),
-        release: async () => { await closeFd(fd) }
+        holds: async () => await lockFd(held, mode),
+        release: async () => { await closeFd(held) }
       }
     }
   } catch (error) {
-    await closeFd(fd)
+    if (fd !== undefined) await closeNameless(fd)
     throw error
   }
-  await closeFd(fd)
-  return undefined
+  await closeNameless(fd)
+  return 'removed'
+}
+
+/** Closes a file that may have been removed: GlusterFS fails to give back its lock then, with ENOENT. */
+async function closeNameless (fd: number): Promise<void> {
+  await closeFd(fd).catch((error: unknown) => { if (!hasErrno(error, 'ENOENT', 'ESTALE')) throw error })
 }
 
 /** Whether an open file is the one that has the name now. */
@@ -88,13 +119,13 @@ export async function removeUnusedLease (leases: Directory, image: string, isUnu
   try {
     if (await lockFd(fd, 'exclusive') && await hasName(leases, image, fd) && await isUnused()) {
       await removeFile(leases, image)
-      return async () => { await closeFd(fd) }
+      return async () => { await closeNameless(fd) }
     }
   } catch (error) {
-    await closeFd(fd)
+    await closeNameless(fd)
     throw error
   }
-  await closeFd(fd)
+  await closeNameless(fd)
   return undefined
 }
 

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { removeUnusedLease, takeLease } from '../../src/storage/lease.ts'
 import { openDirectory } from '../../src/system/directory.ts'
+import { hasErrno } from '../../src/system/errno.ts'
 
 const [path = '', place = '', role, seconds, keepMs] = process.argv.slice(2)
 const leases = await openDirectory(path)
@@ -21,7 +22,11 @@ process.stdout.write(`${count}\n`)
 process.exit()
 
 async function work (name: string): Promise<void> {
-  const lease = await takeLease(leases, name, 'exclusive', { local: false })
+  const lease = await takeLease(leases, name, 'exclusive', { local: false }).catch((error: unknown) => {
+    // the file is removed again and again, and hosts see that late
+    if (!hasErrno(error, 'ENOENT', 'ESTALE')) throw error
+    return undefined
+  })
   if (lease === undefined) return
   count++
   const mark = join(place, name)

@@ -83,7 +83,9 @@ for (const isTTY of [false, true]) {
     for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => { said += text })
     t.teardown(async () => {
       const below = descendants(child.pid ?? 0)
-      for (const pid of [...below, child.pid ?? 0]) process.kill(pid, 'SIGKILL')
+      // script ends by itself as soon as its program has
+      for (const pid of below) try { process.kill(pid, 'SIGKILL') } catch { /* gone already */ }
+      child.kill('SIGKILL')
       await untilGone(...below)
     })
     await until(() => said.includes('listens on'), 'the agent')

@@ -26,7 +26,7 @@ export function * extensionsIn (start: Buffer): Generator<Extension> {
 /** The format that an image declares of its backing file; any word, where somebody else has written it. */
 export function backingFormatIn (start: Buffer): string | undefined {
   for (const { type, at, length } of extensionsIn(start)) {
-    if (type === backingFormatName) return start.toString('latin1', at, at + length)
+    if (type === backingFormatName) return start.toString('utf8', at, at + length)
   }
   return undefined
 }

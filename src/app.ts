@@ -42,7 +42,7 @@ import { lookForUnanswered } from './system/tcp.ts'
 import { TaskRegistry } from './tasks/registry.ts'
 
 /** The version of the API. */
-export const version = '0.1.0'
+export const version = '0.2.0'
 
 /** The whole agent, made but not yet listening. */
 export interface Application {

@@ -4003,6 +4003,15 @@ export interface operations {
                     "application/json": components["schemas"]["OperationList"];
                 };
             };
+            /** @description The request is malformed. */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The agent wants to know who asks, or does not accept the token or certificate. */
             401: {
                 headers: {

@@ -60,7 +60,7 @@ export function glusterRoutes (routes: App, { operations, standing }: GlusterRou
         state: list(`States: ${operationStates.join(', ')}`),
         taskId: list('Tasks that have started or claimed it')
       }),
-      response: { 200: json('The operations.', Ref(OperationList)), ...failures }
+      response: { 200: json('The operations.', Ref(OperationList)), ...problems({ 400: 'The request is malformed.' }), ...failures }
     }
   }, async (request, reply) => {
     const { state, ...filter } = request.query

@@ -24,7 +24,7 @@ export interface AgentOptions {
   copy?: { maxConcurrent?: number, parallelWindows?: number, windowSeconds?: number, bandwidth?: number, nice?: number, ioPriority?: 'normal' | 'low' | 'idle', clone?: boolean, directIo?: boolean }
   recovery?: 'manual' | 'own' | 'any'
   gluster?: { pollSeconds?: number }
-  tasks?: { retentionSeconds?: number, maxActive?: number }
+  tasks?: { retentionSeconds?: number, maxActive?: number, acceptDeadlineSeconds?: number }
   /** Another build of the agent than that of this directory. */
   main?: string
   /** A program and its options that runs the agent, strace for instance. */

@@ -76,7 +76,7 @@ t.test('as another user it copies images, its children have little, and root\'s 
     t.same(sockets.filter(socket => listeners.includes(socket)), [], 'no connection and no listener of the agent')
     const environment = environ.split('\0').filter(text => text !== '').map(text => text.split('=')[0] ?? '')
     // the last two are the channel of the child
-    t.same(environment.filter(name => !['PATH', 'LC_ALL', 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE'].includes(name)), [])
+    t.same(environment.filter(name => !['PATH', 'LC_ALL', 'UV_THREADPOOL_SIZE', 'NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE'].includes(name)), [])
     t.same(open.filter(path => path.startsWith('/') && !path.startsWith(domain) && !path.startsWith('/dev/') && !path.startsWith(join(top, 'private'))), [], 'no file that is none of its business')
   }
   t.match(await ask('GET', '/domains/private'), { status: 200, body: { state: 'unavailable' } })

@@ -24,7 +24,8 @@ const stop = async (target: string, part: string) => await until(async () => {
   for (const pid of agent.children(part)) {
     try {
       process.kill(pid, 'SIGSTOP')
-      const isMeant = commandLine(pid).includes(part) && openFiles(pid).some(({ path }) => path.endsWith(target))
+      // not what only starts it
+      const isMeant = commandLine(pid).includes(part) && !commandLine(pid).includes('confine.pl') && openFiles(pid).some(({ path }) => path.endsWith(target))
       if (isMeant) return pid
       process.kill(pid, 'SIGCONT')
     } catch {
@@ -65,7 +66,7 @@ t.test('a command that is not accepted because a process is stopped says by whic
   const top = await temporaryDirectory(t)
   await mkdir(join(top, 'bin'))
   const stopping = ['env', `PATH=${await killedQemuImg(join(top, 'bin'), 'map', 'STOP')}`]
-  const agent = await startAgent(t, { domains: [{ id: 'local', path: join(top, 'images'), create: true }], under: stopping })
+  const agent = await startAgent(t, { domains: [{ id: 'local', path: join(top, 'images'), create: true }], tasks: { acceptDeadlineSeconds: 3 }, under: stopping })
   await makeDisk(agent.within(join(top, 'images/source.raw')), MiB)
   const body = copySpec('source.raw', 'accept.raw', { target: { domain: 'local', image: 'accept.raw', format: 'raw' } })
   const refused = await agent.request<{ stalledProcess: { pid: number } }>('PUT', '/tasks/accept', { body, headers: { prefer: 'wait=30' } })

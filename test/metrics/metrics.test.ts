@@ -141,7 +141,11 @@ t.test('the measures keep the conventions, are there during a copy, and tell wha
   // the storage of the other domain hangs, as far as anybody can tell
   const reader = domainProcess(pid, 'hung')
   process.kill(reader, 'SIGSTOP')
-  const hung = ready()
+  // what was seen last is told at once: it takes a few seconds until that is known
+  const hung = until(async () => {
+    const answer = await ready()
+    return answer.status === 503 && answer
+  }, 'the agent to see that a storage hangs')
   const holder = spawn(process.execPath, [...process.execArgv, fileURLToPath(new URL('../helpers/hold-lease.ts', import.meta.url)), join(directory, 'images/.vdsm-tasks/leases'), 'held.raw', 'exclusive'], { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => { holder.kill('SIGKILL') })
   t.equal(String((await once(holder.stdout, 'data'))[0]), 'taken\n')

@@ -53,7 +53,7 @@ const checks: ReadonlyArray<readonly [begins: RegExp, check: (t: Test, block: Bl
   // done for true by test/long/service.ts
   [/^(npm install -g|systemctl disable|mkdir -p|install -m 644) /, async (t, { text }) => {
     for (const [, file = ''] of text.matchAll(/vdsm-tasks\/(service\/[\w.-]+)/g)) await t.resolves(readFile(`${root}${file}`), file)
-    for (const [tarball] of text.matchAll(/vdsm-tasks-[\d.]+tgz/g)) t.ok([`vdsm-tasks-${version}.tgz`, 'vdsm-tasks-0.2.0.tgz'].includes(tarball), tarball)
+    for (const [tarball] of text.matchAll(/vdsm-tasks-[\d.]+tgz/g)) t.ok([`vdsm-tasks-${version}.tgz`, 'vdsm-tasks-0.3.0.tgz'].includes(tarball), tarball)
   }],
   [/^\[Service\]/, async (t, { text }) => {
     const unit = await readFile(`${root}service/vdsm-tasks.service`, 'utf8')

@@ -2,7 +2,7 @@ import { mkdir, rename, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { NameList, namesAfter } from '../../../src/storage/layout/name-list.ts'
-import { closeFd, namesIn, openDirectory } from '../../../src/system/directory.ts'
+import { closeFd, namesIn, openDirectory, statFd } from '../../../src/system/directory.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { until } from '../../helpers/processes.ts'
 
@@ -59,6 +59,8 @@ t.test('many who ask at once share a look, and it has begun after they asked', a
   await until(() => reads === 1)
   await writeFile(join(path, 'b'), '')
   const others = Array.from({ length: 50 }, async () => await list.get({ directory, local: true }))
+  // all of them have looked at the directory by then
+  for (let looks = 0; looks < 100; looks++) await statFd(directory.fd)
   goOn()
   t.strictSame((await first).names, ['a'])
   for (const { names } of await Promise.all(others)) t.strictSame(names, ['a', 'b'])

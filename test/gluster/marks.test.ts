@@ -29,7 +29,7 @@ t.test('the longest mark is far from what glusterd dies of', async t => {
 
 t.test('a mark proves of a host that it was not there, or nothing', async t => {
   const brick = (hostUuid: string) => ({ brick: 'h:/b', host: 'h', path: '/b', hostUuid, arbiter: false })
-  const [one, two, three] = ['a4cdc1eb-5532-4b40-b03b-a15b0ef0cd52', 'c23addbd-a47b-4ffe-9ef7-059cb78a0f63', 'addbda47-1111-4222-8333-000000000000']
+  const [one, two, three] = ['a4cdc1eb-5532-4b40-b03b-a15b0ef0cd52', 'c23addbd-a47b-4ffe-9ef7-059cb78a0f63', 'c1ebc23a-1111-4222-8333-000000000000']
   const hosts = foldHosts({ bricks: [one, two, two].map(brick) })
   t.equal(hosts.length, 16)
   t.notOk(wasAway({ hosts }, one))

@@ -1,7 +1,7 @@
 import t from 'tap'
 import type { NodeState } from '../../src/api/operation.ts'
 import { readPool, readRebalance, readRemoveBrick, readTasks, readVolumes } from '../../src/gluster/answers.ts'
-import { foldHosts } from '../../src/gluster/marks.ts'
+import { foldHosts, formatMark, optionOf } from '../../src/gluster/marks.ts'
 import { describeOperation, namesOf, nodeState, stateOf, type Observation } from '../../src/gluster/observe.ts'
 import { answerOf } from './fixture.ts'
 import { Empty } from '../helpers/empty.ts'
@@ -82,6 +82,17 @@ t.test('a host that is silent has joined the volume later if a mark proves it, a
   }
 })
 
+t.test('a fix-layout of which no host tells that it is one is known by its mark', async t => {
+  const base = observe({ info: 'back3-info-n2', tasks: 'down3-tasks-n1', status: 'down3-status-n1', pool: 'down3-pool-n1' })
+  const { operationId } = base.task
+  const kind = (what: string) => {
+    const mark = formatMark({ taskId: 'a', hostId: 'h', at: observedAt, what, operationId })
+    return describeOperation({ ...base, volume: { ...base.volume, options: new Map([[optionOf('rebalance', 'started'), mark]]) } }).kind
+  }
+  t.equal(kind('rebalance'), 'rebalance')
+  t.equal(kind('fix-layout'), 'fix-layout')
+})
+
 t.test('a fix-layout is in progress as long as one host is, whatever the aggregate says', async t => {
   const status = readRebalance(answerOf('fixlayout-status-running'))
   const base = observe({ info: 'back3-info-n2', tasks: 'fixlayout-tasks', pool: 'pool-list' })
@@ -134,6 +145,7 @@ t.test('a peer that the cluster has rejected is named as such, and nothing is co
   const done = { ...node, status: 3 }
   const all = { ...seen, report: { operationId: seen.task.operationId, nodes: [done] } }
   t.match(describeOperation(all), { complete: true, state: 'completed' })
+  t.match(describeOperation({ ...all, report: { ...all.report, unsure: true } }), { complete: false, state: 'unknown' })
   t.match(describeOperation({ ...all, rejected: new Set([node.hostUuid]) }), { complete: false, state: 'unknown' })
 })
 

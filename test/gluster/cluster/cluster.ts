@@ -71,7 +71,7 @@ export async function startCluster (t: Test): Promise<Cluster> {
     exec,
     async gluster (host, ...args) {
       // the agents' looks lock the volumes, too
-      const { code, stdout, stderr } = await until(() => exec(host, 'gluster', '--mode=script', ...args), ({ stdout, stderr }) => !/Another transaction is in progress/.test(stdout + stderr))
+      const { code, stdout, stderr } = await until(() => exec(host, 'gluster', '--mode=script', ...args), ({ stdout, stderr }) => !/Another transaction is in progress|Locking failed/.test(stdout + stderr))
       if (code !== 0) throw new Error(`gluster ${args.join(' ')}: ${stdout}${stderr}`)
       return stdout
     },

@@ -68,7 +68,8 @@ for (const [format, directIo] of [['raw', true], ['raw', false], ['qcow2', true]
     // the first one right after the accept step, the others anywhere in the copy, as soon as a record counts more than the last one
     await cut(0)
     const places = Array.from({ length: cuts - 1 }, () => Math.floor(random() * 0.5 * size)).sort((a, b) => a - b)
-    for (let last = 0, place = places.shift(); place !== undefined;) {
+    // a copy has only so many records
+    for (let last = 0, place = places.shift(); place !== undefined && last < size;) {
       const now = await doneNow()
       if (now > last && now > place) {
         // this record may not be durable yet; the one before is, or this one would not have been begun

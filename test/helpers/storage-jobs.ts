@@ -21,6 +21,17 @@ export function copyJob (places: readonly DomainPlace[], request: CopyJob['reque
   }
 }
 
+/** A copy of the disk `source.raw` to another raw image of the domain `local`, as the agent asks for it by default. */
+export const rawCopy = {
+  what: 'copy',
+  source: { domain: 'local', image: 'source.raw', format: 'raw' },
+  target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' },
+  verify: false,
+  chain: 'flat',
+  onExisting: 'refuse',
+  ignoreSpace: false
+} as const
+
 /** Storage work without an agent. */
 export interface StorageJobs {
   /** The command that does it in a process of its own, to be killed at a call. */

@@ -27,7 +27,8 @@ async function buildOld (t: Test): Promise<string> {
   const tree = join(await temporaryDirectory(t), 'old')
   await sh('git', '-C', home, 'worktree', 'add', '--quiet', '--detach', tree, commit)
   t.teardown(async () => { await sh('git', '-C', home, 'worktree', 'remove', '--force', tree) })
-  await sh('cp', '-a', join(home, 'node_modules'), tree)
+  // with the packages of that time
+  await promisify(execFile)('npm', ['ci', '--ignore-scripts', '--include=dev', '--no-audit', '--no-fund'], { cwd: tree })
   await promisify(execFile)(process.execPath, ['scripts/build.mjs'], { cwd: tree })
   return join(tree, 'dist/main.js')
 }

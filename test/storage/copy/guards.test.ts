@@ -23,7 +23,7 @@ import { KiB, makeDisk, makeOld, MiB, sh, sha256 } from '../../helpers/images.ts
 import { MountSpace, unlessRoot } from '../../helpers/mount-space.ts'
 import { needs } from '../../helpers/needs.ts'
 import { commandLine, descendants, until } from '../../helpers/processes.ts'
-import { copyJob } from '../../helpers/storage-jobs.ts'
+import { copyJob, rawCopy } from '../../helpers/storage-jobs.ts'
 
 needs('bindfs', 'qemu-img')
 
@@ -45,16 +45,7 @@ async function domainIn (t: Test) {
   const area = await openArea(place)
   t.teardown(async () => { await area.close() })
   const at = (name: string) => join(path, name)
-  const job = (more: { verify?: boolean, onExisting?: 'refuse' | 'replace' } = {}): CopyJob => copyJob([place], {
-    what: 'copy',
-    source: { domain: 'local', image: 'source.raw', format: 'raw' },
-    target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' },
-    verify: false,
-    chain: 'flat',
-    onExisting: 'refuse',
-    ignoreSpace: false,
-    ...more
-  }, settings).job
+  const job = (more: { verify?: boolean, onExisting?: 'refuse' | 'replace' } = {}): CopyJob => copyJob([place], { ...rawCopy, ...more }, settings).job
   const mend: CopyJob = { ...copyJob([place], { what: 'mend', domain: 'local', image: 'target.raw' }, settings).job, host: { id: 'node2' }, taskId: 'mend' }
   const recorded = async () => {
     const record = await readRecord(area.copies, 'local', 'target.raw')

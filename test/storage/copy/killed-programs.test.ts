@@ -9,22 +9,14 @@ import { temporaryDirectory } from '../../helpers/directory.ts'
 import { compare, identical, makeDisk, MiB } from '../../helpers/images.ts'
 import { killedQemuImg } from '../../helpers/killed-programs.ts'
 import { change } from '../../helpers/storage-change.ts'
-import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
+import { copyJob, rawCopy, storageJobs } from '../../helpers/storage-jobs.ts'
 import { runUntilCall } from '../../helpers/kill-at-call.ts'
 
 t.setTimeout(300_000)
 
 const { argvOf, work } = await storageJobs(t)
 
-const request = {
-  what: 'copy',
-  source: { domain: 'local', image: 'source.raw', format: 'raw' },
-  target: { domain: 'local', image: 'target.qcow2', format: 'qcow2', allocation: 'sparse' },
-  verify: true,
-  chain: 'flat',
-  onExisting: 'refuse',
-  ignoreSpace: false
-} as const
+const request = { ...rawCopy, target: { ...rawCopy.target, image: 'target.qcow2', format: 'qcow2' }, verify: true } as const
 
 /** A domain with a source, and one with programs. */
 async function scene (test: Test): Promise<{ path: string, bin: string }> {

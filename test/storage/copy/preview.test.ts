@@ -10,7 +10,7 @@ import { openersOf } from '../../../src/system/openers.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { makeDisk, MiB } from '../../helpers/images.ts'
 import { needs } from '../../helpers/needs.ts'
-import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
+import { copyJob, rawCopy, storageJobs } from '../../helpers/storage-jobs.ts'
 import { until } from '../../helpers/processes.ts'
 
 needs('qemu-img')
@@ -21,15 +21,7 @@ const { argvOf } = await storageJobs(t)
 const path = await temporaryDirectory(t)
 await prepareArea({ id: 'local', path }, true)
 await makeDisk(join(path, 'source.raw'), MiB)
-const { job } = copyJob([{ id: 'local', path }], {
-  what: 'copy',
-  source: { domain: 'local', image: 'source.raw', format: 'raw' },
-  target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' },
-  verify: false,
-  chain: 'flat',
-  onExisting: 'refuse',
-  ignoreSpace: false
-}, { clone: false })
+const { job } = copyJob([{ id: 'local', path }], rawCopy, { clone: false })
 
 async function preview (): Promise<unknown> {
   const [program = '', ...args] = argvOf({ what: 'preview', job })

@@ -4,23 +4,13 @@ import t from 'tap'
 import { prepareArea } from '../../../src/storage/area.ts'
 import { temporaryDirectory } from '../../helpers/directory.ts'
 import { makeDisk, MiB, sh, sha256 } from '../../helpers/images.ts'
-import { copyJob, storageJobs } from '../../helpers/storage-jobs.ts'
+import { copyJob, rawCopy, storageJobs } from '../../helpers/storage-jobs.ts'
 import { runUntilCall } from '../../helpers/kill-at-call.ts'
 import { runFailing } from '../../helpers/strace.ts'
 
 t.setTimeout(300_000)
 
 const { argvOf, work } = await storageJobs(t)
-
-const request = {
-  what: 'copy',
-  source: { domain: 'local', image: 'source.raw', format: 'raw' },
-  target: { domain: 'local', image: 'target.raw', format: 'raw', allocation: 'sparse' },
-  verify: false,
-  chain: 'flat',
-  onExisting: 'refuse',
-  ignoreSpace: false
-} as const
 
 /** Where a copy fails, with what, and what it is told as. Of `fdatasync`, the first two are of the source, the third is the flusher's. */
 const failures = [
@@ -48,7 +38,7 @@ for (const [call, error, when, code] of failures) {
     const path = await temporaryDirectory(t)
     await prepareArea({ id: 'local', path }, true)
     await makeDisk(join(path, 'source.raw'), 3 * MiB)
-    const job = copyJob([{ id: 'local', path }], request, { clone: false })
+    const job = copyJob([{ id: 'local', path }], rawCopy, { clone: false })
     const failure = JSON.parse(await runFailing(argvOf(job), call, error, when)) as { code: string, message: string }
     t.match(failure, { code })
     if (call === 'fdatasync') t.match(failure.message, /^What was written to target\.raw could not be made durable: /)
@@ -67,7 +57,7 @@ t.test('an image whose owner, ACL or attributes another file cannot have is not 
   await chown(join(path, 'target.raw'), 1234, 2345)
   await sh('setfattr', '-n', 'user.note', '-v', 'mine', join(path, 'target.raw'))
   const before = await sha256(join(path, 'target.raw'))
-  const { job } = copyJob([{ id: 'local', path }], { ...request, onExisting: 'replace' })
+  const { job } = copyJob([{ id: 'local', path }], { ...rawCopy, onExisting: 'replace' })
   for (const what of ['preview', 'copy'] as const) {
     for (const [call, error, lost] of [['fchown', 'EPERM', /owner 1234:2345/], ['setxattr', 'EOPNOTSUPP', /attribute user\.note/]] as const) {
       t.match(JSON.parse(await runFailing(argvOf({ what, job }), call, error, '1+')), { code: 'not-supported', message: lost }, `${what}: ${call}`)
@@ -91,7 +81,7 @@ t.test('what is larger than a file of the domain may be is refused by the dry ru
   const path = await temporaryDirectory(t)
   await prepareArea({ id: 'local', path }, true)
   await makeDisk(join(path, 'source.raw'), 3 * MiB)
-  const { job } = copyJob([{ id: 'local', path }], request, { clone: false })
+  const { job } = copyJob([{ id: 'local', path }], rawCopy, { clone: false })
   const limited = ['prlimit', `--fsize=${2 * MiB}`, ...argvOf({ what: 'preview', job })]
   t.match(JSON.parse(await runFailing(limited, 'flock', 'EIO', '1000')), { code: 'file-too-large', message: /3145728 bytes/ })
   for (const room of ['parts', 'copies']) t.strictSame(await readdir(join(path, '.vdsm-tasks', room)), [], room)
